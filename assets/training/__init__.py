@@ -1,0 +1,1 @@
+"""Everything that makes the bundled starter model: pictures, questions, training, export."""

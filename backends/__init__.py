@@ -1,0 +1,1 @@
+"""Everything behind the user interface: hardware, models, placement, engines, worker."""

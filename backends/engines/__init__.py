@@ -1,0 +1,1 @@
+"""Implementations of the Engine protocol; imported only inside the worker's child process."""

@@ -1,0 +1,296 @@
+"""The exception tree.
+
+    SnugError
+    |-- InputError             the person's input is wrong          (exit code 2)
+    |   |-- ModelNotFound, ModelDamaged, ModelUnsupported
+    |   |-- ImageUnreadable, ImageTooLarge
+    |   |-- SettingInvalid, DeviceMapInvalid
+    |   `-- ContextExceeded
+    |-- MachineError           the machine can't do it              (exit code 3)
+    |   |-- OutOfGpuMemory, OutOfRam, DiskFull, PortInUse, FolderReadOnly
+    |   |-- DoesNotFit, GpuBusy, PackageMissing
+    |   `-- WorkerCrashed, WorkerHung, NotLoaded
+    |-- Cancelled              the person stopped it                (exit code 130)
+    `-- InternalError          a mistake of ours                    (exit code 4)
+
+Each class holds what happened, why (with figures) and what to do, in English; ui/i18n translates by
+`code`. `action` names a button the page offers. Raw upstream messages go to the log, never to a person.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+from backends.text import Text, Value
+
+
+class Action(StrEnum):
+    """What the page can offer with one click."""
+
+    RESTART = "restart"
+    USE_LOWER_PRESET = "use_lower_preset"
+    SHORTEN = "shorten"
+    PICK_MODEL = "pick_model"
+    RETRY = "retry"
+
+
+class SnugError(Exception):
+    """Base of everything that Snug raises on purpose; `values` fill the three templates."""
+
+    code: ClassVar[str] = "error"
+    what: ClassVar[str] = "Something went wrong."
+    why: ClassVar[str] = "{detail}"
+    remedy: ClassVar[str] = "Try again."
+    action: ClassVar[Action | None] = None
+    exit_code: ClassVar[int] = 4
+
+    def __init__(self, **values: Value) -> None:
+        super().__init__(values)
+        self.values = values
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Rebuild from keyword figures: errors cross the process border."""
+        return (_rebuild, (type(self), self.values))
+
+    def _text(self, field: str, template: str) -> Text:
+        return Text(f"error.{self.code}.{field}", template, tuple(self.values.items()))
+
+    @property
+    def what_text(self) -> Text:
+        """What happened."""
+        return self._text("what", self.what)
+
+    @property
+    def why_text(self) -> Text:
+        """Why, with the figures."""
+        return self._text("why", self.why)
+
+    @property
+    def remedy_text(self) -> Text:
+        """What to do."""
+        return self._text("remedy", self.remedy)
+
+    def __str__(self) -> str:
+        return f"{self.what_text} {self.why_text} {self.remedy_text}"
+
+
+def _rebuild(kind: type[SnugError], values: dict[str, Value]) -> SnugError:
+    return kind(**values)
+
+
+class InputError(SnugError):
+    """The person's input is wrong."""
+
+    code = "input"
+    exit_code = 2
+
+
+class ModelNotFound(InputError):
+    """No model where the person pointed."""
+
+    code = "model_not_found"
+    what = "There is no model at {path}."
+    why = "{detail}"
+    remedy = "Give the folder that holds config.json and the .safetensors files, or choose the starter model."
+    action = Action.PICK_MODEL
+
+
+class ModelDamaged(InputError):
+    """A file of the model is truncated, missing or not what its name says."""
+
+    code = "model_damaged"
+    what = "The model in {path} is damaged."
+    why = "{detail}"
+    remedy = "Download or copy {file} again; the other files can stay."
+    action = Action.PICK_MODEL
+
+
+class ModelUnsupported(InputError):
+    """A model that Snug can't run: unknown architecture, or it needs code of its own."""
+
+    code = "model_unsupported"
+    what = "Snug can't run the model in {path}."
+    why = "{detail}"
+    remedy = "{suggestion}"
+    action = Action.PICK_MODEL
+
+
+class ImageUnreadable(InputError):
+    """Not a picture, or a broken one."""
+
+    code = "image_unreadable"
+    what = "{name} can't be read as a picture."
+    why = "{detail}"
+    remedy = "Open it in an image viewer and save it as PNG or JPEG, then try again."
+
+
+class ImageTooLarge(InputError):
+    """More pixels or bytes than Snug decodes."""
+
+    code = "image_too_large"
+    what = "{name} is too large."
+    why = "It has {width} x {height} pixels; the limit is {limit_megapixels} megapixels, {limit_bytes:bytes}."
+    remedy = "Make it smaller (models look at far fewer pixels anyway), then try again."
+
+
+class SettingInvalid(InputError):
+    """An option or setting that does not exist or has an impossible value."""
+
+    code = "setting_invalid"
+    what = "{name} can't be {value}."
+    why = "{detail}"
+    remedy = "{suggestion}"
+
+
+class DeviceMapInvalid(InputError):
+    """A hand-written device map that would fail or forget a module."""
+
+    code = "device_map_invalid"
+    what = "The device map can't be used."
+    why = "{detail}"
+    remedy = "{suggestion}"
+
+
+class ContextExceeded(InputError):
+    """The conversation is longer than the model or the plan can hold."""
+
+    code = "context_exceeded"
+    what = "This conversation is too long for the model."
+    why = "It needs {needed_tokens:count} tokens; the plan holds {context_tokens:count}."
+    remedy = "Start a new conversation, remove a picture, or set a longer context."
+    action = Action.SHORTEN
+
+
+class MachineError(SnugError):
+    """The machine can't do what was asked."""
+
+    code = "machine"
+    exit_code = 3
+
+
+class OutOfGpuMemory(MachineError):
+    """A GPU allocation failed."""
+
+    code = "out_of_gpu_memory"
+    what = "{device} ran out of memory while {stage}."
+    why = "{needed_bytes:bytes} more were needed and {free_bytes:bytes} were free."
+    remedy = "Choose a preset that uses less GPU memory, or close other programs that use the GPU."
+    action = Action.USE_LOWER_PRESET
+
+
+class OutOfRam(MachineError):
+    """The machine's memory is used up."""
+
+    code = "out_of_ram"
+    what = "The machine ran out of memory while {stage}."
+    why = "{needed_bytes:bytes} were needed and {free_bytes:bytes} were free."
+    remedy = "Close other programs, or choose a smaller model or a preset that uses less memory."
+    action = Action.USE_LOWER_PRESET
+
+
+class DiskFull(MachineError):
+    """No space where Snug writes."""
+
+    code = "disk_full"
+    what = "The disk is full."
+    why = "{needed_bytes:bytes} are needed in {path} and {free_bytes:bytes} are free."
+    remedy = "Free some space, or set SNUG_HOME to a folder on another disk."
+
+
+class FolderReadOnly(MachineError):
+    """A folder that Snug must write to can't be written."""
+
+    code = "folder_read_only"
+    what = "{path} can't be written."
+    why = "{detail}"
+    remedy = "Set SNUG_HOME to a folder that you may write to."
+
+
+class PortInUse(MachineError):
+    """Another program listens on the port."""
+
+    code = "port_in_use"
+    what = "Port {port} is in use."
+    why = "Another program, perhaps another Snug, already listens on {host}:{port}."
+    remedy = "Use that one, end it, or choose another port with --port {free_port}."
+
+
+class DoesNotFit(MachineError):
+    """No placement of this model fits what the preset may use."""
+
+    code = "does_not_fit"
+    what = "{model} does not fit with the preset {preset}."
+    why = "{detail}"
+    remedy = "{suggestion}"
+    action = Action.USE_LOWER_PRESET
+
+
+class PackageMissing(MachineError):
+    """A package is not installed or does not start on this machine."""
+
+    code = "package_missing"
+    what = "{package} can't be used."
+    why = "{detail}"
+    remedy = "Run launch.py again; it repairs its environment."
+
+
+class WorkerCrashed(MachineError):
+    """The model's process ended unasked."""
+
+    code = "worker_crashed"
+    what = "The model's process ended while {stage}."
+    why = "{detail}"
+    remedy = "Your conversation and your draft are kept. Start the model again."
+    action = Action.RESTART
+
+
+class WorkerHung(MachineError):
+    """The model's process did not answer and was ended."""
+
+    code = "worker_hung"
+    what = "The model's process stopped answering while {stage}."
+    why = "It gave no sign of life for {seconds:seconds}, so it was ended."
+    remedy = "Your conversation and your draft are kept. Start the model again."
+    action = Action.RESTART
+
+
+class NotLoaded(MachineError):
+    """A question came while no model is loaded."""
+
+    code = "not_loaded"
+    what = "No model is loaded."
+    why = "The question needs a model in memory."
+    remedy = "Press Load, then ask again."
+    action = Action.RESTART
+
+
+class Cancelled(SnugError):
+    """The person stopped it."""
+
+    code = "cancelled"
+    what = "Stopped."
+    why = "You asked to stop."
+    remedy = "Nothing is lost; go on when you like."
+    exit_code = 130
+
+
+class InternalError(SnugError):
+    """A mistake of ours; details are in the log."""
+
+    code = "internal"
+    what = "Snug made a mistake."
+    why = "{detail}"
+    remedy = "The log in {log} has the details; please report it with that file."
+    action = Action.RETRY
+
+
+def all_errors() -> tuple[type[SnugError], ...]:
+    """Every concrete class of the tree, for the tests of translations and documentation."""
+    found: list[type[SnugError]] = []
+    stack: list[type[SnugError]] = [SnugError]
+    while stack:
+        kind = stack.pop()
+        found.append(kind)
+        stack.extend(kind.__subclasses__())
+    return tuple(sorted(found, key=lambda kind: kind.code))

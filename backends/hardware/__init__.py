@@ -1,0 +1,1 @@
+"""What the machine has, as values and as detected now."""

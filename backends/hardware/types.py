@@ -1,0 +1,83 @@
+"""What a machine has, as values. Sizes are bytes, bandwidths GB/s (1e9 bytes)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from backends.text import Text
+
+OsName = Literal["windows", "linux", "macos"]
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A process that holds memory on a GPU; `bytes` is 0 when the driver does not tell."""
+
+    pid: int
+    name: str
+    bytes: int
+    ours: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU as its driver sees it; `index` is the driver's (PCI) index, `None` figures are unknown."""
+
+    index: int
+    name: str
+    total_bytes: int
+    free_bytes: int
+    compute_capability: tuple[int, int] | None = None
+    utilization: int | None = None
+    temperature_c: int | None = None
+    display: bool = False
+    memory_gbps: float | None = None
+    pcie_gbps: float | None = None
+    tflops_bf16: float | None = None
+    nvlink_peers: tuple[int, ...] = ()
+    processes: tuple[GpuProcess, ...] = ()
+    uuid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ram:
+    """Main memory. On Windows `commit_limit_bytes` is RAM + page file, else None."""
+
+    total_bytes: int
+    available_bytes: int
+    commit_limit_bytes: int | None = None
+    memory_gbps: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """`cores` are physical; `features` the instruction sets that decide speed (avx2, avx512f, ...)."""
+
+    name: str
+    cores: int
+    features: tuple[str, ...] = ()
+    gflops_fp32: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """The disk that holds Snug's own folder."""
+
+    path: str
+    free_bytes: int
+    read_gbps: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HardwareSnapshot:
+    """The machine at one moment. `notes` say plainly what is absent or could not be asked."""
+
+    os: OsName
+    gpus: tuple[Gpu, ...]
+    ram: Ram
+    cpu: Cpu
+    disk: Disk
+    driver_version: str | None = None
+    cuda_version: tuple[int, int] | None = None
+    notes: tuple[Text, ...] = field(default=())

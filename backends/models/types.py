@@ -1,0 +1,133 @@
+"""What a checkpoint is, as values, from its config and its file headers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+ModelFormat = Literal["safetensors", "bin", "gguf"]
+
+
+class ModuleKind(StrEnum):
+    """What a module does, in execution order."""
+
+    VISION = "vision"
+    PROJECTOR = "projector"
+    EMBED = "embed"
+    LAYER = "layer"
+    NORM = "norm"
+    HEAD = "head"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor of a file header. `name` is the file's key, `dtype` torch's name (bfloat16, ...)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+    file: str
+
+    @property
+    def parameters(self) -> int:
+        """Number of elements."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A part of the model that is never split over devices.
+
+    `name` is the module path in the loaded transformers model (`model.language_model.layers.0`), which
+    is what a device map's keys are. `linear_parameters` and `linear_rows` count the nn.Linear weights
+    inside it that bitsandbytes would quantize.
+    """
+
+    name: str
+    kind: ModuleKind
+    parameters: int
+    nbytes: int
+    linear_parameters: int = 0
+    linear_rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TextGeometry:
+    """The language model's sizes."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab: int
+    max_context: int
+    tied_embeddings: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class VisionGeometry:
+    """The vision tower's sizes.
+
+    `tokens_per_image` is the number of tokens that one picture adds to the prompt in the worst case
+    that the processor allows by default (all tiles of anyres models); `max_tiles` the number of
+    tower passes for it; `patches` the tower's sequence length per tile.
+    """
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    image_size: int
+    patch_size: int
+    patches: int
+    tokens_per_image: int
+    max_tiles: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A weight file."""
+
+    path: str
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """Everything that planning needs to know of a model. `modules` are in execution order."""
+
+    path: Path
+    name: str
+    family: str
+    architecture: str
+    format: ModelFormat
+    dtype: str
+    parameters: int
+    weights_bytes: int
+    text: TextGeometry
+    vision: VisionGeometry | None
+    modules: tuple[Module, ...]
+    files: tuple[ModelFile, ...]
+
+    @property
+    def layers(self) -> int:
+        """Number of decoder layers."""
+        return self.text.layers
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """A line of the model dropdown. `key` is what commands take (`starter`, or a folder)."""
+
+    key: str
+    label: str
+    path: Path

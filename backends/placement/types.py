@@ -1,0 +1,123 @@
+"""What is asked of the planner and what it decides, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from backends.presets import Preset
+from backends.text import Text
+
+Verdict = Literal["fits", "slow", "no"]
+EngineName = Literal["transformers", "llamacpp", "remote"]
+CpuLayersMode = Literal["compute", "stream"]
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What a person set by hand; None (or empty) leaves it to the planner.
+
+    `max_memory` is (device id, bytes) pairs; `device_map` (module, device) pairs.
+    """
+
+    gpus: tuple[int, ...] | None = None
+    gpu_layers: int | None = None
+    precision: str | None = None
+    context_tokens: int | None = None
+    images: int | None = None
+    engine: EngineName | None = None
+    cpu_layers_mode: CpuLayersMode | None = None
+    offload_dir: str | None = None
+    max_memory: tuple[tuple[str, int], ...] = ()
+    device_map: tuple[tuple[str, str], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """`model` is what the person named: `starter`, a folder, a file or a Hub id."""
+
+    model: str
+    preset: Preset = Preset.AUTO
+    overrides: Overrides = Overrides()
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceShare:
+    """What one device holds and may hold. `device` is `cuda:0`, `cpu` or `disk`."""
+
+    device: str
+    name: str
+    budget_bytes: int
+    weights_bytes: int
+    kv_cache_bytes: int
+    activation_bytes: int
+    staging_bytes: int
+    overhead_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Everything that this device will hold at its peak."""
+        return (
+            self.weights_bytes
+            + self.kv_cache_bytes
+            + self.activation_bytes
+            + self.staging_bytes
+            + self.overhead_bytes
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Expected seconds to load, to the first token (of a prompt with its pictures), and decode speed."""
+
+    load_s: float
+    first_token_s: float
+    tokens_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A candidate that was considered and not chosen; `why_not` says why in one sentence."""
+
+    engine: EngineName
+    precision: str
+    verdict: Verdict
+    tokens_per_s: float
+    why_not: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A decision that an engine can carry out as it stands.
+
+    `device_map` covers every module of the model, in execution order. `int8_fp32_cpu_offload` is set
+    exactly when int8 modules are mixed with modules on the CPU or disk. `visible_gpus` are the driver's
+    indices that the child process may see (`CUDA_VISIBLE_DEVICES`, PCI order), none for the CPU preset.
+    `cuda:N` in `device_map` and `devices` is the driver's index; the engine renumbers it by the position
+    in `visible_gpus`.
+    """
+
+    request: PlanRequest
+    model_path: str
+    family: str
+    parameters: int
+    layers: int
+    format: str
+    engine: EngineName
+    precision: str
+    verdict: Verdict
+    device_map: tuple[tuple[str, str], ...]
+    gpu_layers: int
+    cpu_layers_mode: CpuLayersMode | None
+    context_tokens: int
+    images: int
+    image_tokens: int
+    offload_dir: str | None
+    int8_fp32_cpu_offload: bool
+    visible_gpus: tuple[int, ...]
+    devices: tuple[DeviceShare, ...]
+    load_peak_ram_bytes: int
+    disk_needed_bytes: int
+    expected: Expected
+    reasons: tuple[Text, ...]
+    alternatives: tuple[Alternative, ...]

@@ -1,0 +1,61 @@
+"""Presets are policies: what a plan may use and what it aims for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+# Reading speed of an adult, in tokens: below this an answer is slower than its reader (DESIGN section 3).
+READING_TOKENS_PER_S = 5.0
+
+
+class Preset(StrEnum):
+    """The choices of the preset dropdown, in its order."""
+
+    AUTO = "auto"
+    HIGH = "high"
+    MID = "mid"
+    LOW = "low"
+    CPU = "cpu"
+    CUSTOM = "custom"
+
+
+PlacementKind = Literal["gpu", "gpus", "hybrid", "disk", "cpu"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a preset may use.
+
+    `precisions` are tried in order of preference; "checkpoint" stands for the dtype that the files hold.
+    `placements` likewise. `reading_speed` prefers the first candidate at reading speed over a slower one
+    of higher quality.
+    """
+
+    precisions: tuple[str, ...]
+    placements: tuple[PlacementKind, ...]
+    reading_speed: bool = False
+
+
+_EVERYTHING = Policy(
+    ("checkpoint", "int8", "nf4"), ("gpu", "gpus", "hybrid", "cpu", "disk"), reading_speed=True
+)
+
+_POLICIES: dict[Preset, Policy] = {
+    Preset.AUTO: Policy(
+        ("checkpoint", "int8", "nf4"), ("gpu", "gpus", "hybrid", "cpu", "disk"), reading_speed=True
+    ),
+    Preset.HIGH: Policy(("checkpoint",), ("gpu", "gpus")),
+    Preset.MID: Policy(("int8",), ("gpu", "gpus", "hybrid")),
+    Preset.LOW: Policy(("nf4",), ("gpu", "hybrid", "disk")),
+    Preset.CPU: Policy(("checkpoint",), ("cpu", "disk")),
+    Preset.CUSTOM: Policy(
+        ("checkpoint", "int8", "nf4"), ("gpu", "gpus", "hybrid", "cpu", "disk"), reading_speed=True
+    ),
+}
+
+
+def policy(preset: Preset) -> Policy:
+    """Return what `preset` may use and in which order."""
+    return _POLICIES[preset]

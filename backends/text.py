@@ -1,0 +1,75 @@
+"""Sentences as values: a code, an English template and its figures, so that all can be translated."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Value = str | int | float
+
+_KIB = 1024
+_UNITS = ("B", "KB", "MB", "GB", "TB")
+
+
+def human_bytes(count: float) -> str:
+    """Render a byte count the way task managers do: binary multiples, two to three digits."""
+    sign, size = ("-", -count) if count < 0 else ("", float(count))
+    unit = 0
+    while size >= 999.5 and unit < len(_UNITS) - 1:
+        size /= _KIB
+        unit += 1
+    digits = 0 if unit == 0 or size >= 99.5 else 1
+    return f"{sign}{size:.{digits}f} {_UNITS[unit]}"
+
+
+def human_seconds(seconds: float) -> str:
+    """Render a duration with the digits that a person can use."""
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min"
+
+
+class _Formatter(string.Formatter):
+    """Adds the format specs `bytes`, `seconds` and `count` to the usual ones."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:  # noqa: ANN401 - the base class's signature
+        match format_spec:
+            case "bytes":
+                return human_bytes(value)
+            case "seconds":
+                return human_seconds(value)
+            case "count":
+                return f"{value:,}"
+            case _:
+                return str(super().format_field(value, format_spec))
+
+
+def render(template: str, values: Mapping[str, Value]) -> str:
+    """Fill `template` with `values`; specs `{x:bytes}`, `{x:seconds}`, `{x:count}` are understood."""
+    return _Formatter().vformat(template, (), values)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A translatable sentence.
+
+    `code` is its key in ui/i18n; `template` is the English sentence; `values` are its figures.
+    """
+
+    code: str
+    template: str
+    values: tuple[tuple[str, Value], ...] = ()
+
+    @classmethod
+    def of(cls, code: str, template: str, **values: Value) -> Text:
+        """Build a sentence from keyword figures."""
+        return cls(code, template, tuple(values.items()))
+
+    def __str__(self) -> str:
+        return render(self.template, dict(self.values))

@@ -1,0 +1,1 @@
+"""Every way in: the web page and the command line."""
