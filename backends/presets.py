@@ -43,16 +43,12 @@ _EVERYTHING = Policy(
 )
 
 _POLICIES: dict[Preset, Policy] = {
-    Preset.AUTO: Policy(
-        ("checkpoint", "int8", "nf4"), ("gpu", "gpus", "hybrid", "cpu", "disk"), reading_speed=True
-    ),
+    Preset.AUTO: _EVERYTHING,
     Preset.HIGH: Policy(("checkpoint",), ("gpu", "gpus")),
     Preset.MID: Policy(("int8",), ("gpu", "gpus", "hybrid")),
     Preset.LOW: Policy(("nf4",), ("gpu", "hybrid", "disk")),
     Preset.CPU: Policy(("checkpoint",), ("cpu", "disk")),
-    Preset.CUSTOM: Policy(
-        ("checkpoint", "int8", "nf4"), ("gpu", "gpus", "hybrid", "cpu", "disk"), reading_speed=True
-    ),
+    Preset.CUSTOM: _EVERYTHING,
 }
 
 
