@@ -5,9 +5,10 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
-Value = str | int | float
+# A figure, a name, or a sentence inside a sentence (which is translated first).
+Value: TypeAlias = "str | int | float | Text"
 
 _KIB = 1024
 _UNITS = ("B", "KB", "MB", "GB", "TB")

@@ -1,0 +1,164 @@
+"""Pictures as people have them -> RGB PNG files named by content, or a clear error.
+
+Every picture is decoded once, here: limits are checked on the header before any pixel is decoded, the
+camera's orientation is applied, transparency is laid on white, 16-bit and CMYK become 8-bit RGB, an
+animation gives its first frame. What is stored carries no metadata (no GPS position).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from backends.errors import DiskFull, FolderReadOnly, ImageTooLarge, ImageUnreadable
+from backends.messages import ImagePart
+from backends.settings import Settings
+from backends.text import Text
+
+# Formats that Pillow decodes without running other programs; PostScript (EPS) would start Ghostscript.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF", "ICO", "PPM", "JPEG2000", "TGA")
+
+_EMPTY = Text("image.empty", "The file is empty.")
+_NOT_A_PICTURE = Text("image.not_a_picture", "Its content is not a picture format that Snug knows.")
+_DAMAGED = Text("image.damaged", "The file is damaged or cut short.")
+
+
+def import_image(source: Path | bytes, name: str, settings: Settings) -> ImagePart:
+    """Decode `source`, store it as PNG under `settings.images` and return its part.
+
+    Larger sides than `settings.max_image_side` are scaled down: no model of today looks closer.
+    Raises `ImageUnreadable`, `ImageTooLarge`, `DiskFull` or `FolderReadOnly`.
+    """
+    picture = _scaled(_decode(_read(source, name, settings), name, settings), settings.max_image_side)
+    digest = hashlib.sha256(f"{picture.width}x{picture.height}:".encode() + picture.tobytes()).hexdigest()
+    target = settings.images / f"{digest}.png"
+    if not target.exists():
+        _store(picture, target)
+    return ImagePart(path=target, sha256=digest, width=picture.width, height=picture.height)
+
+
+def _read(source: Path | bytes, name: str, settings: Settings) -> bytes:
+    if isinstance(source, bytes):
+        data = source
+    else:
+        try:
+            with source.open("rb") as file:
+                # One byte past the limit is enough to know; a file can grow while it is read.
+                data = file.read(settings.max_image_bytes + 1)
+        except OSError as error:
+            cause = error.strerror or type(error).__name__
+            detail = Text.of("image.closed", "The file can't be opened: {cause}.", cause=cause)
+            raise ImageUnreadable(name=name, detail=detail) from error
+    if not data:
+        raise ImageUnreadable(name=name, detail=_EMPTY)
+    if len(data) > settings.max_image_bytes:
+        raise _too_large(name, 0, 0, settings)
+    return data
+
+
+def _too_large(name: str, width: int, height: int, settings: Settings) -> ImageTooLarge:
+    return ImageTooLarge(
+        name=name,
+        width=width or "?",
+        height=height or "?",
+        limit_megapixels=settings.max_image_pixels // 1_000_000,
+        limit_bytes=settings.max_image_bytes,
+    )
+
+
+def _decode(data: bytes, name: str, settings: Settings) -> Image.Image:
+    with warnings.catch_warnings():
+        # Our own limit is stricter and has its own message.
+        warnings.simplefilter("ignore")
+        try:
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+            if picture.width * picture.height > settings.max_image_pixels:
+                raise _too_large(name, picture.width, picture.height, settings)
+            # A JPEG can be decoded at a fraction of its size, which keeps huge photos quick and small.
+            picture.draft("RGB", (settings.max_image_side, settings.max_image_side))
+            picture.load()
+        except ImageTooLarge:
+            raise
+        except Image.DecompressionBombError as error:
+            raise _too_large(name, 0, 0, settings) from error
+        except UnidentifiedImageError as error:
+            raise ImageUnreadable(name=name, detail=_NOT_A_PICTURE) from error
+        except MemoryError as error:
+            raise _too_large(name, 0, 0, settings) from error
+        except Exception as error:
+            # Pillow's decoders raise nearly anything on broken data.
+            raise ImageUnreadable(name=name, detail=_DAMAGED) from error
+        return _to_rgb(picture)
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    try:
+        upright = ImageOps.exif_transpose(picture)
+    except Exception:  # noqa: BLE001 - a broken EXIF block must not hide a good picture
+        upright = picture
+    if upright.mode in {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}:
+        return _to_8_bit(upright).convert("RGB")
+    if upright.has_transparency_data:
+        rgba = upright.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return upright.convert("RGB")
+
+
+def _to_8_bit(picture: Image.Image) -> Image.Image:
+    """Scale one-channel pictures of more than 8 bits; Pillow's own conversion clips at 255."""
+    pixels = np.nan_to_num(np.asarray(picture, dtype=np.float32))
+    low, high = float(pixels.min()), float(pixels.max())
+    if picture.mode != "F":
+        # Integers keep their absolute brightness, whatever the brightest pixel is.
+        low, high = 0.0, 65535.0 if high > 255 else 255.0
+    scaled = (pixels - low) * (255.0 / max(high - low, 1e-12))
+    return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
+
+
+def _scaled(picture: Image.Image, side: int) -> Image.Image:
+    if max(picture.size) <= side:
+        return picture
+    factor = side / max(picture.size)
+    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    return picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def _store(picture: Image.Image, target: Path) -> None:
+    """Write beside the target, then rename: a reader never sees half a file."""
+    temporary: str | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as file:
+            temporary = file.name
+            picture.save(file, format="PNG", compress_level=1)
+        Path(temporary).replace(target)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise _storage_error(error, target.parent, picture.width * picture.height * 3) from error
+
+
+def _storage_error(error: OSError, folder: Path, needed: int) -> DiskFull | FolderReadOnly:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return DiskFull(needed_bytes=needed, path=str(folder), free_bytes=_free(folder))
+    cause = error.strerror or os.strerror(error.errno or 0)
+    return FolderReadOnly(
+        path=str(folder), detail=Text.of("image.not_written", "The system says: {cause}.", cause=cause)
+    )
+
+
+def _free(folder: Path) -> int:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0

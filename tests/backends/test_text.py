@@ -1,0 +1,62 @@
+"""Sentences as values and the figures in them."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from backends.errors import SnugError, all_errors
+from backends.text import Text, human_bytes, human_seconds
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 KB"),
+        (1024**2, "1.0 MB"),
+        (int(9.96 * 1024**3), "10.0 GB"),
+        (int(99.6 * 1024**3), "100 GB"),
+        (24 * 1024**3, "24.0 GB"),
+        (5 * 1024**5, "5120 TB"),
+        (-1536, "-1.5 KB"),
+    ],
+)
+def test_human_bytes(count: int, shown: str) -> None:
+    assert human_bytes(count) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.0201, "20 ms"), (0.4, "0.4 s"), (9.94, "9.9 s"), (12.3, "12 s"), (99.4, "99 s"), (150, "2 min")],
+)
+def test_human_seconds(seconds: float, shown: str) -> None:
+    assert human_seconds(seconds) == shown
+
+
+def test_a_sentence_can_hold_a_sentence() -> None:
+    inner = Text.of("inner", "{free_bytes:bytes} are free", free_bytes=2048)
+    assert str(Text.of("outer", "Too little: {detail}.", detail=inner)) == "Too little: 2.0 KB are free."
+
+
+@pytest.mark.parametrize("kind", all_errors(), ids=lambda kind: kind.__name__)
+def test_every_error_is_complete(kind: type[SnugError]) -> None:
+    for template in (kind.what, kind.why, kind.remedy):
+        assert template.rstrip()[-1] in ".}", "a sentence, or a value that is one"
+    assert kind.exit_code in {2, 3, 4, 130}
+    assert kind.code
+
+
+def test_codes_name_one_error_each() -> None:
+    codes = [kind.code for kind in all_errors()]
+    assert len(set(codes)) == len(codes)
+
+
+@pytest.mark.parametrize("kind", all_errors(), ids=lambda kind: kind.__name__)
+def test_errors_cross_a_process_border(kind: type[SnugError]) -> None:
+    values = {"detail": Text.of("a", "b {c}", c=1), "path": "ä b", "needed_bytes": 5}
+    copy = pickle.loads(pickle.dumps(kind(**values)))
+    assert type(copy) is kind
+    assert copy.values == values
