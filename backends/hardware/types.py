@@ -22,7 +22,11 @@ class GpuProcess:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU as its driver sees it; `index` is the driver's (PCI) index, `None` figures are unknown."""
+    """One GPU as its driver sees it; `index` is the driver's (PCI) index, `None` figures are unknown.
+
+    `pcie_gbps` is what a copy from pinned RAM reaches; `tflops_bf16` counts dense half-precision products
+    (fp16 where the GPU has no bf16) added up in fp32.
+    """
 
     index: int
     name: str
@@ -71,7 +75,12 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class HardwareSnapshot:
-    """The machine at one moment. `notes` say plainly what is absent or could not be asked."""
+    """The machine at one moment.
+
+    `gpus` are those that Snug may use (`CUDA_VISIBLE_DEVICES` is already applied). `notes` say plainly what
+    is absent, hidden or could not be asked. `assumed` names the figures that come from a table or a rule
+    and not from this machine, as JSON paths: `gpus[0].memory_gbps`, `ram.memory_gbps`, `cpu.gflops_fp32`.
+    """
 
     os: OsName
     gpus: tuple[Gpu, ...]
@@ -81,3 +90,4 @@ class HardwareSnapshot:
     driver_version: str | None = None
     cuda_version: tuple[int, int] | None = None
     notes: tuple[Text, ...] = field(default=())
+    assumed: tuple[str, ...] = ()
