@@ -1,0 +1,172 @@
+"""Answer a file of questions about a folder of pictures (LLaVA's question-file format).
+
+Each answer is appended and flushed as it comes. A run that was interrupted goes on where it stopped: what
+the answer file holds is not asked again, and a line that was cut short is taken off and asked again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from backends.service import Service
+from tqdm import tqdm
+
+from backends.errors import FolderReadOnly, ImageUnreadable, InputError, SettingInvalid
+from backends.messages import Message, Part, Role, TextPart
+from backends.settings import Settings
+from backends.text import Text
+from ui.commands.ask import load, sampling_params, stream
+from ui.commands.plan import add_model_arguments, request
+from ui.i18n import Translator
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One line of the question file; `image` is None for a question without a picture."""
+
+    id: str | int
+    image: str | None
+    text: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `batch`."""
+    add_model_arguments(parser)
+    parser.add_argument("--questions", type=Path, required=True, metavar="Q.jsonl")
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=Path, required=True, metavar="A.jsonl")
+    parser.add_argument("--max-tokens", type=int, default=128)
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy")
+    parser.add_argument("--seed", type=int)
+
+
+def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int:
+    """Answer what is not answered yet. Returns 2 when pictures could not be read, else 0."""
+    sampling = sampling_params(options)
+    asked = request(options)
+    questions = read_questions(options.questions, options.images)
+    open_questions = unanswered(questions, options.out)
+    failed = 0
+    service = Service(settings)
+    try:
+        _, plan = load(service, service.plan(asked), say)
+        name = Path(plan.model_path).name
+        with _append(options.out) as out, _bar(len(questions), len(open_questions)) as bar:
+            for question in open_questions:
+                line: dict[str, object] = {"question_id": question.id, "prompt": question.text, "text": ""}
+                line |= {"answer_id": uuid.uuid4().hex, "model_id": name, "metadata": {}}
+                try:
+                    message = _message(question, options.images, service)
+                    answer = stream(service, (message,), sampling, echo=False)
+                    if answer.done.finish_reason == "cancelled":
+                        raise KeyboardInterrupt
+                    line["text"] = answer.text
+                except ImageUnreadable as error:
+                    failed += 1
+                    line["metadata"] = {"error": str(error)}
+                # One write a line, so that an interruption can cut at most the last line.
+                out.write(json.dumps(line, ensure_ascii=False) + "\n")
+                out.flush()
+                bar.update()
+    finally:
+        service.close()
+    if failed:
+        print(say("batch.failed", count=failed), file=sys.stderr)
+    return InputError.exit_code if failed else 0
+
+
+def read_questions(path: Path, images: Path) -> list[Question]:
+    """Read and check the whole file before anything is loaded. Raises `SettingInvalid`."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise _invalid("--questions", path, f"The file can't be read: {error.strerror}.") from error
+    questions = [_question(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not questions:
+        raise _invalid("--questions", path, "The file holds no question.")
+    missing = [name for name in {q.image for q in questions} if name and not (images / name).is_file()]
+    if missing:
+        raise _invalid("--images", images, f"{len(missing)} pictures are missing, such as {min(missing)}.")
+    return questions
+
+
+def _question(path: Path, number: int, line: str) -> Question:
+    try:
+        item = json.loads(line)
+    except ValueError as error:
+        raise _invalid("--questions", path, f"Line {number} is not JSON: {error}.") from error
+    match item:
+        case {"question_id": str() | int() as key, "text": str(text)}:
+            image = item.get("image")
+            return Question(key, image if isinstance(image, str) else None, text)
+        case _:
+            raise _invalid("--questions", path, f"Line {number} needs question_id and text.")
+
+
+def unanswered(questions: list[Question], out: Path) -> list[Question]:
+    """Questions without an answer in `out`; a cut last line of `out` is removed."""
+    answered = Counter(_answered(out))
+    rest: list[Question] = []
+    for question in questions:
+        if answered[question.id]:
+            answered[question.id] -= 1
+        else:
+            rest.append(question)
+    return rest
+
+
+def _answered(out: Path) -> Iterator[str | int]:
+    if not out.exists():
+        return
+    kept = 0
+    with out.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                key = json.loads(line)["question_id"]
+            except (ValueError, KeyError, TypeError) as error:
+                if line.endswith(b"\n"):
+                    raise _invalid("--out", out, f"Line {number} is not an answer: {error}.") from error
+                break
+            if not line.endswith(b"\n"):
+                break
+            kept += len(line)
+            yield key
+    if kept < out.stat().st_size:
+        with out.open("rb+") as file:
+            file.truncate(kept)
+
+
+def _append(out: Path) -> IO[str]:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return out.open("a", encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise FolderReadOnly(path=str(out), detail=f"{error.strerror}.") from error
+
+
+def _bar(total: int, rest: int) -> tqdm[None]:
+    return tqdm(total=total, initial=total - rest, unit="", disable=None, file=sys.stderr)
+
+
+def _message(question: Question, images: Path, service: Service) -> Message:
+    parts: list[Part] = []
+    if question.image:
+        parts.append(service.import_image(images / question.image, question.image))
+    return Message(Role.USER, (*parts, TextPart(question.text)))
+
+
+def _invalid(name: str, path: Path, detail: str) -> SettingInvalid:
+    return SettingInvalid(
+        name=name,
+        value=str(path),
+        detail=detail,
+        suggestion=Text("cli.setting_remedy", "Correct it and run the command again."),
+    )

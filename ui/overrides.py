@@ -1,0 +1,139 @@
+"""`--set key=value` arguments -> Overrides, with a clear error for each way to get them wrong."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from backends.errors import SettingInvalid
+from backends.placement.types import Overrides
+from backends.text import Text
+
+_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+_UNITS |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "k": 2**10, "m": 2**20, "g": 2**30}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
+_DEVICE = re.compile(r"cuda:\d+|cpu|disk")
+
+
+def parse_size(text: str) -> int:
+    """Read `6GiB`, `500 MB` or plain bytes. Raises ValueError."""
+    match = _SIZE.fullmatch(text)
+    unit = _UNITS.get(match[2].lower()) if match else None
+    if match is None or unit is None:
+        raise ValueError(text)
+    return int(float(match[1]) * unit)
+
+
+def _count(minimum: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        number = int(text)
+        if number < minimum:
+            raise ValueError(text)
+        return number
+
+    return parse
+
+
+def _gpus(text: str) -> tuple[int, ...]:
+    numbers = tuple(_count(0)(part) for part in text.split(",") if part.strip())
+    if not numbers or len(set(numbers)) != len(numbers):
+        raise ValueError(text)
+    return numbers
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in allowed:
+            raise ValueError(text)
+        return text
+
+    return parse
+
+
+def _precision(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9_]+", text):
+        raise ValueError(text)
+    return text
+
+
+# key: (field of Overrides, parser, what it takes)
+_KEYS: dict[str, tuple[str, Callable[[str], Any], str]] = {
+    "gpus": ("gpus", _gpus, "GPU numbers separated by commas, such as 2,3"),
+    "gpu_layers": ("gpu_layers", _count(0), "a whole number, 0 or more"),
+    "precision": ("precision", _precision, "bf16, fp16, fp32, int8 or nf4"),
+    "context": ("context_tokens", _count(1), "a number of tokens, such as 4096"),
+    "images": ("images", _count(0), "a number of pictures, such as 1"),
+    "engine": ("engine", _one_of("transformers", "llamacpp", "remote"), "transformers, llamacpp or remote"),
+    "cpu_layers_mode": ("cpu_layers_mode", _one_of("compute", "stream"), "compute or stream"),
+    "offload_dir": ("offload_dir", str, "a folder"),
+}
+
+
+def parse_overrides(settings: Iterable[str]) -> Overrides:
+    """Build the overrides from `key=value` strings. Raises `SettingInvalid`."""
+    overrides = Overrides()
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not value:
+            raise _invalid(key, value, "a setting is written key=value, such as precision=nf4")
+        if key == "device_map":
+            overrides = replace(overrides, device_map=_device_map(Path(value)))
+        elif key.startswith("max_memory."):
+            limit = (_device(key), _parsed(parse_size, key, value, "a size, such as 6GiB"))
+            overrides = replace(overrides, max_memory=(*overrides.max_memory, limit))
+        elif key in _KEYS:
+            field, parse, takes = _KEYS[key]
+            overrides = replace(overrides, **{field: _parsed(parse, key, value, takes)})
+        else:
+            known = [*_KEYS, "device_map", "max_memory.cuda:0"]
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else "known settings are " + ", ".join(known)
+            raise _invalid(key, value, f"there is no such setting; {hint}")
+    return overrides
+
+
+def _device(key: str) -> str:
+    device = key.partition(".")[2]
+    if not _DEVICE.fullmatch(device):
+        raise _invalid(key, device, "a device is cuda:0, cuda:1, ..., cpu or disk")
+    return device
+
+
+def _parsed(parse: Callable[[str], Any], key: str, value: str, takes: str) -> Any:  # noqa: ANN401 - any field's type
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise _invalid(key, value, f"it takes {takes}") from error
+
+
+def _device_map(path: Path) -> tuple[tuple[str, str], ...]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise _invalid("device_map", str(path), f"the file can't be read ({error.strerror})") from error
+    except ValueError as error:
+        raise _invalid("device_map", str(path), f"the file is not JSON ({error})") from error
+    if not isinstance(content, dict) or not content:
+        raise _invalid("device_map", str(path), "the file must hold an object of module: device")
+    # PyTorch writes GPU 0 as 0, people as "cuda:0" or "cuda".
+    return tuple((str(module), _device_name(device)) for module, device in content.items())
+
+
+def _device_name(device: object) -> str:
+    if isinstance(device, int) and not isinstance(device, bool):
+        return f"cuda:{device}"
+    return "cuda:0" if device == "cuda" else str(device)
+
+
+def _invalid(key: str, value: str, detail: str) -> SettingInvalid:
+    return SettingInvalid(
+        name=f"--set {key}",
+        value=f'"{value}"',
+        detail=Text.of("cli.setting", "{detail}.", detail=detail[:1].upper() + detail[1:]),
+        suggestion=Text("cli.setting_remedy", "Correct it and run the command again."),
+    )
