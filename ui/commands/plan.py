@@ -27,9 +27,16 @@ from ui.overrides import parse_overrides
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that `plan` and `ask` share."""
     parser.add_argument("model", help="`starter`, a model folder, a GGUF file or a Hub id")
-    parser.add_argument("--preset", choices=[preset.value for preset in Preset], default=Preset.AUTO.value)
-    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE",
-                        help="a setting by hand, such as precision=nf4 or gpus=2,3; may be repeated")  # fmt: skip
+    presets = [preset.value for preset in Preset]
+    parser.add_argument("--preset", choices=presets, default=Preset.AUTO.value)
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting by hand, such as precision=nf4 or gpus=2,3; may be repeated",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
@@ -94,10 +101,11 @@ def describe(plan: Plan, say: Translator) -> list[str]:
         f"{plan.model_path} ({plan.family}, {plan.parameters:,})",
         f"{say('verdict.' + plan.verdict)} · {plan.engine} · {plan.precision} · {speed}",
     ]
-    for share in plan.devices:
-        lines.append(
-            f"  {share.device:8} {human_bytes(share.total_bytes):>9} / {human_bytes(share.budget_bytes):<9} {share.name}"
-        )
+    lines += [
+        f"  {share.device:8} {human_bytes(share.total_bytes):>9} / "
+        f"{human_bytes(share.budget_bytes):<9} {share.name}"
+        for share in plan.devices
+    ]
     lines += [f"- {say.text(reason)}" for reason in plan.reasons]
     lines += [
         f"  {say('plan.instead')}: {other.engine} {other.precision} ({say('verdict.' + other.verdict)}): "
