@@ -1,0 +1,171 @@
+"""A deterministic engine without a model, for tests of everything above the engines.
+
+Words in the last question command it: `slow` (20 words a second), `long` (2,000 words), `crash` (the
+process ends at once), `hang` (deaf to cancel), `oom` (raises `OutOfGpuMemory`). Words in the model's
+path command the load: `slow-load`, `crash-load`, `hang-load`, `damaged-load`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from threading import Event as Flag
+
+from backends.engines.base import ChatRequest, ProgressSink
+from backends.errors import Cancelled, ContextExceeded, ModelDamaged, NotLoaded, OutOfGpuMemory
+from backends.messages import Done, Event, FinishReason, Message, Progress, Role, TextDelta, Timings, Usage
+from backends.placement.types import Plan
+from backends.reports import LoadReport
+
+CRASH_EXIT_CODE = 70
+_IMAGE_TOKENS = 64
+_SLOW_S = 0.05
+_LOAD_STEPS = 20
+_LONG_WORDS = 2000
+
+
+class FakeEngine:
+    """Echoes the question and the number of pictures, word by word."""
+
+    def __init__(self) -> None:
+        self._plan: Plan | None = None
+        self._cached: dict[str, tuple[str, ...]] = {}
+
+    def load(self, plan: Plan, progress: ProgressSink, cancel: Flag) -> LoadReport:
+        """Count the bytes of the plan's weights in twenty steps."""
+        begun = time.perf_counter()
+        name = Path(plan.model_path).name
+        total = max(sum(share.weights_bytes for share in plan.devices), _LOAD_STEPS)
+        progress(Progress("start", 0, 0))
+        for step in range(_LOAD_STEPS + 1):
+            if "slow-load" in name:
+                cancel.wait(_SLOW_S)
+            if cancel.is_set():
+                raise Cancelled
+            progress(Progress("read", total * step // _LOAD_STEPS, total))
+            if step == _LOAD_STEPS // 2:
+                _fail_load(name, plan)
+        self._plan = plan
+        return LoadReport(
+            engine="fake",
+            precision=plan.precision,
+            device_map=plan.device_map,
+            dtype=plan.precision,
+            quantized=0,
+            offload_dir=plan.offload_dir,
+            seconds=time.perf_counter() - begun,
+            peaks=tuple((share.device, share.total_bytes) for share in plan.devices),
+            supports_images=True,
+            context_tokens=plan.context_tokens,
+        )
+
+    def chat(self, request: ChatRequest, cancel: Flag) -> Iterator[Event]:
+        """Stream the echo; `token_ids` are the positions of its words."""
+        begun = time.perf_counter()
+        if self._plan is None:
+            raise NotLoaded
+        question = _last_question(request.messages)
+        _obey(question, self._plan)
+        keys = _keys(request.messages)
+        if len(keys) >= self._plan.context_tokens:
+            raise ContextExceeded(needed_tokens=len(keys) + 1, context_tokens=self._plan.context_tokens)
+        reused = _common(keys, self._cached.get(request.conversation, ()))
+        pictures = sum(len(message.images) for message in request.messages)
+        yield Progress("prefill", reused, len(keys))
+
+        words = _answer(question, pictures)
+        pace = _SLOW_S if "slow" in question.split() else 0.0
+        finish: FinishReason = "stop"
+        first_token = 0.0
+        said: list[str] = []
+        for word in words:
+            if pace:
+                cancel.wait(pace)
+            if cancel.is_set() and "hang" not in question.split():
+                finish = "cancelled"
+                break
+            if len(said) == request.sampling.max_tokens:
+                finish = "length"
+                break
+            first_token = first_token or time.perf_counter() - begun
+            said.append(word)
+            yield TextDelta(word if len(said) == 1 else " " + word)
+        self._cached[request.conversation] = (*keys, *said)
+        total = time.perf_counter() - begun
+        yield Done(
+            finish,
+            Usage(len(keys), pictures * _IMAGE_TOKENS, len(said), reused),
+            Timings(first_token, len(said) / max(total - first_token, 1e-6), total),
+            tuple(range(len(said))),
+        )
+
+    def prime(self, conversation: str, messages: Sequence[Message], cancel: Flag) -> None:
+        """Remember everything up to the draft's text."""
+        if self._plan is None:
+            raise NotLoaded
+        if not cancel.is_set():
+            draft = messages[-1]
+            fixed = (*messages[:-1], Message(draft.role, draft.images))
+            self._cached[conversation] = _keys(fixed)
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._plan = None
+        self._cached.clear()
+
+
+def _fail_load(name: str, plan: Plan) -> None:
+    if "crash-load" in name:
+        os._exit(CRASH_EXIT_CODE)
+    if "hang-load" in name:
+        _hang()
+    if "damaged-load" in name:
+        raise ModelDamaged(path=plan.model_path, file="model.safetensors", detail="It ends too early.")
+
+
+def _obey(question: str, plan: Plan) -> None:
+    words = question.split()
+    if "crash" in words:
+        os._exit(CRASH_EXIT_CODE)
+    if "hang" in words:
+        _hang()
+    if "oom" in words:
+        device = plan.devices[0].device if plan.devices else "cuda:0"
+        raise OutOfGpuMemory(device=device, stage="answering", needed_bytes=1 << 30, free_bytes=1 << 20)
+
+
+def _hang() -> None:
+    """Wait for nothing, as a driver call that never returns does."""
+    Flag().wait()
+
+
+def _last_question(messages: Sequence[Message]) -> str:
+    return next((message.text for message in reversed(messages) if message.role is Role.USER), "")
+
+
+def _keys(messages: Sequence[Message]) -> tuple[str, ...]:
+    """One key a token: pictures by content and position, text by word."""
+    keys: list[str] = []
+    for message in messages:
+        for image in message.images:
+            keys.extend(f"{image.sha256}:{index}" for index in range(_IMAGE_TOKENS))
+        keys.extend(message.text.split())
+    return tuple(keys)
+
+
+def _common(left: Sequence[str], right: Sequence[str]) -> int:
+    count = 0
+    for one, other in zip(left, right, strict=False):
+        if one != other:
+            break
+        count += 1
+    return count
+
+
+def _answer(question: str, pictures: int) -> list[str]:
+    if "long" in question.split():
+        return [f"word{index}" for index in range(_LONG_WORDS)]
+    noun = "picture" if pictures == 1 else "pictures"
+    return f"I see {pictures} {noun}. You said: {question}".split()
