@@ -1,0 +1,98 @@
+"""`--set key=value`: what it takes, and what it says of everything else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from backends.errors import SettingInvalid
+from backends.placement.types import Overrides
+from ui.overrides import parse_overrides, parse_size
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("6GiB", 6 * 2**30),
+        ("6 gib", 6 * 2**30),
+        ("1.5G", 3 * 2**29),
+        ("500MB", 500_000_000),
+        ("500MiB", 500 * 2**20),
+        ("123", 123),
+    ],
+)
+def test_sizes(text: str, count: int) -> None:
+    assert parse_size(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "GiB", "-1GiB", "6 parsecs", "1,5GiB", "nan"])
+def test_sizes_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match="^" + text.replace(".", r"\.")):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "overrides"),
+    [
+        ([], Overrides()),
+        (["gpus=2,3"], Overrides(gpus=(2, 3))),
+        (["gpu_layers=0"], Overrides(gpu_layers=0)),
+        (
+            ["precision=nf4", "context=2048", "images=2"],
+            Overrides(precision="nf4", context_tokens=2048, images=2),
+        ),
+        (["engine=transformers"], Overrides(engine="transformers")),
+        (["cpu_layers_mode=compute"], Overrides(cpu_layers_mode="compute")),
+        (["offload_dir=/tmp/a=b"], Overrides(offload_dir="/tmp/a=b")),
+        (
+            ["max_memory.cuda:0=6GiB", "max_memory.cpu=8GiB"],
+            Overrides(max_memory=(("cuda:0", 6 * 2**30), ("cpu", 8 * 2**30))),
+        ),
+        (["precision=int8", "precision=bf16"], Overrides(precision="bf16")),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_settings(settings: list[str], overrides: Overrides) -> None:
+    assert parse_overrides(settings) == overrides
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("gpus", "written key=value"),
+        ("gpus=", "written key=value"),
+        ("gpus=a", "GPU numbers"),
+        ("gpus=1,1", "GPU numbers"),
+        ("gpus=,", "GPU numbers"),
+        ("gpu_layers=-1", "0 or more"),
+        ("gpu_layers=many", "whole number"),
+        ("context=0", "number of tokens"),
+        ("precision=nf 4", "bf16"),
+        ("engine=ollama", "transformers, llamacpp or remote"),
+        ("max_memory.gpu=6GiB", "A device is cuda:0"),
+        ("max_memory.cuda:0=lots", "a size"),
+        ("precison=nf4", "did you mean precision"),
+        ("colour=red", "known settings are"),
+        ("device_map=missing.json", "can't be read"),
+    ],
+)
+def test_what_can_not_be_set(setting: str, says: str) -> None:
+    with pytest.raises(SettingInvalid, match=says):
+        parse_overrides([setting])
+
+
+def test_a_device_map_file(tmp_path: Path) -> None:
+    path = tmp_path / "karte 图.json"
+    path.write_text(json.dumps({"model.vision_tower": 0, "lm_head": "cpu", "x": "cuda"}), encoding="utf-8")
+    expected = (("model.vision_tower", "cuda:0"), ("lm_head", "cpu"), ("x", "cuda:0"))
+    assert parse_overrides([f"device_map={path}"]).device_map == expected
+
+
+@pytest.mark.parametrize(("content", "says"), [("{", "not JSON"), ("[]", "object"), ("{}", "object")])
+def test_a_bad_device_map_file(content: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "map.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(SettingInvalid, match=says):
+        parse_overrides([f"device_map={path}"])
