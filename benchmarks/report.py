@@ -1,6 +1,6 @@
-"""One shape for every figure: scripts write rows, this prints them, stores them and puts them into the README.
+"""One shape for every figure: scripts write rows, this prints and stores them and fills the README.
 
-`python -m benchmarks.report` rewrites the README's tables from `benchmarks/results/*.json`.
+`python -m benchmarks.report` rewrites its tables from `benchmarks/results/*.json`.
 """
 
 from __future__ import annotations
