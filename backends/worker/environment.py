@@ -1,0 +1,71 @@
+"""Environment variables of the child process: privacy, threads and which GPUs it may see."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable
+
+from backends.placement.types import Plan
+from backends.settings import Settings
+
+VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+
+# The driver's answer to any call before cuInit (CUDA driver API, CUresult).
+_CUDA_ERROR_NOT_INITIALIZED = 3
+
+_PRIVATE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONUTF8": "1",
+}
+
+# The driver's (PCI) numbers, and a check for GPUs that asks NVML: CUDA's own check would fix the set of
+# visible GPUs at import time, before a plan has chosen them.
+_GPU = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """What every child process gets before it imports anything."""
+    threads: dict[str, str] = {}
+    if settings.threads is not None:
+        count = str(settings.threads)
+        threads = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
+    return {**_PRIVATE, **_GPU, **threads}
+
+
+def visible_gpus(plan: Plan) -> str:
+    """The value of `CUDA_VISIBLE_DEVICES` for `plan`; "-1" hides all (Windows drops empty variables)."""
+    return ",".join(str(index) for index in plan.visible_gpus) or "-1"
+
+
+def show_gpus(plan: Plan, *, driver_started: Callable[[], bool] | None = None) -> bool:
+    """Make exactly the plan's GPUs visible to this process; False when it is too late for that.
+
+    CUDA reads the variable once, in cuInit, and importing torch does not call that (`torch.cuda` is lazy;
+    its `device_count` re-reads the variable until then). So a process that has imported everything
+    already can still serve any plan, unless some library touched the driver on import.
+    """
+    wanted = visible_gpus(plan)
+    if os.environ.get(VISIBLE_GPUS) == wanted:
+        return True
+    if (driver_started or cuda_started)():
+        return False
+    os.environ[VISIBLE_GPUS] = wanted
+    return True
+
+
+def cuda_started() -> bool:
+    """Whether the CUDA driver was initialised in this process (then its set of GPUs is fixed)."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        count = ctypes.c_int(0)
+        answer = int(driver.cuDeviceGetCount(ctypes.byref(count)))
+    except (OSError, AttributeError):
+        return False
+    return answer != _CUDA_ERROR_NOT_INITIALIZED
