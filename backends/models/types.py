@@ -79,7 +79,8 @@ class VisionGeometry:
 
     `tokens_per_image` is the number of tokens that one picture adds to the prompt in the worst case
     that the processor allows by default (all tiles of anyres models); `max_tiles` the number of
-    tower passes for it; `patches` the tower's sequence length per tile.
+    tower passes for it; `patches` the tower's sequence length per tile. `dynamic` families (Qwen-VL) turn
+    every `merge` x `merge` patches into one token, so that fewer pixels mean fewer tokens.
     """
 
     layers: int
@@ -91,6 +92,8 @@ class VisionGeometry:
     patches: int
     tokens_per_image: int
     max_tiles: int = 1
+    dynamic: bool = False
+    merge: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,11 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """Everything that planning needs to know of a model. `modules` are in execution order."""
+    """Everything that planning needs to know of a model. `modules` are in execution order.
+
+    `weights_present` is False for copies that hold the headers of the weight files only: they can be
+    planned with, not loaded.
+    """
 
     path: Path
     name: str
@@ -117,6 +124,7 @@ class ModelInfo:
     vision: VisionGeometry | None
     modules: tuple[Module, ...]
     files: tuple[ModelFile, ...]
+    weights_present: bool = True
 
     @property
     def layers(self) -> int:

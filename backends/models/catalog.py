@@ -1,0 +1,121 @@
+"""Which models are on this machine, and what a person means by a model's name."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from backends.errors import ModelNotFound
+from backends.models.types import ModelEntry
+from backends.settings import Settings
+
+STARTER = "starter"
+
+
+def resolve(model: str, settings: Settings, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder that `model` means.
+
+    `model` is `starter`, a path, the name of a folder in one of the model folders, or a Hub id that the
+    Hub cache holds. Raises ModelNotFound with the nearest known names.
+    """
+    wanted = model.strip().strip('"')
+    if wanted == STARTER:
+        if not (settings.starter / "config.json").is_file():
+            raise ModelNotFound(path=str(settings.starter), detail="The bundled starter model is missing.")
+        return settings.starter
+    if not wanted:
+        raise ModelNotFound(path='""', detail="No model was named.")
+    try:
+        path = Path(wanted).expanduser()
+        if path.exists():
+            return path.resolve()
+        known = _known(settings, environ)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ModelNotFound(path=wanted, detail="That is not a valid path.") from error
+    if wanted in known:
+        return known[wanted]
+    near = difflib.get_close_matches(wanted, [STARTER, *known], n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    detail = (
+        f"There is no such folder, and no model of that name in the model folders or the Hub cache.{hint}"
+    )
+    raise ModelNotFound(path=wanted, detail=detail)
+
+
+def entries(settings: Settings, environ: Mapping[str, str] = os.environ) -> tuple[ModelEntry, ...]:
+    """List the dropdown's models: the starter, then the others by name; unreadable folders are left out."""
+    found: list[ModelEntry] = []
+    if (settings.starter / "config.json").is_file():
+        found.append(ModelEntry(STARTER, "Starter", settings.starter))
+    known = _known(settings, environ)
+    found += [ModelEntry(str(path), name, path) for name, path in sorted(known.items(), key=_by_name)]
+    return tuple(found)
+
+
+def _by_name(item: tuple[str, Path]) -> tuple[str, str]:
+    return item[0].casefold(), item[0]
+
+
+def _known(settings: Settings, environ: Mapping[str, str]) -> dict[str, Path]:
+    """Every model folder by the name a person would use; earlier folders win."""
+    known: dict[str, Path] = {}
+    for folder in settings.model_folders:
+        for path in _folders(folder):
+            if _is_model(path):
+                known.setdefault(path.name, path)
+            else:
+                # One level more: publisher/model.
+                for inner in _folders(path):
+                    if _is_model(inner):
+                        known.setdefault(f"{path.name}/{inner.name}", inner)
+    for name, path in _hub_snapshots(_hub_cache(environ)):
+        known.setdefault(name, path)
+    return known
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError:
+        return []
+
+
+def _is_model(folder: Path) -> bool:
+    try:
+        return (folder / "config.json").is_file() and any(
+            name.suffix == ".safetensors" for name in folder.iterdir()
+        )
+    except OSError:
+        return False
+
+
+def _hub_cache(environ: Mapping[str, str]) -> Path:
+    """Where huggingface_hub keeps downloads, by its documented variables."""
+    if cache := environ.get("HF_HUB_CACHE"):
+        return Path(cache)
+    if home := environ.get("HF_HOME"):
+        return Path(home) / "hub"
+    base = environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "huggingface" / "hub"
+
+
+def _hub_snapshots(cache: Path) -> Iterator[tuple[str, Path]]:
+    """Yield (owner/name, newest usable snapshot folder); the branch `main` is preferred."""
+    for repo in _folders(cache):
+        if not repo.name.startswith("models--"):
+            continue
+        snapshots = [path for path in _folders(repo / "snapshots") if _is_model(path)]
+        if not snapshots:
+            continue
+        main = _revision(repo / "refs" / "main")
+        chosen = next((path for path in snapshots if path.name == main), snapshots[-1])
+        yield repo.name.removeprefix("models--").replace("--", "/", 1), chosen
+
+
+def _revision(ref: Path) -> str:
+    try:
+        return ref.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,229 @@
+"""The vision tower's sizes and how many tokens a picture becomes, by the rules of each family's processor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from backends.models.geometry import number
+from backends.models.naming import block_of, is_vision
+from backends.models.types import Tensor, VisionGeometry
+
+_VISION_KEYS = ("vision_config", "visual", "vision_tower_config")
+# Longest side of a stored picture (backends.settings.max_image_side): no processor sees more pixels.
+_LARGEST_PIXELS = 2048 * 2048
+# LLaVA-OneVision's `anyres_max_9`: more than nine tiles' worth of features is scaled down.
+_ONEVISION_TILES = 9
+_SIGNS = ("image_seq_length", "num_image_tokens", "image_seq_len")
+
+
+@dataclass(frozen=True, slots=True)
+class _Tower:
+    """What the rules need of the tower; `merge` is how many patches per side become one token."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    image: int
+    patch: int
+    extra: int
+    merge: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    tokens: int
+    tiles: int = 1
+    patches: int | None = None
+    dynamic: bool = False
+
+
+def has_vision(config: Mapping[str, Any]) -> bool:
+    """Tell whether a config describes a model that looks at pictures."""
+    return _vision_config(config) is not None
+
+
+def vision_geometry(
+    config: Mapping[str, Any],
+    processor: Mapping[str, Any],
+    tensors: Sequence[Tensor],
+    names: Mapping[str, str],
+) -> VisionGeometry | None:
+    """Derive the tower's sizes; None for a text model.
+
+    `processor` is preprocessor_config.json (or the image part of processor_config.json), whose limits
+    decide how many tiles or pixels a picture may have.
+    """
+    vision = _vision_config(config)
+    if vision is None:
+        return None
+    tower = _tower(config, vision, tensors, names)
+    rule = _rule(str(config.get("model_type", "")), config, processor, tower)
+    grid = (tower.image // tower.patch) ** 2
+    return VisionGeometry(
+        layers=tower.layers,
+        hidden=tower.hidden,
+        intermediate=tower.intermediate,
+        heads=tower.heads,
+        image_size=tower.image,
+        patch_size=tower.patch,
+        patches=rule.patches if rule.patches is not None else grid + tower.extra,
+        tokens_per_image=max(1, rule.tokens),
+        max_tiles=max(1, rule.tiles),
+        dynamic=rule.dynamic,
+        merge=tower.merge,
+    )
+
+
+def _vision_config(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    for key in _VISION_KEYS:
+        if isinstance(config.get(key), dict):
+            part: dict[str, Any] = config[key]
+            return part
+    inner = config.get("thinker_config")
+    return _vision_config(inner) if isinstance(inner, dict) else None
+
+
+def _side(value: object) -> int | None:
+    """Sizes are written as 336, [336, 336] or {"height": 336, ...}."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    if isinstance(value, dict):
+        value = value.get("height", value.get("longest_edge"))
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _tower(
+    config: Mapping[str, Any], vision: Mapping[str, Any], tensors: Sequence[Tensor], names: Mapping[str, str]
+) -> _Tower:
+    shapes = {
+        names[tensor.name]: tensor.shape
+        for tensor in tensors
+        if any(is_vision(part) for part in names[tensor.name].split(".")[:2])
+    }
+    patch_shape = next((shape for name, shape in shapes.items() if _is_patch_embedding(name, shape)), None)
+    # Qwen2-VL writes the tower's width as embed_dim and the language model's as hidden_size.
+    hidden = number(vision, "embed_dim") or (patch_shape[0] if patch_shape else None)
+    hidden = hidden or number(vision, "hidden_size") or 1024
+    patch = _side(vision.get("patch_size")) or (patch_shape[-1] if patch_shape else 14)
+    ratio = vision.get("mlp_ratio")
+    widened = int(hidden * ratio) if isinstance(ratio, int | float) else 4 * hidden
+    blocks = [block[1] + 1 for block in map(block_of, shapes) if block]
+    classes = any(name.endswith(("class_embedding", "cls_token")) for name in shapes)
+    return _Tower(
+        layers=number(vision, "num_hidden_layers", "depth", "num_layers") or max(blocks, default=24),
+        hidden=hidden,
+        intermediate=number(vision, "intermediate_size") or widened,
+        heads=number(vision, "num_attention_heads", "num_heads") or max(1, hidden // 64),
+        image=_side(vision.get("image_size")) or 336,
+        patch=patch,
+        extra=1 if classes else 0,
+        merge=_merge(config, vision),
+    )
+
+
+def _is_patch_embedding(name: str, shape: tuple[int, ...]) -> bool:
+    return len(shape) >= 4 and ("patch_embed" in name or "proj" in name) and name.endswith("weight")
+
+
+def _merge(config: Mapping[str, Any], vision: Mapping[str, Any]) -> int:
+    merge = number(vision, "spatial_merge_size") or number(config, "scale_factor", "spatial_merge_size")
+    ratio = config.get("downsample_ratio")
+    if merge is None and isinstance(ratio, float) and 0 < ratio < 1:
+        merge = round(1 / ratio)
+    return merge or 1
+
+
+def _rule(family: str, config: Mapping[str, Any], processor: Mapping[str, Any], tower: _Tower) -> _Tokens:
+    if family in ("llava_next", "llava_next_video", "llava_onevision"):
+        return _anyres(config, tower, limit=_ONEVISION_TILES if family == "llava_onevision" else None)
+    if family in ("idefics3", "smolvlm"):
+        return _split(config, processor, tower)
+    if family == "internvl":
+        return _cropped(config, processor, tower)
+    if family == "mllama":
+        # Pictures enter through cross-attention; only one marker stands in the prompt.
+        return _Tokens(1, tiles=number(_vision_config(config) or {}, "max_num_tiles") or 4)
+    dynamic = _is_dynamic(family, processor, tower)
+    return _dynamic(processor, tower) if dynamic else _fixed(family, config, tower)
+
+
+def _fixed(family: str, config: Mapping[str, Any], tower: _Tower) -> _Tokens:
+    """One square picture: one token per patch (LLaVA-1.5: 576), or as many as the config says."""
+    grid = (tower.image // tower.patch // tower.merge) ** 2
+    if "llava" in family:
+        # Its processor counts patches and ignores the config's image_seq_length.
+        return _Tokens(grid + (tower.extra if config.get("vision_feature_select_strategy") == "full" else 0))
+    pooled = number(config, "mm_tokens_per_image")
+    if pooled:
+        return _Tokens(pooled + 2)  # Gemma 3 puts a marker before and one behind.
+    text = config.get("text_config")
+    stated = number(config, *_SIGNS) or number(text if isinstance(text, dict) else {}, "num_image_tokens")
+    return _Tokens(stated or grid)
+
+
+def _anyres(config: Mapping[str, Any], tower: _Tower, limit: int | None) -> _Tokens:
+    """A base picture and the best grid of tiles, one newline token per row of patches.
+
+    LLaVA-1.6: 576 + 4 x 576 + 48 = 2,928 for a square picture. Unpadding only takes tokens away.
+    """
+    side = tower.image // tower.patch
+    pinpoints = config.get("image_grid_pinpoints")
+    grids = [
+        (height // tower.image, width // tower.image)
+        for height, width in (pinpoints if isinstance(pinpoints, list) else [[2 * tower.image] * 2])
+    ]
+    features = 0
+    for rows, columns in grids:
+        height, width = rows * side, columns * side
+        if limit and height * width > limit * side**2:
+            scale = math.sqrt(height * width / (limit * side**2))
+            height, width = int(height / scale), int(width / scale)
+        features = max(features, height * width + height)
+    return _Tokens(side**2 + features, tiles=1 + max(rows * columns for rows, columns in grids))
+
+
+def _split(config: Mapping[str, Any], processor: Mapping[str, Any], tower: _Tower) -> _Tokens:
+    """Idefics3 and SmolVLM: tiles of the tower's size and an overview, each between markers."""
+    longest = _side(processor.get("size")) or 4 * tower.image
+    tile = _side(processor.get("max_image_size")) or tower.image
+    per_side = max(1, math.ceil(longest / tile))
+    tiles = per_side**2 if processor.get("do_image_splitting", True) else 0
+    sequence = (tower.image // tower.patch) ** 2 // max(1, number(config, "scale_factor") or 2) ** 2
+    # Two markers a tile, a line break a row, and the overview's three.
+    return _Tokens((tiles + 1) * (sequence + 2) + per_side + 3, tiles=tiles + 1)
+
+
+def _cropped(config: Mapping[str, Any], processor: Mapping[str, Any], tower: _Tower) -> _Tokens:
+    """InternVL: up to `max_patches` crops and a thumbnail, 256 tokens each."""
+    per_tile = number(config, "image_seq_length") or (tower.image // tower.patch // tower.merge) ** 2
+    tiles = 1 + (number(processor, "max_patches") or 12)
+    return _Tokens(per_tile * tiles + 2, tiles=tiles)
+
+
+def _is_dynamic(family: str, processor: Mapping[str, Any], tower: _Tower) -> bool:
+    limits = processor.get("max_pixels") or _size(processor).get("longest_edge")
+    named = family.startswith(
+        ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "glm4v", "glm46v", "paddleocr_vl")
+    )
+    return named or (tower.merge > 1 and isinstance(limits, int) and limits > 100_000)
+
+
+def _size(processor: Mapping[str, Any]) -> Mapping[str, Any]:
+    size = processor.get("size")
+    return size if isinstance(size, dict) else {}
+
+
+def _dynamic(processor: Mapping[str, Any], tower: _Tower) -> _Tokens:
+    """Qwen-VL and its kin: as many tokens as the picture's pixels, up to the processor's limit."""
+    default = 1280 * (tower.patch * tower.merge) ** 2
+    limit = (
+        number(processor, "max_pixels") or number(_size(processor), "longest_edge", "max_pixels") or default
+    )
+    pixels = min(limit, _LARGEST_PIXELS)
+    tokens = pixels // (tower.patch * tower.merge) ** 2
+    # Two markers stand around every picture.
+    return _Tokens(tokens + 2, patches=tokens * tower.merge**2, dynamic=True)
