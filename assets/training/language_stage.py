@@ -1,0 +1,114 @@
+"""Stages B and C: learn to answer, first from the truth, then from pixels.
+
+Stage B ("text") needs no vision: image tokens are made of the truth by `Starter.imagine`, so the
+text model learns to count, compare and describe while stage A runs on another core. Stage C
+("joint") trains everything on drawn pictures and keeps stage A's losses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from assets.training.batches import BASE_WEIGHTS, Batch, Mix, make_batch
+from assets.training.loop import Losses
+from assets.training.model import Starter
+from assets.training.questions import MAKERS
+from assets.training.vision_stage import known, patch_losses
+
+
+@dataclass(slots=True)
+class Progress:
+    """How often each kind of question is answered wrong, as a running mean over batches."""
+
+    wrong: dict[str, float] = field(default_factory=dict)
+
+    def update(self, kinds: tuple[str, ...], right: Tensor) -> None:
+        """`right`: one bool per question."""
+        outcome: dict[str, list[float]] = {}
+        for kind, good in zip(kinds, right.tolist(), strict=True):
+            outcome.setdefault(kind, []).append(1.0 - float(good))
+        for kind, misses in outcome.items():
+            share = 0.98 ** len(misses)
+            mean = sum(misses) / len(misses)
+            self.wrong[kind] = share * self.wrong.get(kind, 1.0) + (1 - share) * mean
+
+    def weights(self) -> dict[str, float]:
+        """Ask more of what goes wrong: up to four times as often as what goes well."""
+        return {
+            kind: BASE_WEIGHTS.get(kind, 1.0) * (0.25 + min(self.wrong.get(kind, 0.5), 0.75))
+            for kind in MAKERS
+        }
+
+
+def noisy_truth(attributes: Tensor, generator: torch.Generator) -> Tensor:
+    """The truth with errors like those that a vision tower makes."""
+    noise = torch.randn(attributes.shape, generator=generator)
+    fade = 1 + 0.12 * torch.randn(attributes.shape[:2], generator=generator)[..., None]
+    return (attributes * known(attributes) * fade + 0.06 * noise).float()
+
+
+def answer_losses(model: Starter, batch: Batch, tokens: Tensor | None, progress: Progress) -> Losses:
+    """Cross-entropy of the answers' tokens, given the image tokens."""
+    language = model.language_model
+    embedded = language.model.embed_tokens(batch.ids)
+    flat = embedded.flatten(0, 1)
+    if tokens is not None:
+        flat = flat.index_copy(0, batch.slots, tokens.flatten(0, 1).to(flat.dtype))
+    hidden = language.model(flat.view_as(embedded), batch.positions, batch.mask)
+    logits = language.lm_head(hidden.flatten(0, 1)[batch.sources]).float()
+    with torch.no_grad():
+        good = (logits.argmax(-1) == batch.targets).float()
+        right = torch.ones(len(batch.kinds)).scatter_reduce(0, batch.asked, good, "amin")
+        progress.update(batch.kinds, right)
+    return {"answers": F.cross_entropy(logits, batch.targets)}
+
+
+def most_shapes(done: float) -> int:
+    """The curriculum: two shapes at first, then three, then all six."""
+    return 2 if done < 0.08 else 3 if done < 0.2 else 6
+
+
+def text_losses(
+    model: Starter,
+    tokenizer: Tokenizer,
+    progress: Progress,
+    seed: int,
+    step: int,
+    rows: int,
+    done: float,
+) -> Losses:
+    """Stage B on a batch that depends on seed, step and progress."""
+    mix = Mix(weights=progress.weights(), most=most_shapes(done))
+    batch = make_batch(tokenizer, np.random.default_rng((seed, 2, step)), rows, mix, drawn=False)
+    tokens = None
+    if batch.pictures is not None:
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        tokens = model.imagine(noisy_truth(batch.pictures.attributes, generator))
+    with torch.autocast("cpu", torch.bfloat16):
+        return answer_losses(model, batch, tokens, progress)
+
+
+def joint_losses(
+    model: Starter,
+    tokenizer: Tokenizer,
+    progress: Progress,
+    seed: tuple[int, ...],
+    step: int,
+    rows: int,
+) -> Losses:
+    """Stage C: answers from pixels, with the patch losses at a lower weight."""
+    mix = Mix(weights=progress.weights())
+    batch = make_batch(tokenizer, np.random.default_rng((*seed, 3, step)), rows, mix, drawn=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        if batch.pictures is None:
+            return answer_losses(model, batch, None, progress)
+        features, tokens = model.see(batch.pictures.pixels)
+        losses = answer_losses(model, batch, tokens, progress)
+        patches = patch_losses(model, features, tokens, batch.pictures)
+    return losses | {k: 0.25 * v for k, v in patches.items()}
