@@ -1,0 +1,217 @@
+"""Pure: hardware, plans, states and errors -> the HTML that the page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from backends.errors import SnugError
+from backends.hardware.types import Gpu, HardwareSnapshot
+from backends.messages import Done, Progress
+from backends.placement.types import DeviceShare, Plan
+from backends.reports import UnloadReport
+from backends.text import Text, human_bytes
+from ui.i18n import Translator
+from ui.web.html import Segment, badge, bar, esc, section
+
+# The components of a device's memory: field of DeviceShare, key of its name, CSS class of its colour.
+COMPONENTS = (
+    ("weights_bytes", "component.weights", "c-weights"),
+    ("kv_cache_bytes", "component.kv_cache", "c-kv"),
+    ("activation_bytes", "component.activations", "c-activations"),
+    ("staging_bytes", "component.staging", "c-staging"),
+    ("overhead_bytes", "component.overhead", "c-overhead"),
+)
+# CPU features that decide how fast a model runs; the others only make the line long.
+_TELLING_FEATURES = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "asimd", "neon")
+
+
+def hardware_card(snapshot: HardwareSnapshot, say: Translator) -> str:
+    """The machine at a glance: a line for each GPU, RAM, CPU, disk, and notes on what is absent."""
+    lines = [_gpu_line(gpu, say) for gpu in snapshot.gpus]
+    ram = snapshot.ram
+    used = ram.total_bytes - ram.available_bytes
+    lines.append(_meter(say("hardware.ram"), used, ram.total_bytes, "", say))
+    features = [name for name in _TELLING_FEATURES if name in snapshot.cpu.features][:2]
+    cpu = say(
+        "hardware.cpu",
+        cores=snapshot.cpu.cores,
+        features=" ".join(name.upper().replace("_", "-") for name in features),
+    )
+    disk = say("hardware.disk", free=human_bytes(snapshot.disk.free_bytes))
+    lines.append(
+        f'<p class="sn-line"><span title="{esc(snapshot.cpu.name)}">{esc(cpu.strip())}</span>'
+        f'<span title="{esc(snapshot.disk.path)}">{esc(disk)}</span></p>'
+    )
+    lines += [f'<p class="sn-note">{esc(say.text(note))}</p>' for note in snapshot.notes]
+    return section(say("ui.machine"), "".join(lines))
+
+
+def _gpu_line(gpu: Gpu, say: Translator) -> str:
+    figures = []
+    if gpu.utilization is not None:
+        figures.append(f"{gpu.utilization} %")
+    if gpu.temperature_c is not None:
+        figures.append(f"{gpu.temperature_c} °C")
+    name = gpu.name.removeprefix("NVIDIA ").removeprefix("GeForce ")
+    used = gpu.total_bytes - gpu.free_bytes
+    line = _meter(name, used, gpu.total_bytes, " · ".join(figures), say, title=gpu.name)
+    others = [process for process in gpu.processes if not process.ours]
+    if others:
+        names = ", ".join(
+            f"{process.name} {human_bytes(process.bytes)}" if process.bytes else process.name
+            for process in sorted(others, key=lambda process: -process.bytes)[:3]
+        )
+        line += f'<p class="sn-note">{esc(say("hardware.used_by", names=names))}</p>'
+    return line
+
+
+def _meter(name: str, used: int, total: int, figures: str, say: Translator, *, title: str = "") -> str:
+    amount = f"{_gigabytes(used)} / {human_bytes(total)}"
+    description = say("hardware.meter", name=title or name, used=human_bytes(used), total=human_bytes(total))
+    level = "c-hot" if used > 0.92 * total else "c-used"
+    return (
+        f'<div class="sn-meter"><span class="sn-name" title="{esc(title or name)}">{esc(name)}</span>'
+        f'<span class="sn-figures">{esc(figures)}</span><span class="sn-amount">{esc(amount)}</span>'
+        f"{bar([Segment(level, amount, used)], total, description)}</div>"
+    )
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 2**30:.1f}"
+
+
+def plan_card(plan: Plan, say: Translator) -> str:
+    """What will run where, how fast, and why; the alternatives one click away."""
+    where = _where(plan, say)
+    headline = (
+        f'<p class="sn-headline">{badge("verdict-" + plan.verdict, say("verdict." + plan.verdict))}'
+        f"<span>{esc(where)}</span></p>"
+    )
+    speed = ""
+    if plan.verdict != "no":
+        speed = (
+            '<dl class="sn-speed">'
+            + _figure(say("plan.first_token"), say("unit.about_seconds", seconds=plan.expected.first_token_s))
+            + _figure(say("plan.tokens_per_s"), _rate(plan.expected.tokens_per_s, say))
+            + _figure(say("plan.load"), say("unit.about_seconds", seconds=plan.expected.load_s))
+            + "</dl>"
+        )
+    devices = "".join(_device(share, say) for share in plan.devices)
+    body = headline + devices + _legend(plan.devices, say) + speed + _reasons(plan, say)
+    return section(say("ui.plan"), body + _alternatives(plan, say))
+
+
+def _where(plan: Plan, say: Translator) -> str:
+    precision = say(f"precision.{plan.precision}") if plan.precision in _NAMED else plan.precision
+    if plan.gpu_layers >= plan.layers:
+        layers = say("plan.all_gpu", layers=plan.layers)
+    elif plan.gpu_layers == 0:
+        layers = say("plan.all_cpu", layers=plan.layers)
+    else:
+        layers = say("plan.split", gpu=plan.gpu_layers, other=plan.layers - plan.gpu_layers)
+    return f"{plan.engine} · {precision} · {layers}"
+
+
+_NAMED = ("int8", "nf4")
+
+
+def _figure(name: str, value: str) -> str:
+    return f"<div><dt>{esc(name)}</dt><dd>{esc(value)}</dd></div>"
+
+
+def _rate(tokens_per_s: float, say: Translator) -> str:
+    return say("unit.about_rate", rate=f"{tokens_per_s:.0f}" if tokens_per_s >= 10 else f"{tokens_per_s:.1f}")
+
+
+def _device(share: DeviceShare, say: Translator) -> str:
+    segments = [Segment(css, f"{say(key)}: {human_bytes(getattr(share, field))}", getattr(share, field))
+                for field, key, css in COMPONENTS]  # fmt: skip
+    free = max(share.budget_bytes - share.total_bytes, 0)
+    name = say("hardware.ram") if share.device == "cpu" else share.name or share.device
+    over = " sn-over" if share.total_bytes > share.budget_bytes else ""
+    amount = say("plan.of", used=human_bytes(share.total_bytes), budget=human_bytes(share.budget_bytes))
+    described = [segment.name for segment in segments if segment.size > 0]
+    described.append(f"{say('component.free')}: {human_bytes(free)}")
+    return (
+        f'<div class="sn-meter{over}"><span class="sn-name" title="{esc(share.device)}">{esc(name)}</span>'
+        f'<span class="sn-amount">{esc(amount)}</span>'
+        f"{bar(segments, share.budget_bytes, f'{name}: ' + ', '.join(described), limit=share.budget_bytes)}</div>"
+    )
+
+
+def _legend(devices: Iterable[DeviceShare], say: Translator) -> str:
+    shares = tuple(devices)
+    shown = [
+        f'<li><i class="{css}" aria-hidden="true"></i>{esc(say(key))}</li>'
+        for field, key, css in COMPONENTS
+        if any(getattr(share, field) for share in shares)
+    ]
+    free = f'<li><i class="c-free" aria-hidden="true"></i>{esc(say("component.free"))}</li>'
+    return f'<ul class="sn-legend">{"".join(shown)}{free}</ul>' if shown else ""
+
+
+def _reasons(plan: Plan, say: Translator) -> str:
+    items = "".join(f"<li>{esc(say.text(reason))}</li>" for reason in plan.reasons)
+    return f'<details class="sn-more"><summary>{esc(say("plan.why"))}</summary><ul>{items}</ul></details>'
+
+
+def _alternatives(plan: Plan, say: Translator) -> str:
+    if not plan.alternatives:
+        return ""
+    items = "".join(
+        f"<li><b>{esc(other.engine)} · {esc(other.precision)}</b> "
+        f"({esc(say('verdict.' + other.verdict))}, {esc(_rate(other.tokens_per_s, say))}): "
+        f"{esc(say.text(other.why_not))}</li>"
+        for other in plan.alternatives
+    )
+    return (
+        f'<details class="sn-more"><summary>{esc(say("plan.considered", count=len(plan.alternatives)))}'
+        f"</summary><ul>{items}</ul></details>"
+    )
+
+
+def error_card(error: SnugError, say: Translator) -> str:
+    """What happened, why, and what to do: calm, and read aloud at once."""
+    return notice(say.text(error.what_text), say.text(error.why_text), say.text(error.remedy_text))
+
+
+def notice(title: str, *sentences: str) -> str:
+    """A card above the message box."""
+    body = "".join(f"<p>{esc(sentence)}</p>" for sentence in sentences if sentence.strip())
+    return f'<div class="sn-notice" role="alert"><strong>{esc(title)}</strong>{body}</div>'
+
+
+def progress_text(progress: Progress | None, say: Translator) -> str:
+    """`reading 1.2 GB of 13.5 GB`, or the stage alone."""
+    if progress is None:
+        return say("stage.start")
+    stage = say(f"stage.{progress.stage}")
+    if not progress.total:
+        return stage
+    if progress.stage != "read":
+        return f"{stage} {progress.done} / {progress.total}"
+    return f"{stage} {say('plan.of', used=human_bytes(progress.done), budget=human_bytes(progress.total))}"
+
+
+def unloaded_text(report: UnloadReport, say: Translator) -> str:
+    """What an unload gave back, and how long it took until the system saw it."""
+    given_back = report.freed_ram_bytes + report.freed_gpu_bytes
+    return say("model.unloaded", size=human_bytes(given_back), seconds=report.seconds)
+
+
+def stats_line(done: Done, say: Translator) -> str:
+    """`0.4 s to first token · 38 tokens/s · 576 image tokens` as plain text."""
+    parts = [say("stats.first", seconds=done.timings.first_token_s)]
+    if len(done.token_ids) > 1 and done.timings.tokens_per_s > 0:
+        rate = done.timings.tokens_per_s
+        parts.append(say("stats.rate", rate=f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"))
+    if done.usage.image_tokens:
+        parts.append(say("stats.image_tokens", count=done.usage.image_tokens))
+    if done.finish_reason != "stop":
+        parts.append(say(f"stats.{done.finish_reason}"))
+    return " · ".join(parts)
+
+
+def sentence(text: Text | str, say: Translator) -> str:
+    """A sentence of the backends as escaped HTML."""
+    return esc(say.text(text))

@@ -1,0 +1,143 @@
+"""The conversation and the message box."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from ui.i18n import Translator
+from ui.web.examples import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """Components of the panel."""
+
+    transcript: gr.Chatbot
+    notice_box: gr.Group
+    notice: gr.HTML
+    act: gr.Button
+    dismiss: gr.Button
+    camera_box: gr.Column
+    camera: gr.Image
+    camera_close: gr.Button
+    message: gr.MultimodalTextbox
+    camera_open: gr.Button
+    clear: gr.Button
+    hint: gr.HTML
+
+
+def build(say: Translator, examples: Sequence[Example]) -> Chat:
+    """Lay the panel out."""
+    transcript = gr.Chatbot(
+        value=[],
+        label=say("chat.label"),
+        show_label=False,
+        elem_id="transcript",
+        layout="panel",
+        height="100%",
+        buttons=["copy"],
+        sanitize_html=True,
+        allow_tags=False,
+        latex_delimiters=[],
+        editable="user",
+        feedback_options=None,
+        container=False,
+        placeholder=placeholder(say),
+        examples=example_cards(examples, say) or None,
+        allow_file_downloads=False,
+    )
+    with gr.Group(visible=False, elem_id="notice") as notice_box:
+        notice = gr.HTML("")
+        with gr.Row(elem_id="notice-row"):
+            act = gr.Button("", variant="primary", size="sm", min_width=0, scale=0, elem_id="notice-act")
+            dismiss = gr.Button(say("action.dismiss"), size="sm", min_width=0, scale=0, elem_id="notice-dismiss")
+    with gr.Column(visible=False, elem_id="camera-box") as camera_box:
+        camera = gr.Image(
+            sources=["webcam"],
+            type="filepath",
+            format="png",
+            label=say("camera.label"),
+            show_label=False,
+            elem_id="camera",
+            height=300,
+            buttons=[],
+        )
+        camera_close = gr.Button(say("camera.close"), size="sm", elem_id="camera-close")
+    with gr.Row(elem_id="composer"):
+        message = gr.MultimodalTextbox(
+            label=say("chat.message"),
+            show_label=False,
+            placeholder=say("chat.placeholder"),
+            file_types=["image"],
+            file_count="multiple",
+            sources=["upload"],
+            lines=1,
+            max_lines=8,
+            max_plain_text_length=20_000,
+            container=False,
+            elem_id="message",
+            submit_btn=True,
+            stop_btn=False,
+        )
+    with gr.Row(elem_id="composer-tools"):
+        camera_open = gr.Button(say("camera.open"), size="sm", min_width=0, scale=0, elem_id="camera-open")
+        clear = gr.Button(say("chat.new"), size="sm", min_width=0, scale=0, elem_id="new-chat")
+        hint = gr.HTML(hint_html(say), elem_id="hint")
+    return Chat(
+        transcript, notice_box, notice, act, dismiss, camera_box, camera, camera_close, message,
+        camera_open, clear, hint,
+    )  # fmt: skip
+
+
+def placeholder(say: Translator) -> str:
+    """What stands in an empty conversation."""
+    return f"### {say('chat.empty_title')}\n{say('chat.empty_text')}"
+
+
+def example_cards(examples: Sequence[Example], say: Translator) -> list[dict[str, Any]]:
+    """The examples as the Chatbot takes them."""
+    return [
+        {
+            "text": example.question,
+            "display_text": f"{example.label[say.language]}",
+            "icon": str(example.picture),
+            "files": [str(example.picture)],
+        }
+        for example in examples
+    ]
+
+
+def hint_html(say: Translator) -> str:
+    """How to use the message box with the keyboard."""
+    return f'<p class="sn-note">{say("chat.hint")}</p>'
+
+
+def texts(chat: Chat) -> tuple[Any, ...]:
+    """Components whose words change with the language; `translate` gives their updates in this order."""
+    return (
+        chat.transcript, chat.dismiss, chat.camera, chat.camera_close, chat.message, chat.camera_open,
+        chat.clear, chat.hint,
+    )  # fmt: skip
+
+
+def translate(say: Translator, examples: Sequence[Example], value: list[dict[str, Any]]) -> tuple[Any, ...]:
+    """The updates of `texts`; `value` is the conversation in the new language."""
+    return (
+        gr.Chatbot(
+            value=value,
+            label=say("chat.label"),
+            placeholder=placeholder(say),
+            examples=example_cards(examples, say) or None,
+        ),
+        gr.Button(say("action.dismiss")),
+        gr.Image(label=say("camera.label")),
+        gr.Button(say("camera.close")),
+        gr.MultimodalTextbox(label=say("chat.message"), placeholder=say("chat.placeholder")),
+        gr.Button(say("camera.open")),
+        gr.Button(say("chat.new")),
+        gr.HTML(hint_html(say)),
+    )

@@ -1,0 +1,155 @@
+"""What to run and how: model, preset, the custom settings, load and unload."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from backends.models.types import ModelEntry
+from backends.placement.types import Overrides, PlanRequest
+from backends.presets import Preset
+from ui.i18n import Translator
+
+_PRECISIONS = ("bf16", "fp16", "fp32", "int8", "nf4")
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Components of the panel."""
+
+    model: gr.Dropdown
+    preset: gr.Dropdown
+    custom: gr.Accordion
+    precision: gr.Dropdown
+    gpu_layers: gr.Number
+    context: gr.Number
+    gpus: gr.Textbox
+    load: gr.Button
+    unload: gr.Button
+    note: gr.HTML
+
+    @property
+    def inputs(self) -> list[Any]:
+        """What `to_request` takes, in its order."""
+        return [self.model, self.preset, self.precision, self.gpu_layers, self.context, self.gpus]
+
+
+def build_choices(say: Translator, entries: tuple[ModelEntry, ...], start: PlanRequest) -> tuple[Any, ...]:
+    """Model, preset and the custom settings: what stands above the plan."""
+    model = gr.Dropdown(
+        model_choices(entries, start.model),
+        value=start.model,
+        label=say("setup.model"),
+        info=say("setup.model_info"),
+        allow_custom_value=True,
+        elem_id="model",
+    )
+    preset = gr.Dropdown(
+        preset_choices(say),
+        value=start.preset.value,
+        label=say("setup.preset"),
+        info=say(f"preset.{start.preset}.info"),
+        elem_id="preset",
+        filterable=False,
+    )
+    with gr.Accordion(
+        say("setup.custom"), open=True, visible=start.preset is Preset.CUSTOM, elem_id="custom"
+    ) as custom:
+        precision = gr.Dropdown(_precision_choices(say), value="", label=say("custom.precision"),
+                                info=say("custom.precision_info"), filterable=False)  # fmt: skip
+        gpu_layers = gr.Number(None, label=say("custom.gpu_layers"), info=say("custom.gpu_layers_info"),
+                               precision=0, minimum=0)  # fmt: skip
+        context = gr.Number(None, label=say("custom.context"), info=say("custom.context_info"), precision=0,
+                            minimum=1)  # fmt: skip
+        gpus = gr.Textbox("", label=say("custom.gpus"), info=say("custom.gpus_info"))
+    return model, preset, custom, precision, gpu_layers, context, gpus
+
+
+def build_buttons(say: Translator) -> tuple[Any, ...]:
+    """Load and unload: what stands below the plan."""
+    note = gr.HTML("", elem_id="setup-note")
+    with gr.Row(elem_id="load-row"):
+        load = gr.Button(say("setup.load"), variant="primary", elem_id="load", min_width=0)
+        unload = gr.Button(say("setup.unload"), elem_id="unload", min_width=0, visible=False)
+    return load, unload, note
+
+
+def model_choices(entries: tuple[ModelEntry, ...], current: str) -> list[tuple[str, str]]:
+    """The dropdown's lines; a model given by its path stands there, too."""
+    choices = [(entry.label, entry.key) for entry in entries]
+    if current not in {key for _, key in choices}:
+        choices.append((Path(current).name or current, current))
+    return choices
+
+
+def preset_choices(say: Translator) -> list[tuple[str, str]]:
+    """The presets in their order."""
+    return [(say(f"preset.{preset}"), preset.value) for preset in Preset]
+
+
+def _precision_choices(say: Translator) -> list[tuple[str, str]]:
+    return [(say("custom.automatic"), ""), *((name, name) for name in _PRECISIONS)]
+
+
+def to_request(
+    model: str | None, preset: str, precision: str, gpu_layers: float | None, context: float | None, gpus: str
+) -> PlanRequest:
+    """The panel's values as a request. Raises ValueError when the GPU numbers are not numbers."""
+    chosen = Preset(preset)
+    named = (model or "starter").strip().strip('"') or "starter"
+    if chosen is not Preset.CUSTOM:
+        return PlanRequest(named, chosen)
+    numbers = tuple(int(part) for part in gpus.replace("，", ",").split(",") if part.strip())
+    return PlanRequest(
+        named,
+        chosen,
+        Overrides(
+            gpus=numbers or None,
+            gpu_layers=None if gpu_layers is None else int(gpu_layers),
+            precision=precision or None,
+            context_tokens=None if context is None else int(context),
+        ),
+    )
+
+
+def buttons(state: Any, request: PlanRequest, say: Translator, *, possible: bool) -> tuple[Any, Any]:  # noqa: ANN401 - ModelState
+    """What the two buttons say and whether they can be pressed, for the model's state."""
+    if state.status == "loading":
+        return (
+            gr.Button(say("setup.loading"), interactive=False),
+            gr.Button(say("setup.cancel"), visible=True),
+        )
+    loaded = state.status == "ready" and state.plan is not None
+    same = loaded and state.plan.request == request
+    label = say("setup.loaded" if same else "setup.swap" if loaded else "setup.load")
+    return (
+        gr.Button(label, interactive=possible and not same, variant="secondary" if same else "primary"),
+        gr.Button(say("setup.unload"), visible=loaded),
+    )
+
+
+def texts(setup: Setup) -> tuple[Any, ...]:
+    """Components whose words change with the language; `translate` gives their updates in this order."""
+    return (
+        setup.model, setup.preset, setup.custom, setup.precision, setup.gpu_layers, setup.context, setup.gpus,
+    )  # fmt: skip
+
+
+def translate(say: Translator, preset: Preset) -> tuple[Any, ...]:
+    """The updates of `texts`."""
+
+    def words(name: str) -> dict[str, str]:
+        return {"label": say(f"custom.{name}"), "info": say(f"custom.{name}_info")}
+
+    return (
+        gr.Dropdown(label=say("setup.model"), info=say("setup.model_info")),
+        gr.Dropdown(label=say("setup.preset"), choices=preset_choices(say), info=say(f"preset.{preset}.info")),
+        gr.Accordion(label=say("setup.custom")),
+        gr.Dropdown(**words("precision"), choices=_precision_choices(say)),
+        gr.Number(**words("gpu_layers")),
+        gr.Number(**words("context")),
+        gr.Textbox(**words("gpus")),
+    )

@@ -1,0 +1,104 @@
+"""What each browser tab has: its conversation, its draft's pictures and its language; nothing on disk."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from backends.errors import SnugError
+from backends.messages import ImagePart
+from backends.placement.types import PlanRequest
+from ui.i18n import Language
+from ui.web.chat_flow import Conversation, settled
+
+# Conversations of closed tabs that a reload can still get back.
+_REMEMBERED_TABS = 50
+
+
+@dataclass(slots=True)
+class Session:
+    """One tab. `ident` names it to the service; handlers of one tab may run side by side.
+
+    `stopping` is set when the person wants the running answer to end; `draft_images` are the pictures
+    in the message box, by the path of the upload; `shown` the last HTML by panel, to send only changes.
+    """
+
+    ident: str
+    tab: str = ""
+    language: Language = "en"
+    request: PlanRequest | None = None
+    turns: Conversation = ()
+    answering: bool = False
+    stopping: threading.Event = field(default_factory=threading.Event)
+    draft_images: dict[str, ImagePart] = field(default_factory=dict)
+    error: SnugError | None = None
+    dismissed: SnugError | None = None
+    shown: dict[str, object] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin(self) -> bool:
+        """Claim the tab's one running answer; False when there is one already."""
+        with self.lock:
+            if self.answering:
+                return False
+            self.answering = True
+            self.stopping.clear()
+            return True
+
+    def end(self) -> None:
+        """The running answer has ended."""
+        with self.lock:
+            self.answering = False
+
+    def changed(self, panel: str, value: object) -> bool:
+        """Note what `panel` shows; False when it shows that already."""
+        if panel in self.shown and self.shown[panel] == value:
+            return False
+        self.shown[panel] = value
+        return True
+
+
+class Sessions:
+    """All open tabs by Gradio's session hash, and the conversations of tabs that were just closed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._open: dict[str, Session] = {}
+        self._closed: OrderedDict[str, Session] = OrderedDict()
+
+    def of(self, session_hash: str | None) -> Session:
+        """The session of a tab; a new one for a tab not seen before."""
+        key = session_hash or "nobody"
+        with self._lock:
+            if key not in self._open:
+                self._open[key] = Session(f"tab-{uuid.uuid4().hex[:12]}")
+            return self._open[key]
+
+    def adopt(self, session: Session, tab: str) -> None:
+        """Give a reloaded page its conversation back.
+
+        `tab` is an id that the browser keeps for the tab's life. A duplicated tab gets a copy.
+        """
+        with self._lock:
+            known = [other for other in self._open.values() if other.tab == tab and other is not session]
+            previous = self._closed.pop(tab, None) or (known[-1] if known else None)
+            session.tab = tab
+            if previous is not None and not session.turns:
+                session.turns = settled(previous.turns)
+
+    def close(self, session_hash: str | None) -> Session | None:
+        """Forget a tab that was closed, but for its conversation; returns its session."""
+        with self._lock:
+            session = self._open.pop(session_hash or "nobody", None)
+            if session is not None and session.tab and session.turns:
+                self._closed[session.tab] = session
+                while len(self._closed) > _REMEMBERED_TABS:
+                    self._closed.popitem(last=False)
+            return session
+
+    def all(self) -> tuple[Session, ...]:
+        """Every open tab."""
+        with self._lock:
+            return tuple(self._open.values())

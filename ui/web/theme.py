@@ -1,0 +1,107 @@
+"""Colours, fonts and the few lines of script that the page needs. Nothing here comes from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+_STATIC = Path(__file__).with_name("static")
+_SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Noto Sans CJK SC", "Microsoft YaHei",
+         "PingFang SC", "sans-serif")  # fmt: skip
+_MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "Liberation Mono", "DejaVu Sans Mono", "monospace")
+
+# Run in the browser. A tab's id lives as long as the tab, so that a reload gets its conversation back.
+ON_ARRIVAL = "() => window.snug.arrive()"
+ON_LANGUAGE = "(language) => window.snug.language(language)"
+ON_THEME = "() => window.snug.theme()"
+ON_SETUP = "() => window.snug.setup()"
+
+
+def build_theme() -> gr.themes.Base:
+    """A calm, dense theme on system fonts."""
+    return gr.themes.Base(
+        primary_hue=gr.themes.colors.teal,
+        neutral_hue=gr.themes.colors.stone,
+        font=[gr.themes.Font(name) for name in _SANS],
+        font_mono=[gr.themes.Font(name) for name in _MONO],
+        text_size=gr.themes.sizes.text_md,
+        spacing_size=gr.themes.sizes.spacing_sm,
+        radius_size=gr.themes.sizes.radius_md,
+    ).set(
+        body_background_fill="var(--sn-ground)",
+        body_background_fill_dark="var(--sn-ground)",
+        body_text_color="var(--sn-ink)",
+        body_text_color_dark="var(--sn-ink)",
+        body_text_color_subdued="var(--sn-ink-2)",
+        body_text_color_subdued_dark="var(--sn-ink-2)",
+        background_fill_primary="var(--sn-paper)",
+        background_fill_primary_dark="var(--sn-paper)",
+        background_fill_secondary="var(--sn-ground)",
+        background_fill_secondary_dark="var(--sn-ground)",
+        block_background_fill="transparent",
+        block_background_fill_dark="transparent",
+        block_border_width="0px",
+        block_shadow="none",
+        block_padding="0",
+        block_label_background_fill="transparent",
+        block_label_background_fill_dark="transparent",
+        block_label_border_width="0px",
+        block_label_text_color="var(--sn-ink-2)",
+        block_label_text_color_dark="var(--sn-ink-2)",
+        block_title_text_size="var(--text-sm)",
+        block_title_text_weight="600",
+        block_title_text_color="var(--sn-ink)",
+        block_title_text_color_dark="var(--sn-ink)",
+        block_info_text_size="12px",
+        block_info_text_color="var(--sn-ink-2)",
+        block_info_text_color_dark="var(--sn-ink-2)",
+        border_color_primary="var(--sn-line)",
+        border_color_primary_dark="var(--sn-line)",
+        border_color_accent="var(--sn-accent)",
+        border_color_accent_dark="var(--sn-accent)",
+        color_accent="var(--sn-accent)",
+        color_accent_soft="var(--sn-accent-soft)",
+        color_accent_soft_dark="var(--sn-accent-soft)",
+        input_background_fill="var(--sn-paper)",
+        input_background_fill_dark="var(--sn-paper)",
+        input_border_color="var(--sn-line)",
+        input_border_color_dark="var(--sn-line)",
+        input_border_color_focus="var(--sn-accent)",
+        input_border_color_focus_dark="var(--sn-accent)",
+        input_border_width="1px",
+        input_shadow="none",
+        input_shadow_focus="0 0 0 3px var(--sn-ring)",
+        input_shadow_focus_dark="0 0 0 3px var(--sn-ring)",
+        input_placeholder_color="var(--sn-ink-2)",
+        input_placeholder_color_dark="var(--sn-ink-2)",
+        button_primary_background_fill="var(--sn-accent)",
+        button_primary_background_fill_dark="var(--sn-accent)",
+        button_primary_background_fill_hover="var(--sn-accent-2)",
+        button_primary_background_fill_hover_dark="var(--sn-accent-2)",
+        button_primary_text_color="var(--sn-on-accent)",
+        button_primary_text_color_dark="var(--sn-on-accent)",
+        button_secondary_background_fill="var(--sn-paper)",
+        button_secondary_background_fill_dark="var(--sn-paper)",
+        button_secondary_background_fill_hover="var(--sn-hover)",
+        button_secondary_background_fill_hover_dark="var(--sn-hover)",
+        button_secondary_text_color="var(--sn-ink)",
+        button_secondary_text_color_dark="var(--sn-ink)",
+        button_secondary_border_color="var(--sn-line)",
+        button_secondary_border_color_dark="var(--sn-line)",
+        button_border_width="1px",
+        button_transition="background-color .12s",
+        slider_color="var(--sn-accent)",
+        slider_color_dark="var(--sn-accent)",
+    )
+
+
+def css() -> str:
+    """The page's style sheet."""
+    return (_STATIC / "snug.css").read_text(encoding="utf-8")
+
+
+def head() -> str:
+    """The page's script and tab icon, inline."""
+    script = (_STATIC / "snug.js").read_text(encoding="utf-8")
+    return f'<meta name="color-scheme" content="light dark"><script>{script}</script>'

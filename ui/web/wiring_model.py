@@ -1,0 +1,190 @@
+"""Events of the side bar: presets, models, loading, and the tick that keeps the page true."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from backends.errors import Action, SettingInvalid, SnugError
+from backends.placement.types import Plan, PlanRequest
+from backends.presets import Preset
+from backends.text import Text
+from ui.i18n import Translator
+from ui.web import notices
+from ui.web.context import Context, say_for
+from ui.web.format import hardware_card, unloaded_text
+from ui.web.html import esc
+from ui.web.panels import header as header_panel
+from ui.web.panels import placement
+from ui.web.panels import setup as setup_panel
+from ui.web.panels.chat import Chat
+from ui.web.panels.header import Header
+from ui.web.panels.setup import Setup
+from ui.web.sessions import Session
+
+TICK_S = 2.0
+_LOADING_TICK_S = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Every component that the tick keeps true."""
+
+    header: Header
+    setup: Setup
+    chat: Chat
+    hardware: gr.HTML
+    plan: gr.HTML
+    timer: gr.Timer
+
+    @property
+    def live(self) -> list[Any]:
+        """Outputs of `refresh`, in its order."""
+        return [
+            self.hardware, self.plan, self.header.status, self.setup.load, self.setup.unload, self.setup.note,
+            self.chat.notice_box, self.chat.notice, self.chat.act, self.timer,
+        ]  # fmt: skip
+
+
+def make_plan(context: Context, request: PlanRequest) -> Plan | SnugError:
+    """The plan of a request, or why there is none."""
+    try:
+        return context.service.plan(request)
+    except SnugError as error:
+        return error
+
+
+def refresh(context: Context, session: Session) -> list[Any]:
+    """Values of `Page.live`; what has not changed is skipped, so that nothing flickers."""
+    say, service = say_for(session), context.service
+    state = service.state()
+    request = session.request or context.start
+    plan = make_plan(context, request)
+    possible = isinstance(plan, Plan) and plan.verdict != "no"
+    card = notices.choose(session.turns if not session.answering else (), state.status, session.error, _model_error(context, session))
+    note = unloaded_text(context.loader.unloaded, say) if context.loader.unloaded else ""
+    loading = state.status == "loading" or context.loader.busy
+
+    def update(panel: str, key: object, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - any component's update
+        return make() if session.changed(panel, (say.language, key)) else gr.skip()
+
+    hardware = hardware_card(service.snapshot(), say)
+    status = header_panel.status_html(state, say)
+    pressed = (state.status, state.plan.request if state.plan else None, request, possible)
+    load, unload = setup_panel.buttons(state, request, say, possible=possible)
+    return [
+        update("hardware", hardware, lambda: hardware),
+        update("plan", placement.gist(plan), lambda: placement.card(plan, say)),
+        update("status", status, lambda: status),
+        update("load", pressed, lambda: load),
+        update("unload", pressed, lambda: unload),
+        update("note", note, lambda: f'<p class="sn-note" role="status">{esc(note)}</p>' if note else ""),
+        update("notice_box", card is not None, lambda: gr.Group(visible=card is not None)),
+        update("notice", card, lambda: card.html(say) if card else ""),
+        update("act", card and card.label, lambda: _action_button(card, say)),
+        update("timer", loading, lambda: gr.Timer(_LOADING_TICK_S if loading else TICK_S)),
+    ]  # fmt: skip
+
+
+def _model_error(context: Context, session: Session) -> SnugError | None:
+    error = context.service.state().error or context.loader.error
+    return None if error is session.dismissed else error
+
+
+def _action_button(card: notices.Notice | None, say: Translator) -> Any:  # noqa: ANN401 - a component's update
+    if card is None or not card.label:
+        return gr.Button(visible=False)
+    return gr.Button(say(card.label), visible=True)
+
+
+def current_notice(context: Context, session: Session) -> notices.Notice | None:
+    """The card that the tab shows now."""
+    return notices.choose(session.turns, context.service.state().status, session.error, _model_error(context, session))
+
+
+def wire(page: Page, context: Context) -> None:
+    """Attach the handlers."""
+    setup = page.setup
+
+    def tick(request: gr.Request) -> list[Any]:
+        return refresh(context, context.session(request))
+
+    def choose(
+        model: str, preset: str, precision: str, gpu_layers: float | None, size: float | None, gpus: str, request: gr.Request
+    ) -> list[Any]:
+        session = context.session(request)
+        try:
+            session.request = setup_panel.to_request(model, preset, precision, gpu_layers, size, gpus)
+            session.error = None
+        except ValueError:
+            session.error = gpu_numbers_invalid(gpus)
+        say = say_for(session)
+        return [
+            gr.Dropdown(info=say(f"preset.{preset}.info")),
+            gr.Accordion(visible=preset == Preset.CUSTOM),
+            *refresh(context, session),
+        ]
+
+    def load(request: gr.Request) -> list[Any]:
+        session = context.session(request)
+        plan = make_plan(context, session.request or context.start)
+        session.error = None
+        if isinstance(plan, Plan):
+            context.loader.load(plan)
+        else:
+            session.error = plan
+        return refresh(context, session)
+
+    def unload(request: gr.Request) -> list[Any]:
+        session = context.session(request)
+        if context.service.state().status == "loading":
+            context.loader.cancel()
+        else:
+            context.loader.unload()
+        return refresh(context, session)
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+    page.timer.tick(tick, None, page.live, **quiet)
+    gr.on(
+        [component.change for component in setup.inputs],
+        choose,
+        setup.inputs,
+        [setup.preset, setup.custom, *page.live],
+        trigger_mode="always_last",
+        **quiet,
+    )
+    setup.load.click(load, None, page.live, **quiet)
+    setup.unload.click(unload, None, page.live, **quiet)
+
+
+def gpu_numbers_invalid(value: str) -> SettingInvalid:
+    """The error of a GPU list that is not numbers."""
+    return SettingInvalid(
+        name="GPU",
+        value=f'"{value}"',
+        detail=Text("ui.gpus_invalid", "GPUs are given as numbers separated by commas."),
+        suggestion=Text("ui.gpus_remedy", "Write, for example, 0 or 0,1, or leave the field empty."),
+    )
+
+
+def act_on_model(context: Context, session: Session, action: Action) -> PlanRequest | None:
+    """Run a card's button where it concerns the model; returns the request when it changed."""
+    request = session.request or context.start
+    match action:
+        case Action.RESTART:
+            crashed = context.service.state().status == "crashed"
+            plan = None if crashed else make_plan(context, request)
+            if crashed:
+                context.loader.restart()
+            elif isinstance(plan, Plan):
+                context.loader.load(plan)
+            return None
+        case Action.USE_LOWER_PRESET:
+            return PlanRequest(request.model, notices.lower_preset(request.preset))
+        case Action.PICK_MODEL:
+            return PlanRequest("starter", request.preset)
+        case _:
+            return None
