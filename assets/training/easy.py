@@ -28,8 +28,8 @@ class EasyPicture:
 
 
 @cache
-def pictures(split: Split) -> tuple[EasyPicture, ...]:
-    """All pictures of a split, enlarged to 128 x 128 as the processor does (bicubic)."""
+def pictures(split: Split, *, original: bool = False) -> tuple[EasyPicture, ...]:
+    """All pictures of a split, enlarged to 128 x 128 as the processor does unless `original`."""
     if split == "train":
         paths, (texts, answers, ids) = (
             easy_vqa.get_train_image_paths(),
@@ -46,8 +46,10 @@ def pictures(split: Split) -> tuple[EasyPicture, ...]:
     out = []
     for picture, questions in sorted(asked.items()):
         with Image.open(paths[picture]) as image:
-            large = image.convert("RGB").resize((128, 128), Image.Resampling.BICUBIC)
-        out.append(EasyPicture(np.asarray(large), tuple(questions)))
+            shown = image.convert("RGB")
+        if not original:
+            shown = shown.resize((128, 128), Image.Resampling.BICUBIC)
+        out.append(EasyPicture(np.asarray(shown), tuple(questions)))
     return tuple(out)
 
 

@@ -71,7 +71,7 @@ def answer_losses(model: Starter, batch: Batch, tokens: Tensor | None, progress:
 
 def most_shapes(done: float) -> int:
     """The curriculum: two shapes at first, then three, then all six."""
-    return 2 if done < 0.08 else 3 if done < 0.2 else 6
+    return 2 if done < 0.12 else 3 if done < 0.35 else 6
 
 
 def text_losses(

@@ -9,8 +9,10 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from assets.training.questions import MAKERS
-from assets.training.scenes import random_scene
+from assets.training.scenes import COLOURS, SHAPES, random_scene
 from assets.training.smalltalk import CHAT, SYSTEM_PROMPTS, off_topic
+from assets.training.truth import COLOUR, SHAPE
+from assets.training.words import plural
 
 PAD, START, END, IMAGE = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>"
 PAD_ID, START_ID, END_ID, IMAGE_ID = 0, 1, 2, 3
@@ -73,3 +75,15 @@ def tokenizer_at(path: Path, seed: int = 7) -> Tokenizer:
         train_tokenizer(seed).save(str(partial))
         partial.replace(path)
     return Tokenizer.from_file(str(path))
+
+
+def word_rows(tokenizer: Tokenizer) -> dict[int, int]:
+    """Token numbers of colour and shape words, to their place in a patch's description."""
+    rows: dict[int, int] = {}
+    for first, words in ((SHAPE, SHAPES), (COLOUR, COLOURS)):
+        for number, word in enumerate(words):
+            for form in (word, plural(word), word.replace("gray", "grey")):
+                ids = tokenizer.encode(f" {form}", add_special_tokens=False).ids
+                if len(ids) == 1:
+                    rows[ids[0]] = first + number
+    return rows

@@ -21,9 +21,9 @@ import torch.multiprocessing as mp
 from assets.training import vision_stage
 from assets.training.language_stage import Progress, joint_losses, text_losses
 from assets.training.loop import Losses, Plan, load, train
-from assets.training.model import Sizes, Starter
+from assets.training.model import Sizes, Starter, start_from_words
 from assets.training.muon import MuonWithAdamW
-from assets.training.tokens import tokenizer_at
+from assets.training.tokens import tokenizer_at, word_rows
 
 PROCESSES = 2
 ROWS = 12
@@ -49,6 +49,7 @@ def run_text(folder: Path, minutes: float, seed: int) -> None:
     model = Starter(Sizes(), seed)
     for part in (model.vision_tower, model.multi_modal_projector, model.patch_head):
         part.requires_grad_(False)
+    start_from_words(model, word_rows(tokenizer))
     model.language_model.model.compile()
     optimizer = MuonWithAdamW(model, matrix_rate=0.01)
     progress = Progress()
