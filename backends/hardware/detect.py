@@ -48,7 +48,7 @@ class Monitor:
             driver_version=reading.driver_version,
             cuda_version=reading.cuda_version,
             notes=(*reading.notes, *self._unused, *ram_notes, *cpu_notes, *disk_notes),
-            assumed=(*guesses, "ram.memory_gbps", "cpu.gflops_fp32"),
+            assumed=(*guesses, "ram.memory_gbps", "cpu.gflops_fp32", "disk.read_gbps"),
         )
 
     def close(self) -> None:
@@ -102,4 +102,4 @@ def _disk(path: Path) -> tuple[Disk, tuple[Text, ...]]:
     try:
         return others.read_disk(path), ()
     except Exception as error:  # noqa: BLE001 - as above
-        return Disk(str(path), 0), (note("hardware.failed", part="The disk", detail=str(error)),)
+        return Disk(str(path), 0, known.ASSUMED_DISK_GBPS), (note("hardware.failed", part="The disk", detail=str(error)),)

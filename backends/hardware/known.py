@@ -19,6 +19,8 @@ GIB = 1024**3
 # A copy from pinned RAM reaches about this share of the link's rate (128b/130b coding is in the lane
 # figures; what is left goes to packet headers and flow control).
 PCIE_EFFICIENCY = 0.8
+# Between a SATA SSD (0.5 GB/s) and a PCIe one (3 GB/s and more).
+ASSUMED_DISK_GBPS = 1.0
 # GB/s per lane and direction, by PCIe generation.
 _PCIE_LANE_GBPS = {1: 0.25, 2: 0.5, 3: 0.985, 4: 1.969, 5: 3.938, 6: 7.563}
 

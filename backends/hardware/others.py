@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from backends.hardware import cgroup, windows
+from backends.hardware import cgroup, known, windows
 from backends.hardware.notes import note
 from backends.hardware.types import Disk, OsName, Ram
 from backends.text import Text
@@ -43,9 +43,9 @@ def read_ram(memory_gbps: float) -> tuple[Ram, tuple[Text, ...]]:
 
 
 def read_disk(path: Path) -> Disk:
-    """The disk that holds `path`, which need not exist yet."""
+    """The disk that holds `path`, which need not exist yet; its speed is assumed."""
     folder = nearest_existing(path)
-    return Disk(str(folder), shutil.disk_usage(folder).free)
+    return Disk(str(folder), shutil.disk_usage(folder).free, known.ASSUMED_DISK_GBPS)
 
 
 def nearest_existing(path: Path) -> Path:

@@ -29,7 +29,7 @@ def processor_flags(asked: Collection[int]) -> frozenset[int]:
 class MemoryStatusEx(ctypes.Structure):
     """MEMORYSTATUSEX of sysinfoapi.h."""
 
-    _fields_ = [  # noqa: RUF012 - what ctypes asks for
+    _fields_ = [
         ("length", ctypes.c_uint32),
         ("load", ctypes.c_uint32),
         ("total_physical", ctypes.c_uint64),

@@ -1,0 +1,135 @@
+"""Taking values out of a person's JSON with their types checked, each error knowing its place."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeGuard
+
+JsonPath = tuple[str | int, ...]
+_MOST_BYTES = 1 << 60
+
+
+class BadValue(Exception):
+    """A value that can't be used: where it stands, what is wrong and what would be right."""
+
+    def __init__(self, path: JsonPath, value: object, detail: str, suggestion: str) -> None:
+        super().__init__(detail)
+        self.path, self.value, self.detail, self.suggestion = path, value, detail, suggestion
+
+
+class JsonObject:
+    """A JSON object with its path, whose values are taken out with their type checked."""
+
+    def __init__(self, value: object, path: JsonPath) -> None:
+        if not isinstance(value, Mapping):
+            raise BadValue(path, value, "It is not a JSON object.", 'Write it like {"key": value}.')
+        self._value: Mapping[str, Any] = value
+        self.path = path
+
+    def bad(self, key: str, detail: str, suggestion: str) -> BadValue:
+        """Build the error about `key`."""
+        return BadValue((*self.path, key), self.get(key), detail, suggestion)
+
+    def check_names(self, *names: str) -> None:
+        """Refuse a key that looks like a misspelt one; what is merely unknown is left alone."""
+        for key in self._value:
+            close = difflib.get_close_matches(key, names, n=1, cutoff=0.8)
+            if key not in names and close and close[0] not in self._value:
+                raise self.bad(key, "There is no such key.", f"Write {close[0]!r} if that is meant.")
+
+    def get(self, key: str) -> Any:  # noqa: ANN401 - a JSON value
+        """Return the raw value, None when absent."""
+        return self._value.get(key)
+
+    def child(self, key: str, *, required: bool = False) -> JsonObject:
+        """Return the object at `key`; an empty one when it may be absent."""
+        if self.get(key) is None and not required:
+            return JsonObject({}, (*self.path, key))
+        self._require(key)
+        return JsonObject(self.get(key), (*self.path, key))
+
+    def items(self, key: str, default: Sequence[Any] | None = None) -> Sequence[Any]:
+        """Return the list at `key`."""
+        value = self._or_default(key, default)
+        if not isinstance(value, (list, tuple)):
+            raise self.bad(key, "It is not a list.", "Write it like [...].")
+        return value
+
+    def text(self, key: str, default: str | None = None) -> str:
+        """Return the text at `key`."""
+        return self.word(self._or_default(key, default), (*self.path, key))
+
+    def choice(self, key: str, choices: Sequence[str]) -> Any:  # noqa: ANN401 - one of the literals given
+        """Return the text at `key`, one of `choices`."""
+        self._require(key)
+        if self.get(key) not in choices:
+            raise self.bad(key, "It is none of those that exist.", f"Write one of: {', '.join(choices)}.")
+        return self.get(key)
+
+    def flag(self, key: str) -> bool:
+        """Return true or false, false when absent."""
+        value = self._or_default(key, default=False)
+        if not isinstance(value, bool):
+            raise self.bad(key, "It is neither true nor false.", "Write true or false.")
+        return value
+
+    def whole(self, key: str, default: int | None, least: int, most: int) -> int | None:
+        """Return the whole number at `key`."""
+        value = default if self.get(key) is None else self.get(key)
+        if value is not None and not (is_whole(value) and least <= value <= most):
+            raise self.bad(key, f"It is not a whole number from {least} to {most}.", "Correct the number.")
+        return value
+
+    def size(self, key: str, default: int | None = None, least: int = 0) -> int:
+        """Return the bytes at `key`."""
+        value = self._or_default(key, default)
+        if not is_whole(value) or not least <= value <= _MOST_BYTES:
+            raise self.bad(key, "It is not a number of bytes.", "Write a whole number, such as 8589934592.")
+        return int(value)
+
+    def speed(self, key: str) -> float | None:
+        """Return the positive figure at `key`, None when absent."""
+        value = self.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+            raise self.bad(key, "It is not a number above zero.", "Write a number, or null if unknown.")
+        return float(value)
+
+    @staticmethod
+    def number(value: object, path: JsonPath) -> int:
+        """Check a whole number that stands in a list."""
+        if not is_whole(value):
+            raise BadValue(path, value, "It is not a whole number.", "Write a whole number.")
+        return value
+
+    @staticmethod
+    def word(value: object, path: JsonPath) -> str:
+        """Check a text."""
+        if not isinstance(value, str) or not value.strip():
+            raise BadValue(path, value, "It is not a text.", "Write a text in double quotes.")
+        return value
+
+    def _or_default(self, key: str, default: Any) -> Any:  # noqa: ANN401 - a JSON value
+        if self.get(key) is None:
+            if default is None:
+                self._require(key)
+            return default
+        return self.get(key)
+
+    def _require(self, key: str) -> None:
+        if self.get(key) is None:
+            raise BadValue((*self.path, key), None, "It is missing.", f"Add the key {key!r}.")
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Tell a whole number from everything else, true and false included."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def dotted(path: JsonPath) -> str:
+    """Write a path the way people do: `gpus[0].name`."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return text.removeprefix(".") or "the description"
