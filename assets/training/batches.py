@@ -218,10 +218,7 @@ def _fill(row: Row, scene: Scene, own: easy.EasyPicture | None, rng: np.random.G
         row.start_group()
         complete = all(i.shape and i.colour for i in scene.items)
         easy_question = own is not None and (not complete or rng.random() < 0.8)
-        if own is not None and easy_question:
-            asked = ask_easy(own, rng)
-        else:
-            asked = ask(scene, rng, mix)
+        asked = ask_easy(own, rng) if own and easy_question else ask(scene, rng, mix)
         if asked.kind == "description" and described:
             continue
         row.add_text(asked.question)

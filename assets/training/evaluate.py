@@ -62,9 +62,7 @@ class Answerer:
         self.batch = batch
         self.processor: Any = AutoProcessor.from_pretrained(folder)
         self.processor.tokenizer.padding_side = "left"
-        self.model: Any = LlavaForConditionalGeneration.from_pretrained(
-            folder, dtype=torch.float32
-        ).eval()
+        self.model: Any = LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
 
     def __call__(self, cases: Sequence[Case]) -> list[str]:
         """The answers, in the order of the cases."""
@@ -73,11 +71,7 @@ class Answerer:
         start = 0
         while start < len(order):
             seen = cases[order[start]].pixels is not None
-            chunk = [
-                i
-                for i in order[start : start + self.batch]
-                if (cases[i].pixels is not None) == seen
-            ]
+            chunk = [i for i in order[start : start + self.batch] if (cases[i].pixels is not None) == seen]
             for i, answer in zip(chunk, self._answer([cases[i] for i in chunk]), strict=True):
                 answers[i] = answer
             start += len(chunk)
@@ -98,14 +92,10 @@ class Answerer:
                 )
             )
         images = [Image.fromarray(c.pixels) for c in cases if c.pixels is not None]
-        inputs = self.processor(
-            text=texts, images=images or None, padding=True, return_tensors="pt"
-        )
+        inputs = self.processor(text=texts, images=images or None, padding=True, return_tensors="pt")
         out = self.model.generate(**inputs, max_new_tokens=110, do_sample=False)
         new = out[:, inputs["input_ids"].shape[1] :]
-        return [
-            text.strip() for text in self.processor.batch_decode(new, skip_special_tokens=True)
-        ]
+        return [text.strip() for text in self.processor.batch_decode(new, skip_special_tokens=True)]
 
 
 def judge(case: Case, answer: str) -> bool:
@@ -138,11 +128,7 @@ def _matched(said: list[tuple[str, str, str]], wanted: list[Item]) -> bool:
 
 def true_places(item: Item) -> set[str]:
     """The words for a centre; on a border between thirds both neighbours are true."""
-    return {
-        place(item.x + dx, item.y + dy)
-        for dx in (-MARGIN, 0, MARGIN)
-        for dy in (-MARGIN, 0, MARGIN)
-    }
+    return {place(item.x + dx, item.y + dy) for dx in (-MARGIN, 0, MARGIN) for dy in (-MARGIN, 0, MARGIN)}
 
 
 def held_out(per_kind: int, seed: int = HELD_OUT_SEED) -> Iterator[Case]:

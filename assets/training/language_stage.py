@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
+from torch.nn import functional
 
 from assets.training.batches import BASE_WEIGHTS, Batch, Mix, make_batch
 from assets.training.loop import Losses
@@ -66,7 +66,7 @@ def answer_losses(model: Starter, batch: Batch, tokens: Tensor | None, progress:
         good = (logits.argmax(-1) == batch.targets).float()
         right = torch.ones(len(batch.kinds)).scatter_reduce(0, batch.asked, good, "amin")
         progress.update(batch.kinds, right)
-    return {"answers": F.cross_entropy(logits, batch.targets)}
+    return {"answers": functional.cross_entropy(logits, batch.targets)}
 
 
 def most_shapes(done: float) -> int:
@@ -78,6 +78,7 @@ def text_losses(
     model: Starter,
     tokenizer: Tokenizer,
     progress: Progress,
+    *,
     seed: int,
     step: int,
     rows: int,
@@ -98,6 +99,7 @@ def joint_losses(
     model: Starter,
     tokenizer: Tokenizer,
     progress: Progress,
+    *,
     seed: tuple[int, ...],
     step: int,
     rows: int,

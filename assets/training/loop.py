@@ -58,9 +58,9 @@ def train(
     step_losses: Callable[[int, float], Losses],
     folder: Path,
     plan: Plan,
+    *,
     agree: Callable[[float], float] = lambda seconds: seconds,
     notes: Callable[[], dict[str, float]] = dict,
-    *,
     writes: bool = True,
 ) -> None:
     """Run until the minutes are used up. `step_losses(step, share of time done)` draws its own batch.

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from assets.training.scenes import COLOURS, SHAPES
 from assets.training.truth import ATTRIBUTES, PATCHES
@@ -161,7 +161,7 @@ class Projector(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, 64, vision width) to (batch, 64, text width)."""
-        out: Tensor = self.linear_2(F.gelu(self.linear_1(x)))
+        out: Tensor = self.linear_2(functional.gelu(self.linear_1(x)))
         return out
 
 
@@ -175,7 +175,7 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Any (..., width)."""
         wide = x.float()
-        out: Tensor = self.weight * (wide * torch.rsqrt(wide.square().mean(-1, True) + 1e-5))
+        out: Tensor = self.weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + 1e-5))
         return out
 
 
@@ -220,7 +220,7 @@ class TextMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) to the same shape."""
-        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        out: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
         return out
 
 

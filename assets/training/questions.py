@@ -55,7 +55,7 @@ Maker = Callable[[Scene, np.random.Generator], QA | None]
 
 
 def look(item: Item) -> str:
-    """ "red circle"."""
+    """How a shape is called, as in "red circle"."""
     return f"{item.colour} {item.shape}"
 
 
@@ -120,7 +120,7 @@ def _counted(number: int, noun: str) -> str:
         return f"There is 1 {noun}."
     head, _, last = noun.rpartition(" ")
     many = f"{head} {plural(last)}".strip()
-    return f"There are {number if number else 'no'} {many}."
+    return f"There are {number or 'no'} {many}."
 
 
 def _ask_count(rng: np.random.Generator, kind: str, noun: str, number: int) -> QA:

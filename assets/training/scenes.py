@@ -119,7 +119,7 @@ def random_scene(
             pick = rng.random()
             shape = other.shape if pick < 0.65 else shape
             colour = other.colour if pick > 0.35 else colour
-        item = _place(rng, items, shape, colour, (low, high), aspect)
+        item = _place(rng, items, looks=(shape, colour), radii=(low, high), aspect=aspect)
         if item is not None:
             items.append(item)
     return Scene(tuple(items), background, str(rng.choice(style.backdrops)), aspect)
@@ -129,7 +129,12 @@ def _clash(colour: str, background: str | None) -> bool:
     """Whether a shape of this colour would be hard to see on that background."""
     if background is None:
         return colour == "white"
-    groups = ({"red", "orange"}, {"red", "brown"}, {"orange", "brown"}, {"orange", "yellow"})
+    groups: tuple[set[str], ...] = (
+        {"red", "orange"},
+        {"red", "brown"},
+        {"orange", "brown"},
+        {"orange", "yellow"},
+    )
     groups += ({"teal", "green"}, {"teal", "blue"}, {"purple", "blue"}, {"purple", "pink"})
     groups += ({"gray", "teal"}, {"yellow", "white"}, {"brown", "black"}, {"pink", "red"})
     pair = {colour, background}
@@ -139,8 +144,8 @@ def _clash(colour: str, background: str | None) -> bool:
 def _place(
     rng: np.random.Generator,
     others: list[Item],
-    shape: str,
-    colour: str,
+    *,
+    looks: tuple[str, str],
     radii: tuple[float, float],
     aspect: float,
 ) -> Item | None:
@@ -155,7 +160,7 @@ def _place(
             math.hypot((x - o.x) * wide, (y - o.y) * tall) > max(1.2 * (radius + o.radius), 0.2)
             for o in others
         ):
-            return Item(shape, colour, x, y, radius, *_pose(rng, shape))
+            return Item(*looks, x, y, radius, *_pose(rng, looks[0]))
     return None
 
 
@@ -170,7 +175,8 @@ def _pose(rng: np.random.Generator, shape: str) -> tuple[float, float]:
 
 def draw(scene: Scene, size: int, rng: np.random.Generator) -> Pixels:
     """The scene as (size, size, 3) uint8; a picture that is not square gets gray bars, as the
-    processor would add them."""
+    processor would add them.
+    """
     width = size if scene.aspect >= 1 else max(8, round(size * scene.aspect))
     height = size if scene.aspect <= 1 else max(8, round(size / scene.aspect))
     canvas = _backdrop(scene, width, height, rng)
@@ -268,7 +274,9 @@ def _paint(canvas: Floats, item: Item, rng: np.random.Generator, *, outline: boo
     part += alpha * (fill - part)
 
 
-def distance(shape: str, x: Floats, y: Floats, stretch: float = 1.8) -> Floats:
+def distance(  # noqa: PLR0911 - one case per shape
+    shape: str, x: Floats, y: Floats, stretch: float = 1.8
+) -> Floats:
     """Signed distance (negative inside) to the unit shape, y pointing down.
 
     Exact for convex edges away from corners, which is all that antialiasing needs.

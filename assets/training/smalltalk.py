@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from assets.training.questions import QA
+from assets.training.topics import NAMES, SYLLABLES, THINGS, TOPICS
 from assets.training.words import pick, typed, vary
 
 NO_PICTURE = "I don't see a picture yet. Please add one with simple shapes."
@@ -63,30 +64,6 @@ CHAT: dict[str, str] = {
     ),
 }
 
-NAMES = (
-    "Einstein|Mozart|Obama|Shakespeare|the president|the king|the queen|Napoleon|Messi|my mother"
-    "|my friend|Newton|Picasso|Elvis|Santa Claus|the mayor|Beyonce|Gandhi|Cleopatra|Darwin"
-    "|my boss|the Pope|Harry Potter|Batman|Buddha|Confucius|Tesla|Marie Curie|Madonna|Plato"
-).split("|")
-TOPICS = (
-    "the weather|football|music|history|politics|money|love|cooking|cars|physics|chemistry|school"
-    "|the moon|the sun|Mars|France|China|Paris|London|Berlin|Tokyo|America|the sea|computers|Python"
-    "|the internet|the news|the stock market|bitcoin|health|medicine|the economy|art|war|peace|God"
-    "|dinosaurs|space|black holes|gravity|energy|electricity|chess|poetry|philosophy|the future"
-    "|time|life|death|movies|books|games|coffee|tea|wine|pizza|bread|rice|sports|tennis|dancing"
-    "|travel|trains|planes|ships|bicycles|elephants|cats|dogs|birds|fish|whales|trees|flowers"
-    "|mountains|rivers|rain|snow|fire|water|gold|iron|oil|DNA|atoms|bacteria|vaccines|sleep|dreams"
-    "|language|grammar|French|Spanish|German|Chinese|mathematics|algebra|geometry|statistics|tax"
-    "|law|crime|marriage|children|parents|friends|work|jobs|salaries|shopping|clothes|shoes|fashion"
-    "|the match|the game|the election|the war|the world|the universe|the past|the city|the road"
-    "|the train|the bus|my homework|my phone|my car|my house|my dog|my job|the price of oil"
-).split("|")
-THINGS = (
-    "cat|dog|person|man|woman|child|car|tree|house|bird|fish|horse|flower|table|chair|phone"
-    "|computer|bus|train|plane|boat|bicycle|ball|cup|bottle|book|clock|lamp|bed|door|window|road"
-    "|mountain|river|cloud|face|hand|hat|shirt|shoe|elephant|lion|cow|sheep|pizza|apple|banana"
-    "|sandwich|cake|sign|building|bridge|camera|dress|baby|boy|girl|robot|dragon|snake|spider"
-).split("|")
 _KNOWLEDGE = (
     "(Who|What|Where|When|Why) (is|was|are|were) {t}?",
     "Who (won|lost|invented|discovered|wrote|made|painted|built|owns|likes|started) {t}?",
@@ -100,12 +77,16 @@ _KNOWLEDGE = (
     "How (much|long|far|big|expensive|heavy|old|fast) is {t}?",
     "How do I (make|learn|buy|fix|find|cook|sell|understand|improve) {t}?",
     "(Tell me|What do you know|What do you think|Explain something|Talk) about ({t}|{n})(.||?)",
-    "(Write|Compose|Give me|Make) (a|me a) (poem|story|song|letter|joke|list|recipe|summary|speech)"
-    " about ({t}|{n})(.|)",
+    (
+        "(Write|Compose|Give me|Make) (a|me a) (poem|story|song|letter|joke|list|recipe|summary|speech)"
+        " about ({t}|{n})(.|)"
+    ),
     "(Explain|Describe the history of|Define|Summarise) {t}(.|)",
     "(Translate|Spell|Say) {t} (in|into|to) (French|Chinese|German|Spanish)(.|)",
-    "(Do you|Can you|Could you|Would you|Did you) (like|know|explain|understand|see|play|buy|love"
-    "|remember|speak|eat|recommend) ({t}|{n})?",
+    (
+        "(Do you|Can you|Could you|Would you|Did you) (like|know|explain|understand|see|play|buy|love"
+        "|remember|speak|eat|recommend) ({t}|{n})?"
+    ),
     "What is {a} (plus|minus|times|divided by) {b}?",
     "What is {a} (+|-|x) {b}?",
     "(Is|Was) {t} (good|bad|true|dangerous|important|cheap|fun|healthy)?",
@@ -115,21 +96,29 @@ _KNOWLEDGE = (
     "(Tell me a (joke|story|secret|riddle)|Sing a song|Make me laugh|Tell me something)(.|)",
     "(Should I|Can I|May I|Must I) (buy|sell|learn|eat|visit|watch|read|use|try) {t}?",
     "(I am|I feel) (sad|tired|happy|bored|hungry|ill|angry|lonely|scared)(.|)",
-    "(What is the best|Which is the best|Recommend a|I need a|Find a) (film|book|phone|laptop|hotel"
-    "|restaurant|doctor|job|game|song)( for {t}|)?",
+    (
+        "(What is the best|Which is the best|Recommend a|I need a|Find a) (film|book|phone|laptop|hotel"
+        "|restaurant|doctor|job|game|song)( for {t}|)?"
+    ),
     "(Where am I|Who am I|How old am I|What is my name|Do you know me)?",
     "(Open|Close|Play|Call|Send|Download|Delete|Search for|Book|Order) {t}(.|)",
     "(Will it (rain|snow)|Will {n} win|Will {t} change) (tomorrow|today|this year|)?",
-    "(Which|What) (country|city|team|company|language|animal|planet|number) is the (biggest|best"
-    "|oldest|richest|fastest|smallest|most famous)?",
+    (
+        "(Which|What) (country|city|team|company|language|animal|planet|number) is the (biggest|best"
+        "|oldest|richest|fastest|smallest|most famous)?"
+    ),
 )
 _READING = (
     "What does (the|this) (text|sign|label|writing|word|page|letter|poster|note|screen|number) say?",
-    "(Read|Read me|Please read|Can you read|Transcribe|Translate) (the|this) (text|sign|label|word"
-    "|page|letter|document|writing|receipt|menu|number|poster)(.||?)",
+    (
+        "(Read|Read me|Please read|Can you read|Transcribe|Translate) (the|this) (text|sign|label|word"
+        "|page|letter|document|writing|receipt|menu|number|poster)(.||?)"
+    ),
     "(What is written|What is the text|What word is written|What is printed) ({p}|here|on it|there)?",
-    "(What number is shown|Which letters are there|What letter is this|What is the phone number"
-    "|What is the total|What is the title|What is the date) ({p}|on it|here|)?",
+    (
+        "(What number is shown|Which letters are there|What letter is this|What is the phone number"
+        "|What is the total|What is the title|What is the date) ({p}|on it|here|)?"
+    ),
     "Is there (any|some) (text|writing|lettering) {p}?",
 )
 _PICTURED = (
@@ -143,9 +132,11 @@ _PICTURED = (
     "How old is (he|she|the man|the woman|the person|the {o})?",
     "(Is this|Is that|Is it) a {o}?",
     "(Is (he|she|the {o})) (happy|sad|big|young|old|asleep)?",
-    "(Where was this (picture|photo) taken|Who took this (picture|photo)|Is this a real photo"
-    "|When was this (picture|photo) taken|What place is this|Which city is this"
-    "|Is this a (photo|real picture)|What is the mood of (the|this) (picture|photo|image))?",
+    (
+        "(Where was this (picture|photo) taken|Who took this (picture|photo)|Is this a real photo"
+        "|When was this (picture|photo) taken|What place is this|Which city is this"
+        "|Is this a (photo|real picture)|What is the mood of (the|this) (picture|photo|image))?"
+    ),
     "What (animal|person|car|food|building|plant|place|people) (is|are) (this|that|there|{p})?",
     "How many (people|animals|cars|faces|trees|persons|men|women) (are (there|{p})|can you see|do you see)?",
 )
@@ -163,9 +154,7 @@ SYSTEM_PROMPTS = (
 
 def invented_word(rng: np.random.Generator) -> str:
     """A word that nobody has seen, so that refusing does not depend on known topics."""
-    syllables = ("ba|ko|ri|ten|shu|lo|mar|vi|den|qua|zel|po|tra|um|ness|ing|el|or|ta|mi|sto|gen|pha"
-                 "|ler|an|du|fo|gra|hy|jo|kel|nu|ple|sis|tion|wa|ex|yr|com|per|th|ch").split("|")  # fmt: skip
-    word = "".join(pick(rng, syllables) for _ in range(int(rng.integers(2, 5))))
+    word = "".join(pick(rng, SYLLABLES) for _ in range(int(rng.integers(2, 5))))
     return word.capitalize() if rng.random() < 0.3 else word
 
 

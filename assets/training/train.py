@@ -34,7 +34,7 @@ def run_vision(folder: Path, minutes: float, seed: int) -> None:
     model = Starter(Sizes(), seed)
     tower = model.vision_tower.vision_model
     tower.encoder.compile()
-    model.language_model.requires_grad_(False)
+    model.language_model.requires_grad_(requires_grad=False)
     optimizer = MuonWithAdamW(model, matrix_rate=0.01)
 
     def step_losses(step: int, _done: float) -> Losses:
@@ -48,14 +48,14 @@ def run_text(folder: Path, minutes: float, seed: int) -> None:
     tokenizer = tokenizer_at(folder / "tokenizer.json", seed)
     model = Starter(Sizes(), seed)
     for part in (model.vision_tower, model.multi_modal_projector, model.patch_head):
-        part.requires_grad_(False)
+        part.requires_grad_(requires_grad=False)
     start_from_words(model, word_rows(tokenizer))
     model.language_model.model.compile()
     optimizer = MuonWithAdamW(model, matrix_rate=0.01)
     progress = Progress()
 
     def step_losses(step: int, done: float) -> Losses:
-        return text_losses(model, tokenizer, progress, seed, step, 16, done)
+        return text_losses(model, tokenizer, progress, seed=seed, step=step, rows=16, done=done)
 
     train(
         model,
@@ -94,7 +94,7 @@ def _joint_process(rank: int, folder: Path, minutes: float, seed: int, meeting: 
     progress = Progress()
 
     def step_losses(step: int, _done: float) -> Losses:
-        return joint_losses(model, tokenizer, progress, (seed, rank), step, ROWS)
+        return joint_losses(model, tokenizer, progress, seed=(seed, rank), step=step, rows=ROWS)
 
     train(
         model,

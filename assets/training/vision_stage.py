@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from assets.training import easy, truth
 from assets.training.loop import Losses
@@ -87,14 +87,14 @@ def patch_losses(model: Starter, features: Tensor, tokens: Tensor, truth_: Pictu
     named = model.patch_head(features).float()
     shapes, colours = len(SHAPES) + 1, len(COLOURS) + 1
     covered = (truth_.shape != 0)[..., None]
-    place = F.smooth_l1_loss(named[..., shapes + colours :], truth_.place, reduction="none")
+    place = functional.smooth_l1_loss(named[..., shapes + colours :], truth_.place, reduction="none")
     # Most patches are empty; the covered ones carry what matters.
     weight_shape = torch.ones(shapes)
     weight_colour = torch.ones(colours)
     weight_shape[0] = weight_colour[0] = 0.4
     dense = (
-        F.cross_entropy(named[..., :shapes].flatten(0, 1), truth_.shape.flatten(), weight_shape)
-        + F.cross_entropy(
+        functional.cross_entropy(named[..., :shapes].flatten(0, 1), truth_.shape.flatten(), weight_shape)
+        + functional.cross_entropy(
             named[..., shapes : shapes + colours].flatten(0, 1),
             truth_.colour.flatten(),
             weight_colour,

@@ -1,0 +1,1 @@
+"""The starter model, example pictures, and the code that made them."""
