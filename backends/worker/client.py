@@ -39,7 +39,7 @@ from backends.worker.protocol import (
     TaskReply,
     Upward,
 )
-from backends.worker.stages import IDLE, STARTING, stage_of
+from backends.worker.stages import IDLE, LOADING, STARTING, stage_of
 from backends.worker.task import Task
 
 LOG = logging.getLogger("snug.client")
@@ -50,11 +50,13 @@ class Patience:
     """How many seconds to wait before a child is given up.
 
     `ready_s` covers a slow disk and a virus scanner on the first start; `cancel_s` the longest single
-    call into native code (a long prefill on a slow CPU) that can't be interrupted; `close_s` the clean-up.
+    call into native code (a long prefill on a slow CPU) that can't be interrupted; `cancel_load_s` is
+    short because a broken-off load ends its process anyway; `close_s` covers the clean-up.
     """
 
     ready_s: float = 120.0
     cancel_s: float = 30.0
+    cancel_load_s: float = 5.0
     close_s: float = 5.0
 
 
@@ -102,6 +104,12 @@ class WorkerClient:
         """Whether the process runs and takes tasks."""
         return not self._gone.is_set() and not self._closing
 
+    @property
+    def failure(self) -> SnugError | None:
+        """Why the process ended, once it has."""
+        with self._lock:
+            return self._failure
+
     def wait_ready(self, seconds: float) -> bool:
         """Wait for the child's first word."""
         return self._ready.wait(seconds)
@@ -124,6 +132,9 @@ class WorkerClient:
         """End the process: first by asking, then by telling, then by force. Returns when it is gone."""
         with self._lock:
             self._closing = True
+            untouched = self._next_task == 0
+        if untouched:
+            self._process.terminate()  # it may be in the middle of an import, with nothing to clean up
         self._send(Close())
         if not self._gone.wait(self._patience.close_s):
             LOG.warning("Worker %d did not close in time.", self.pid)
@@ -160,7 +171,9 @@ class WorkerClient:
             self._connection.send(message)
 
     def _cancel(self, task: Task) -> None:
-        task.limit(self._patience.cancel_s, lambda: self._give_up(task.stage, self._patience.cancel_s))
+        patience = self._patience
+        seconds = patience.cancel_load_s if task.stage is LOADING else patience.cancel_s
+        task.limit(seconds, lambda: self._give_up(task.stage, seconds))
         self._send(Cancel(task.number))
 
     def _give_up(self, stage: Text, seconds: float) -> None:
@@ -250,9 +263,16 @@ def _spawn(engine: str, environment: Mapping[str, str], log: Path) -> tuple[Conn
     process = context.Process(
         target=main, args=(theirs, engine, dict(environment), str(log)), name="snug-model", daemon=True
     )
-    with _without_interrupts():
-        process.start()
-    theirs.close()
+    try:
+        with _without_interrupts():
+            process.start()
+    except OSError as error:
+        ours.close()
+        LOG.exception("No process could be started.")
+        reason = Text("worker.cause.not_started", "The system could not start another process.")
+        raise WorkerCrashed(stage=STARTING, detail=reason) from error
+    finally:
+        theirs.close()
     return ours, process
 
 

@@ -13,6 +13,10 @@ from backends.reports import UnloadReport
 
 _STEP_S = 0.01
 _LIMIT_S = 5.0
+# RAM is back when the process is; a GPU's driver takes a moment longer. When nothing more has come back
+# for this long, other programs have taken the rest.
+_SETTLED_RAM_S = 0.15
+_SETTLED_GPU_S = 1.0
 # Other programs take and give memory meanwhile: this share of what was held counts as "back".
 _ENOUGH = 0.95
 
@@ -57,16 +61,20 @@ def release(
 ) -> UnloadReport:
     """Call `end` (which ends the process), wait until `held` is available again, report what came back.
 
-    Gives up waiting after `limit_s`, and then reports what had come back until that moment.
+    Gives up once nothing more comes back, at the latest after `limit_s`, and then reports what had come
+    back until that moment.
     """
+    settled_s = _SETTLED_GPU_S if held.gpu_bytes else _SETTLED_RAM_S
     before = read()
     begun = clock()
     end()
+    best, best_at = (-1, -1), clock()
     while True:
         now = read()
-        ram, gpu = now.ram_bytes - before.ram_bytes, now.gpu_bytes - before.gpu_bytes
+        ram, gpu = max(now.ram_bytes - before.ram_bytes, 0), max(now.gpu_bytes - before.gpu_bytes, 0)
+        if ram > best[0] or gpu > best[1]:
+            best, best_at = (max(ram, best[0]), max(gpu, best[1])), clock()
         enough = ram >= held.ram_bytes * _ENOUGH and gpu >= held.gpu_bytes * _ENOUGH
-        seconds = clock() - begun
-        if enough or seconds >= limit_s:
-            return UnloadReport(max(ram, 0), max(gpu, 0), seconds)
+        if enough or clock() - best_at >= settled_s or clock() - begun >= limit_s:
+            return UnloadReport(*best, best_at - begun)
         sleep(_STEP_S)

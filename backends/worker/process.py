@@ -60,6 +60,9 @@ def main(connection: Connection, engine: str, environment: Mapping[str, str], lo
     inbox = Inbox(connection)
     _Child(connection, engine, log, inbox).run()
     inbox.finished.set()
+    # Taking an interpreter with native libraries apart takes time and can crash; the system does it better.
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def _write_to(log: Path) -> None:

@@ -12,7 +12,7 @@ from backends.reports import LoadReport
 from backends.text import Text
 
 # Waits are cut into pieces because Windows delivers Ctrl+C to the main thread only between them.
-_TICK_S = 0.25
+TICK_S = 0.25
 
 
 class Task:
@@ -74,7 +74,7 @@ class Task:
         items: list[Event | None] = []
         while not items:
             try:
-                items.append(self._items.get(timeout=_TICK_S))
+                items.append(self._items.get(timeout=TICK_S))
             except queue.Empty:
                 continue
         while items[-1] is not None:

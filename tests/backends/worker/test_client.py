@@ -229,7 +229,7 @@ def test_everyone_who_waits_learns_of_the_end(spawn: Spawn) -> None:
 
 @pytest.mark.parametrize("stage", ["loading", "answering"])
 def test_a_process_deaf_to_cancel_is_ended(spawn: Spawn, stage: str) -> None:
-    client = spawn(patience=Patience(cancel_s=0.3))
+    client = spawn(patience=Patience(cancel_s=0.3, cancel_load_s=0.3))
     if stage == "loading":
         task = client.load(make_plan("hang-load"))
         next(iter(task))

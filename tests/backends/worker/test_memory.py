@@ -34,8 +34,8 @@ class Machine:
         pytest.param([(100, 0), (300, 0)], (200, 0), (200, 0), 0.0, id="at once"),
         pytest.param([(100, 0), (150, 0), (300, 0)], (200, 0), (200, 0), 0.01, id="after a moment"),
         pytest.param([(0, 5), (200, 5), (200, 95)], (200, 90), (200, 90), 0.01, id="the GPU comes later"),
-        pytest.param([(100, 0), (180, 0)], (200, 0), (80, 0), 1.0, id="another program takes some"),
-        pytest.param([(100, 0), (60, 0)], (200, 0), (0, 0), 1.0, id="another program takes more than all"),
+        pytest.param([(100, 0), (180, 0)], (200, 0), (80, 0), 0.0, id="another program takes some"),
+        pytest.param([(100, 0), (60, 0)], (200, 0), (0, 0), 0.0, id="another program takes more than all"),
         pytest.param([(100, 0), (100, 0)], (0, 0), (0, 0), 0.0, id="nothing was held"),
     ],
 )
@@ -55,6 +55,20 @@ def test_release_waits_until_the_system_has_it(
     assert ended == [True]
     assert (report.freed_ram_bytes, report.freed_gpu_bytes) == freed
     assert report.seconds == pytest.approx(seconds, abs=0.011)
+
+
+def test_release_does_not_wait_for_ever() -> None:
+    trickle = Machine([FreeMemory(step) for step in range(10_000)])
+    report = release(
+        lambda: None,
+        held=FreeMemory(10_000),
+        read=trickle.read,
+        clock=trickle.clock,
+        sleep=trickle.sleep,
+        limit_s=1.0,
+    )
+    assert report.freed_ram_bytes == pytest.approx(100, abs=5)
+    assert trickle.now == pytest.approx(1.0, abs=0.02)
 
 
 def test_a_real_process_gives_its_memory_back() -> None:

@@ -1,0 +1,129 @@
+"""The facade that every user interface uses: machine, models, plans, one loaded model, conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from backends.hardware.types import HardwareSnapshot
+from backends.images import import_image
+from backends.messages import Event, ImagePart, Message, Progress, SamplingParams
+from backends.models.types import ModelEntry, ModelInfo
+from backends.placement.planner import plan as make_plan
+from backends.placement.types import Plan, PlanRequest
+from backends.reports import UnloadReport
+from backends.service.conversations import Conversations
+from backends.service.host import ModelHost
+from backends.service.library import Library
+from backends.service.machine import Machine
+from backends.service.state import ModelState
+from backends.settings import Settings
+
+
+class Service:
+    """One machine, one loaded model at a time. Every method may be called from any thread.
+
+    With `preload`, a child process imports the model libraries while nothing is asked yet. `engine`
+    replaces the plans' engine (tests use `fake`).
+    """
+
+    def __init__(self, settings: Settings, *, preload: bool = True, engine: str | None = None) -> None:
+        self._settings = settings
+        self._library = Library(settings)
+        self._machine = Machine(settings)
+        self._host = ModelHost(self._machine, engine=engine, preload=preload)
+        self._conversations = Conversations(self._host)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def snapshot(self) -> HardwareSnapshot:
+        """The hardware, at most a second old; GPU processes of our own are marked `ours`."""
+        return self._machine.snapshot(self._host.pids)
+
+    def models(self) -> tuple[ModelEntry, ...]:
+        """The models that can be chosen."""
+        return self._library.models()
+
+    def inspect(self, model: str) -> ModelInfo:
+        """Read a model's config and headers. Raises ModelNotFound, ModelDamaged or ModelUnsupported."""
+        return self._library.inspect(model)
+
+    def plan(self, request: PlanRequest, hardware: HardwareSnapshot | None = None) -> Plan:
+        """Decide where everything goes, on this machine or on the one described by `hardware`.
+
+        On this machine, memory that our own processes will give back counts as free. Raises what
+        `inspect` raises, and SettingInvalid or DeviceMapInvalid for overrides that can't be.
+        """
+        model = self.inspect(request.model)
+        if hardware is not None:
+            return make_plan(hardware, model, request)
+        credit = self._machine.credit(self._host.pids, self._host.loaded)
+        return make_plan(self.snapshot(), model, request, credit=credit)
+
+    def import_image(self, source: Path | bytes, name: str) -> ImagePart:
+        """Decode and store a picture. Raises ImageUnreadable, ImageTooLarge, DiskFull or FolderReadOnly."""
+        return import_image(source, name, self._settings)
+
+    def load(self, plan: Plan) -> Iterator[Progress]:
+        """Load a model; the one before is unloaded first, a load under way gives way (it raises Cancelled).
+
+        The load starts at once and goes on whether the iterator is followed or not; `cancel_load` stops
+        it. The iterator gives the newest progress and raises what went wrong (any SnugError).
+        """
+        return self._host.load(plan)
+
+    def cancel_load(self) -> None:
+        """Stop the load under way, if any."""
+        self._host.cancel_load()
+
+    def unload(self) -> UnloadReport:
+        """Give the model's memory back; returns when the system has it. Running answers end as cancelled."""
+        return self._host.unload()
+
+    def state(self) -> ModelState:
+        """What the model is doing now."""
+        busy, waiting = self._conversations.busy, self._conversations.waiting
+        return replace(self._host.state, busy=busy, waiting=waiting)
+
+    def chat(self, session: str, messages: Sequence[Message], sampling: SamplingParams) -> Iterator[Event]:
+        """Answer the last message: `Queued` while others are served, then progress and text, `Done` last.
+
+        While a model is loading, the load's progress is given and the answer follows. One request of a
+        session runs at a time. Closing the iterator stops the answer. Raises NotLoaded, WorkerCrashed
+        and WorkerHung (with the stage "answering"), ContextExceeded, OutOfGpuMemory, OutOfRam.
+        """
+        return self._conversations.chat(session, messages, sampling)
+
+    def cancel(self, session: str) -> None:
+        """Stop the session's answer within a token; its iterator ends with Done("cancelled")."""
+        self._conversations.cancel(session)
+
+    def prime(self, session: str, messages: Sequence[Message]) -> None:
+        """Prepare an unfinished conversation in the background; gives way to every question at once.
+
+        The last message is the draft: its pictures are final, its text is not. Returns immediately. A
+        newer draft of the session replaces the one before; a draft waits for a model that is loading.
+        """
+        self._conversations.prime(session, messages)
+
+    def cancel_prime(self, session: str) -> None:
+        """Forget the session's draft."""
+        self._conversations.cancel_prime(session)
+
+    def restart(self) -> Iterator[Progress]:
+        """Load the last plan again, after a crash or an unload. Raises NotLoaded when there was none."""
+        return self._host.restart()
+
+    def close(self) -> None:
+        """End every process and thread; the service can't be used afterwards."""
+        self._host.close()
+        self._machine.close()

@@ -1,0 +1,318 @@
+"""The one model in memory: loads it, swaps it, ends it, and knows when it ended by itself."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from backends.errors import (
+    Cancelled,
+    DoesNotFit,
+    InternalError,
+    NotLoaded,
+    SnugError,
+    WorkerCrashed,
+    WorkerHung,
+)
+from backends.messages import Progress
+from backends.placement.types import Plan
+from backends.reports import LoadReport, UnloadReport
+from backends.service.loading import LoadJob
+from backends.service.state import ModelState
+from backends.text import Text
+from backends.worker.client import WorkerClient
+from backends.worker.memory import FreeMemory, release
+from backends.worker.task import Task
+
+LOG = logging.getLogger("snug.service")
+
+DEFAULT_ENGINE = "transformers"
+
+OnExit = Callable[[WorkerClient, SnugError], None]
+
+
+class Surroundings(Protocol):
+    """What the host needs of the machine around it."""
+
+    def spawn(self, engine: str, plan: Plan | None, on_exit: OnExit) -> WorkerClient:
+        """Start a child process; with a plan, one that sees that plan's GPUs from the start."""
+        ...
+
+    def free(self, plan: Plan) -> FreeMemory:
+        """What is available now on the devices of `plan`."""
+        ...
+
+    def held(self, pid: int, plan: Plan) -> FreeMemory:
+        """What process `pid` holds on the devices of `plan`."""
+        ...
+
+    def offload_folder(self) -> Path:
+        """Where plans may put weights on the disk."""
+        ...
+
+
+class ModelHost:
+    """Owns the worker processes. `changed` guards the state and is notified of every change of it.
+
+    `on_change` is called, with the lock held, after each change of status. The lock is never held while
+    a process is started or ended.
+    """
+
+    def __init__(self, around: Surroundings, *, engine: str | None, preload: bool) -> None:
+        self.changed = threading.Condition()
+        self.on_change: Callable[[], None] = lambda: None
+        self._around = around
+        self._engine = engine
+        self._preload = preload
+        self._state = ModelState()
+        self._worker: WorkerClient | None = None
+        self._worker_plan: Plan | None = None
+        self._idle: WorkerClient | None = None
+        self._job: LoadJob | None = None
+        self._last_plan: Plan | None = None
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+        # One load or unload at a time touches processes.
+        self._lifecycle = threading.Lock()
+        self._warm(engine or DEFAULT_ENGINE)
+
+    @property
+    def state(self) -> ModelState:
+        """The model's state; `busy` and `waiting` are filled in by who knows the queue."""
+        with self.changed:
+            return self._state
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Our child processes: the model's, and one that waits for a model."""
+        with self.changed:
+            return tuple(worker.pid for worker in (self._worker, self._idle) if worker is not None)
+
+    @property
+    def loaded(self) -> tuple[int, Plan] | None:
+        """The process that holds a model, or is loading one, and its plan."""
+        with self.changed:
+            if self._worker is None or self._worker_plan is None:
+                return None
+            return self._worker.pid, self._worker_plan
+
+    def worker(self) -> WorkerClient | None:
+        """The process that answers; None while a model is loading. Raises NotLoaded or why it ended."""
+        with self.changed:
+            match self._state.status:
+                case "ready":
+                    return self._worker
+                case "loading":
+                    return None
+                case _:
+                    raise self._state.error or NotLoaded()
+
+    def load(self, plan: Plan) -> Iterator[Progress]:
+        """Start loading at once, in the background; a load under way gives way to this one.
+
+        The iterator watches: it gives the progress and raises what went wrong.
+        """
+        if plan.verdict == "no":
+            raise _does_not_fit(plan)
+        with self.changed:
+            if self._closed:
+                raise NotLoaded
+            if self._job is not None:
+                self._job.cancel()
+            job = self._job = LoadJob(plan, self.changed)
+            self._last_plan = plan
+            self._become(ModelState("loading", plan, progress=job.progress))
+            thread = threading.Thread(target=self._run, args=(job,), name="snug-load", daemon=True)
+            self._threads = [*(other for other in self._threads if other.is_alive()), thread]
+            thread.start()
+        return job.follow()
+
+    def restart(self) -> Iterator[Progress]:
+        """Load the last plan again. Raises NotLoaded when there is none."""
+        if self._last_plan is None:
+            raise NotLoaded
+        return self.load(self._last_plan)
+
+    def cancel_load(self) -> None:
+        """Stop the load under way, if any."""
+        with self.changed:
+            if self._job is not None:
+                self._job.cancel()
+
+    def unload(self) -> UnloadReport:
+        """Give the model's memory back; returns when the system has it."""
+        self.cancel_load()
+        with self._lifecycle:
+            report = self._end_model()
+            with self.changed:
+                if self._state.status != "loading":
+                    self._become(ModelState())
+        return report
+
+    def close(self) -> None:
+        """End every process and wait for it."""
+        with self.changed:
+            self._closed = True
+            worker, idle = self._worker, self._idle
+        self.cancel_load()
+        # Not waiting for a load that may be stuck: its process is ended under it.
+        for client in (worker, idle):
+            if client is not None:
+                client.close()
+        with self._lifecycle:
+            self._end_model()
+            with self.changed:
+                self._become(ModelState())
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, job: LoadJob) -> None:
+        error: SnugError | None = None
+        with self._lifecycle:
+            try:
+                report = self._carry_out(job)
+                error = self._succeeded(job, report)
+            except SnugError as raised:
+                error = raised
+            except Exception as raised:
+                LOG.exception("A load failed unexpectedly.")
+                error = InternalError(
+                    detail=f"An unexpected {type(raised).__name__} stopped it.",
+                    log=str(self._worker.log) if self._worker is not None else "",
+                )
+            if error is not None:
+                # Whatever a stopped load ran into on its way out is of no interest.
+                error = Cancelled() if job.cancelled else error
+                self._failed(job, error)
+        job.end(error)
+
+    def _carry_out(self, job: LoadJob) -> LoadReport:
+        """Unload what is there and load the job's plan, in a warm process when there is one."""
+        if job.cancelled:
+            raise Cancelled
+        engine = self._engine or job.plan.engine
+        idle = self._take_idle()
+        if idle is not None and idle.engine != engine:
+            idle.close()
+            idle = None
+        # Started before the old one ends: libraries are imported while its memory comes back.
+        worker = idle or self._around.spawn(engine, None, self._exited)
+        self._end_model()
+        task = self._hand_over(job, worker)
+        if task.replace:
+            self._end_model()
+            task = self._hand_over(job, self._around.spawn(engine, job.plan, self._exited))
+        if task.report is None:
+            raise InternalError(detail="The model's process refused the plan.", log=str(worker.log))
+        return task.report
+
+    def _hand_over(self, job: LoadJob, worker: WorkerClient) -> Task:
+        """Let `worker` load the job's plan, and publish its progress."""
+        with self.changed:
+            self._worker, self._worker_plan = worker, job.plan
+        task = worker.load(job.plan)
+        job.runs_as(task)
+        for event in task:
+            if isinstance(event, Progress):
+                with self.changed:
+                    job.progress = event
+                    if self._job is job:
+                        self._become(replace(self._state, progress=event, worker_pid=worker.pid))
+        return task
+
+    def _succeeded(self, job: LoadJob, report: LoadReport) -> SnugError | None:
+        with self.changed:
+            if job.cancelled or self._worker is None:
+                return Cancelled()
+            if self._worker.failure is not None:
+                return self._worker.failure
+            self._become(ModelState("ready", job.plan, report, worker_pid=self._worker.pid))
+        return None
+
+    def _failed(self, job: LoadJob, error: SnugError) -> None:
+        # A load that broke off leaves memory behind in its process: the next one gets a fresh one.
+        self._end_model()
+        with self.changed:
+            if self._job is not job:
+                return
+            if isinstance(error, WorkerCrashed | WorkerHung):
+                self._become(ModelState("crashed", job.plan, error=error))
+            else:
+                self._become(ModelState(error=None if isinstance(error, Cancelled) else error))
+        self._warm(self._engine or job.plan.engine)
+
+    def _exited(self, client: WorkerClient, error: SnugError) -> None:
+        """A process ended by itself (called on its listener's thread)."""
+        with self.changed:
+            if client is self._idle:
+                self._idle = None
+            # While it loads, the load's thread learns of it from its task.
+            if client is not self._worker or self._state.status != "ready":
+                return
+            plan = self._state.plan
+            self._worker = self._worker_plan = None
+            self._become(ModelState("crashed", plan, self._state.report, error))
+        if plan is not None:
+            self._remove_offloaded(plan)
+
+    def _end_model(self) -> UnloadReport:
+        with self.changed:
+            worker, plan = self._worker, self._worker_plan
+            self._worker = self._worker_plan = None
+        if worker is None or plan is None:
+            return UnloadReport(0, 0, 0.0)
+        if not worker.alive:
+            worker.close()
+            report = UnloadReport(0, 0, 0.0)
+        else:
+            held = self._around.held(worker.pid, plan)
+            report = release(worker.close, held=held, read=lambda: self._around.free(plan))
+        self._remove_offloaded(plan)
+        return report
+
+    def _remove_offloaded(self, plan: Plan) -> None:
+        """Remove the weights that an ended process left on the disk, in our own folder only."""
+        if plan.offload_dir is None:
+            return
+        folder, ours = Path(plan.offload_dir), self._around.offload_folder()
+        if folder != ours and folder.is_relative_to(ours):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _warm(self, engine: str) -> None:
+        """Start a process that imports the engine's libraries now, for the next load."""
+        if not self._preload or self._closed or self._idle is not None:
+            return
+        try:
+            idle = self._around.spawn(engine, None, self._exited)
+        except SnugError:
+            LOG.exception("No process could be started ahead of the next load.")
+            return
+        with self.changed:
+            if idle.alive:
+                self._idle = idle
+
+    def _take_idle(self) -> WorkerClient | None:
+        with self.changed:
+            idle, self._idle = self._idle, None
+        return idle if idle is not None and idle.alive else None
+
+    def _become(self, state: ModelState) -> None:
+        """Change the state; the caller holds the lock."""
+        self._state = state
+        self.on_change()
+        self.changed.notify_all()
+
+
+def _does_not_fit(plan: Plan) -> DoesNotFit:
+    nothing = Text("service.no_reason", "No placement was found.")
+    return DoesNotFit(
+        model=plan.request.model,
+        preset=plan.request.preset,
+        detail=plan.reasons[0] if plan.reasons else nothing,
+        suggestion=Text("service.smaller", "Choose another preset, a smaller model, or a shorter context."),
+    )

@@ -1,0 +1,51 @@
+"""The models on this machine: listed, and read once for as long as their files don't change."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from backends.models.catalog import entries, resolve
+from backends.models.identify import identify
+from backends.models.types import ModelEntry, ModelInfo
+from backends.settings import Settings
+
+_Stamp = tuple[tuple[str, int, int], ...]
+
+
+class Library:
+    """Methods may be called from any thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._known: dict[Path, tuple[_Stamp, ModelInfo]] = {}
+
+    def models(self) -> tuple[ModelEntry, ...]:
+        """What the dropdown offers."""
+        return entries(self._settings)
+
+    def inspect(self, model: str) -> ModelInfo:
+        """Read a model's headers, again only when a file of its folder changed.
+
+        Raises ModelNotFound, ModelDamaged or ModelUnsupported.
+        """
+        path = resolve(model, self._settings)
+        stamp = _stamp(path)
+        with self._lock:
+            known = self._known.get(path)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        info = identify(path)
+        with self._lock:
+            self._known[path] = (stamp, info)
+        return info
+
+
+def _stamp(path: Path) -> _Stamp:
+    """Names, sizes and times of what a model is made of; empty when it can't be read."""
+    try:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        return tuple((file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files)
+    except OSError:
+        return ()

@@ -1,0 +1,32 @@
+"""What the model is doing, as a value that the page can poll."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from backends.errors import SnugError
+from backends.messages import Progress
+from backends.placement.types import Plan
+from backends.reports import LoadReport
+
+Status = Literal["empty", "loading", "ready", "crashed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """The model at one moment.
+
+    `plan` is what is loaded, being loaded or crashed; `report` what the load really made; `error` why the
+    last load failed (status `empty`) or the process ended (`crashed`). `busy` says that an answer is
+    being made, `waiting` how many requests stand behind it.
+    """
+
+    status: Status = "empty"
+    plan: Plan | None = None
+    report: LoadReport | None = None
+    error: SnugError | None = None
+    progress: Progress | None = None
+    busy: bool = False
+    waiting: int = 0
+    worker_pid: int | None = None
