@@ -1,0 +1,88 @@
+"""Turn a plan's devices, precision and threads into what torch and transformers take."""
+
+from __future__ import annotations
+
+import os
+
+import psutil
+import torch
+
+from backends.errors import DeviceMapInvalid
+from backends.placement.types import Plan
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+_BF16_CAPABILITY = 8  # Ampere: the first generation that multiplies bfloat16 natively
+
+
+def runtime_device(device: str, visible_gpus: tuple[int, ...]) -> str:
+    """Renumber `cuda:N` of the driver to the position among the visible GPUs; others stay as they are."""
+    if not device.startswith("cuda:"):
+        return device
+    index = int(device.removeprefix("cuda:"))
+    if not visible_gpus:
+        return device
+    if index not in visible_gpus:
+        raise DeviceMapInvalid(
+            detail=f"It names {device}, which this process may not see.",
+            suggestion="Choose the GPUs to use again.",
+        )
+    return f"cuda:{visible_gpus.index(index)}"
+
+
+def driver_device(device: str, visible_gpus: tuple[int, ...]) -> str:
+    """The inverse of `runtime_device`: what torch calls `cuda:0` by the driver's index."""
+    if not device.startswith("cuda") or not visible_gpus:
+        return device
+    position = int(device.partition(":")[2] or 0)
+    return f"cuda:{visible_gpus[position]}"
+
+
+def runtime_map(plan: Plan) -> dict[str, str]:
+    """The plan's device map as transformers takes it; one entry when everything shares one device."""
+    renumbered = {name: runtime_device(device, plan.visible_gpus) for name, device in plan.device_map}
+    devices = set(renumbered.values()) or {"cpu"}
+    only = next(iter(devices))
+    if len(devices) == 1 and only != "disk":
+        return {"": only}
+    return renumbered
+
+
+def is_streamed(plan: Plan) -> bool:
+    """Whether weights travel to the executing device in every forward pass."""
+    kinds = {device.partition(":")[0] for _, device in plan.device_map}
+    return "disk" in kinds or ("cpu" in kinds and "cuda" in kinds)
+
+
+def compute_dtype(plan: Plan) -> torch.dtype:
+    """The dtype of everything that is not quantized.
+
+    LLM.int8 multiplies in fp16; NF4 in bf16 where every GPU has it, else in fp16. Quantized plans without
+    a GPU compute in fp32, which every CPU does at full speed.
+    """
+    if plan.precision in _DTYPES:
+        return _DTYPES[plan.precision]
+    indices = sorted({int(d[5:]) for _, d in plan.device_map if d.startswith("cuda:")})
+    if not indices:
+        return torch.float32
+    if plan.precision == "int8":
+        return torch.float16
+    capabilities = [
+        torch.cuda.get_device_capability(runtime_device(f"cuda:{index}", plan.visible_gpus))[0]
+        for index in indices
+    ]
+    return torch.bfloat16 if min(capabilities) >= _BF16_CAPABILITY else torch.float16
+
+
+def use_physical_cores() -> int:
+    """Let torch use one thread for each physical core that this process may run on; returns the number.
+
+    A choice made through `OMP_NUM_THREADS` is left alone.
+    """
+    if "OMP_NUM_THREADS" not in os.environ:
+        logical = psutil.cpu_count(logical=True) or 1
+        physical = psutil.cpu_count(logical=False) or logical
+        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
+        per_core = max(1, logical // physical)
+        threads = allowed if allowed < physical else max(1, min(physical, -(-allowed // per_core)))
+        torch.set_num_threads(threads)
+    return torch.get_num_threads()

@@ -1,0 +1,124 @@
+"""Carry out a plan: the model and its processor in memory, exactly where and how the plan says."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event as Flag
+from typing import Any
+
+import transformers
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+from backends.engines.base import ProgressSink
+from backends.engines.devices import compute_dtype, runtime_map
+from backends.engines.progress import read_ahead, tensor_sizes, watched, weight_files
+from backends.errors import ModelDamaged, ModelNotFound, ModelUnsupported
+from backends.messages import Progress
+from backends.placement.types import Plan
+
+# Quantizing the eyes saves little memory and costs accuracy; the head is what transformers leaves out too.
+UNQUANTIZED = ("lm_head", "vision_tower", "vision_model", "visual", "multi_modal_projector", "connector")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model ready to run. `processor` is the tokenizer itself for models without eyes."""
+
+    model: Any
+    processor: Any
+    tokenizer: Any
+    supports_images: bool
+
+
+def load_model(plan: Plan, progress: ProgressSink, cancel: Flag) -> Loaded:
+    """Load what `plan` describes. Raises `SnugError`s of its own; upstream ones pass through."""
+    folder = Path(plan.model_path)
+    if not (folder / "config.json").is_file():
+        raise ModelNotFound(path=str(folder), detail="There is no config.json in it.")
+    progress(Progress("start", 0, 0))
+    files = weight_files(folder)
+    sizes = tensor_sizes(files)
+    config = _config(folder)
+    read_ahead(files)
+    with watched(sizes, progress, cancel):
+        model, info = _auto_class(config).from_pretrained(
+            folder, config=config, output_loading_info=True, **load_options(plan)
+        )
+    progress(Progress("place", 0, 0))
+    _complain_about_gaps(sorted(info["missing_keys"]), folder)
+    model.eval()
+    processor = _processor(folder, config)
+    tokenizer = getattr(processor, "tokenizer", processor)
+    return Loaded(model, processor, tokenizer, hasattr(processor, "image_processor"))
+
+
+def load_options(plan: Plan) -> dict[str, Any]:
+    """The keyword arguments of `from_pretrained` that carry out `plan`. Makes the offload folder."""
+    dtype = compute_dtype(plan)
+    options: dict[str, Any] = {
+        "dtype": dtype,
+        "device_map": runtime_map(plan),
+        "use_safetensors": True,
+        "trust_remote_code": False,
+        "local_files_only": True,
+    }
+    if "disk" in options["device_map"].values() and plan.offload_dir:
+        folder = Path(plan.offload_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        options["offload_folder"] = str(folder)
+    if plan.precision == "int8":
+        options["quantization_config"] = transformers.BitsAndBytesConfig(
+            load_in_8bit=True,
+            llm_int8_enable_fp32_cpu_offload=plan.int8_fp32_cpu_offload,
+            llm_int8_skip_modules=list(UNQUANTIZED),
+        )
+    elif plan.precision == "nf4":
+        options["quantization_config"] = transformers.BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+            llm_int8_enable_fp32_cpu_offload=plan.int8_fp32_cpu_offload,
+            llm_int8_skip_modules=list(UNQUANTIZED),
+        )
+    return options
+
+
+def remove_offloaded(plan: Plan) -> None:
+    """Remove the weights that the plan put on the disk, and the folder made for them."""
+    if plan.offload_dir:
+        shutil.rmtree(plan.offload_dir, ignore_errors=True)
+
+
+def _config(folder: Path) -> Any:
+    try:
+        return transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise ModelUnsupported(
+            path=str(folder),
+            detail="Its config.json names no architecture that transformers can build by itself.",
+            suggestion="Choose a model in the Hugging Face format of LLaVA, or the starter model.",
+        ) from error
+
+
+def _auto_class(config: Any) -> Any:
+    if config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        return transformers.AutoModelForImageTextToText
+    return transformers.AutoModelForCausalLM
+
+
+def _processor(folder: Path, config: Any) -> Any:
+    """The processor with Pillow's resizing: the torchvision one differs from what models were trained on."""
+    options = {"local_files_only": True, "trust_remote_code": False}
+    if config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        return transformers.AutoProcessor.from_pretrained(folder, backend="pil", **options)
+    return transformers.AutoTokenizer.from_pretrained(folder, **options)
+
+
+def _complain_about_gaps(missing: list[str], folder: Path) -> None:
+    """Refuse an incomplete checkpoint: transformers fills the gaps with random numbers."""
+    if missing:
+        detail = f"{len(missing)} tensors are missing, the first is {missing[0]}."
+        raise ModelDamaged(path=str(folder), file="the .safetensors files", detail=detail)

@@ -1,0 +1,142 @@
+"""Write a conversation the way a model was trained to read it: chat templates, and what to do without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+
+from backends.messages import ImagePart, Message, Part, Role, TextPart
+
+# The format that LLaVA-1.5 and Vicuna were trained on; many checkpoints without a template descend from them.
+VICUNA = (
+    "{% for message in messages %}"
+    "{% if message['role'] == 'system' %}{{ message['content'] }} "
+    "{% elif message['role'] == 'user' %}USER: {{ message['content'] }} "
+    "{% else %}ASSISTANT: {{ message['content'] }}{{ eos_token }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+_PROBE = "qzprobe"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatTemplate:
+    """How to render messages for one model.
+
+    `parts`: the template takes lists of typed parts (else plain strings, with `image_token` written into
+    them); `system`: it knows that role (else the text goes before the first question).
+    """
+
+    renderer: Any
+    template: str | None
+    image_token: str
+    parts: bool = True
+    system: bool = True
+
+    def render(self, messages: Sequence[Message], *, answer: bool = True) -> str:
+        """The prompt's text, one `image_token` a picture; with `answer`, ready for the model to go on."""
+        turns = [self._turn(message) for message in _alternating(messages, keep_system=self.system)]
+        text: str = self.renderer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=answer, chat_template=self.template
+        )
+        return text
+
+    def _turn(self, message: Message) -> dict[str, Any]:
+        parts = [
+            self._typed(part) for part in message.parts if self.image_token or isinstance(part, TextPart)
+        ]
+        if self.parts:
+            return {"role": message.role.value, "content": parts}
+        lines = [part.get("text", self.image_token) for part in parts]
+        return {"role": message.role.value, "content": "\n".join(lines)}
+
+    def _typed(self, part: Part) -> dict[str, str]:
+        if isinstance(part, ImagePart):
+            return {"type": "image"}
+        text = part.text
+        if self.image_token:  # only pictures may stand for pictures: split a placeholder that a person typed
+            text = text.replace(self.image_token, f"{self.image_token[0]} {self.image_token[1:]}")
+        return {"type": "text", "text": text}
+
+
+def choose_template(processor: Any, tokenizer: Any, image_token: str) -> ChatTemplate:
+    """Find out by trying what the model's own template can render; fall back to the Vicuna format.
+
+    A template is taken only when it writes every text once and one placeholder a picture.
+    """
+    own = getattr(processor, "chat_template", None)
+    renderer = processor if own else tokenizer
+    candidates = [ChatTemplate(renderer, None, image_token, parts=parts) for parts in (True, False)]
+    if not own and not getattr(tokenizer, "chat_template", None):
+        candidates = []
+    candidates.append(ChatTemplate(tokenizer, VICUNA, image_token, parts=False))
+    for candidate in candidates:
+        for system in (True, False):
+            tried = replace(candidate, system=system)
+            if _works(tried):
+                return tried
+    return candidates[-1]
+
+
+def end_of_turn(template: ChatTemplate, tokenizer: Any) -> int | None:
+    """The special token that the template writes after an answer, None when there is none."""
+    said = [
+        Message(Role.USER, (TextPart("a"),)),
+        Message(Role.ASSISTANT, (TextPart(_PROBE),)),
+        Message(Role.USER, (TextPart("b"),)),
+    ]
+    after = template.render(said).partition(_PROBE)[2].lstrip()
+    ids = tokenizer.encode(after, add_special_tokens=False)
+    starts_special = bool(ids) and ids[0] in tokenizer.added_tokens_decoder
+    return int(ids[0]) if starts_special else None
+
+
+def _works(template: ChatTemplate) -> bool:
+    picture: tuple[Part, ...] = (ImagePart(Path(), "", 0, 0),) if template.image_token else ()
+    texts = [f"{_PROBE}{name}" for name in ("system", "first", "answer", "second")]
+    system, first, answer, second = (TextPart(text) for text in texts)
+    messages = [
+        Message(Role.SYSTEM, (system,)),
+        Message(Role.USER, (*picture, first)),
+        Message(Role.ASSISTANT, (answer,)),
+        Message(Role.USER, (second,)),
+    ]
+    try:
+        text = template.render(messages)
+    except (TemplateError, TypeError, KeyError, ValueError, AttributeError):
+        return False
+    pictures = text.count(template.image_token) if template.image_token else 0
+    return (
+        all(text.count(probe) == 1 for probe in texts) and pictures == len(picture) and "'type'" not in text
+    )
+
+
+def _alternating(messages: Sequence[Message], *, keep_system: bool) -> list[Message]:
+    """Join turns of the same speaker, which an interrupted chat leaves; move the system text if need be."""
+    turns: list[Message] = []
+    pending: tuple[Part, ...] = ()
+    for message in messages:
+        if message.role is Role.SYSTEM and not keep_system:
+            pending += message.parts
+            continue
+        parts = pending + message.parts if message.role is Role.USER else message.parts
+        pending = () if message.role is Role.USER else pending
+        if turns and turns[-1].role is message.role:
+            turns[-1] = Message(message.role, turns[-1].parts + parts)
+        else:
+            turns.append(Message(message.role, _merge_text(parts)))
+    return turns
+
+
+def _merge_text(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """Join neighbouring texts by an empty line: a template may write them without anything between."""
+    merged: list[Part] = []
+    for part in parts:
+        if merged and isinstance(part, TextPart) and isinstance(merged[-1], TextPart):
+            merged[-1] = TextPart(f"{merged[-1].text}\n\n{part.text}")
+        else:
+            merged.append(part)
+    return tuple(merged)
