@@ -175,19 +175,16 @@ def _process(entry: JsonObject) -> GpuProcess:
 
 def _check_indices(gpus: Sequence[Gpu]) -> None:
     indices = [gpu.index for gpu in gpus]
+    for position, index in enumerate(indices):
+        if index in indices[:position]:
+            path = ("gpus", position, "index")
+            raise BadValue(path, index, "Another GPU has this index.", "Number the GPUs 0, 1, ...")
     for position, gpu in enumerate(gpus):
-        if gpu.index in indices[:position]:
-            raise BadValue(
-                ("gpus", position, "index"),
-                gpu.index,
-                "Another GPU has this index.",
-                "Number the GPUs 0, 1, ...",
-            )
         for place, peer in enumerate(gpu.nvlink_peers):
             if peer not in indices or peer == gpu.index:
-                path = ("gpus", position, "nvlink_peers", place)
+                detail = "It is not the index of another GPU."
                 raise BadValue(
-                    path, peer, "It is not the index of another GPU.", "Name a GPU of this description."
+                    ("gpus", position, "nvlink_peers", place), peer, detail, "Name a GPU of this description."
                 )
 
 

@@ -102,4 +102,6 @@ def _disk(path: Path) -> tuple[Disk, tuple[Text, ...]]:
     try:
         return others.read_disk(path), ()
     except Exception as error:  # noqa: BLE001 - as above
-        return Disk(str(path), 0, known.ASSUMED_DISK_GBPS), (note("hardware.failed", part="The disk", detail=str(error)),)
+        return Disk(str(path), 0, known.ASSUMED_DISK_GBPS), (
+            note("hardware.failed", part="The disk", detail=str(error)),
+        )
