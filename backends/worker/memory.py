@@ -13,8 +13,7 @@ from backends.reports import UnloadReport
 
 _STEP_S = 0.01
 _LIMIT_S = 5.0
-# RAM is back when the process is; a GPU's driver takes a moment longer. When nothing more has come back
-# for this long, other programs have taken the rest.
+# When nothing more has come back for this long, other programs have taken the rest.
 _SETTLED_RAM_S = 0.15
 _SETTLED_GPU_S = 1.0
 # Other programs take and give memory meanwhile: this share of what was held counts as "back".
@@ -61,8 +60,10 @@ def release(
 ) -> UnloadReport:
     """Call `end` (which ends the process), wait until `held` is available again, report what came back.
 
-    Gives up once nothing more comes back, at the latest after `limit_s`, and then reports what had come
-    back until that moment.
+    RAM: the system takes a process's private pages when it ends, so what it held has come back; the
+    difference of two readings would count what other programs take and give meanwhile. A GPU's driver
+    takes its time: there only what is seen to be free again counts.
+    Waits until all is seen, until nothing more comes back, or for `limit_s`.
     """
     settled_s = _SETTLED_GPU_S if held.gpu_bytes else _SETTLED_RAM_S
     before = read()
@@ -76,5 +77,5 @@ def release(
             best, best_at = (max(ram, best[0]), max(gpu, best[1])), clock()
         enough = ram >= held.ram_bytes * _ENOUGH and gpu >= held.gpu_bytes * _ENOUGH
         if enough or clock() - best_at >= settled_s or clock() - begun >= limit_s:
-            return UnloadReport(*best, best_at - begun)
+            return UnloadReport(held.ram_bytes, min(best[1], held.gpu_bytes), best_at - begun)
         sleep(_STEP_S)

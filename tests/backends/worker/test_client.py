@@ -231,8 +231,8 @@ def test_everyone_who_waits_learns_of_the_end(spawn: Spawn) -> None:
 def test_a_process_deaf_to_cancel_is_ended(spawn: Spawn, stage: str) -> None:
     client = spawn(patience=Patience(cancel_s=0.3, cancel_load_s=0.3))
     if stage == "loading":
-        task = client.load(make_plan("hang-load"))
-        next(iter(task))
+        task = client.load(make_plan("hang-load", weights_bytes=1000))
+        assert any(isinstance(event, Progress) and event.done == 500 for event in task)
     else:
         task = loaded(client).chat("one", ask("hang"), GREEDY)
     task.cancel()

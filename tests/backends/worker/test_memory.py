@@ -34,8 +34,10 @@ class Machine:
         pytest.param([(100, 0), (300, 0)], (200, 0), (200, 0), 0.0, id="at once"),
         pytest.param([(100, 0), (150, 0), (300, 0)], (200, 0), (200, 0), 0.01, id="after a moment"),
         pytest.param([(0, 5), (200, 5), (200, 95)], (200, 90), (200, 90), 0.01, id="the GPU comes later"),
-        pytest.param([(100, 0), (180, 0)], (200, 0), (80, 0), 0.0, id="another program takes some"),
-        pytest.param([(100, 0), (60, 0)], (200, 0), (0, 0), 0.0, id="another program takes more than all"),
+        pytest.param([(0, 5), (200, 45)], (200, 90), (200, 40), 0.0, id="half of the GPU's never comes"),
+        pytest.param([(0, 5), (200, 195)], (200, 90), (200, 90), 0.0, id="others free GPU memory, too"),
+        pytest.param([(100, 0), (60, 0)], (200, 0), (200, 0), 0.0, id="another program takes RAM meanwhile"),
+        pytest.param([(100, 0), (500, 0)], (200, 0), (200, 0), 0.0, id="another program gives RAM meanwhile"),
         pytest.param([(100, 0), (100, 0)], (0, 0), (0, 0), 0.0, id="nothing was held"),
     ],
 )
@@ -58,16 +60,16 @@ def test_release_waits_until_the_system_has_it(
 
 
 def test_release_does_not_wait_for_ever() -> None:
-    trickle = Machine([FreeMemory(step) for step in range(10_000)])
+    trickle = Machine([FreeMemory(0, step) for step in range(10_000)])
     report = release(
         lambda: None,
-        held=FreeMemory(10_000),
+        held=FreeMemory(0, 10_000),
         read=trickle.read,
         clock=trickle.clock,
         sleep=trickle.sleep,
         limit_s=1.0,
     )
-    assert report.freed_ram_bytes == pytest.approx(100, abs=5)
+    assert report.freed_gpu_bytes == pytest.approx(100, abs=5)
     assert trickle.now == pytest.approx(1.0, abs=0.02)
 
 
@@ -86,5 +88,5 @@ def test_a_real_process_gives_its_memory_back() -> None:
             child.wait()
 
         report = release(end, held=FreeMemory(held), read=lambda: FreeMemory(available_ram()))
-    assert report.freed_ram_bytes > 0
+    assert report.freed_ram_bytes == held
     assert private_bytes(child.pid) == 0
