@@ -14,8 +14,12 @@ last, is there: whatever interrupts the work, the next start sees no stamp, mend
 
 import os
 import re
+import signal
 import subprocess
 import sys
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl+C ends it without a traceback until main() takes over
 
 OLDEST, NEWEST = (3, 11), (3, 15)  # of pyproject.toml; of torch 2.13.0's wheels
 ROOT = os.path.dirname(os.path.abspath(__file__))
@@ -82,7 +86,6 @@ import ntpath
 import platform
 import posixpath
 import shutil
-import signal
 import time
 from typing import Any, NamedTuple, NoReturn, Optional
 
@@ -103,11 +106,17 @@ STAMP, LOCK, LOG = "snug-stamp.json", "snug.lock", "snug-install.log"
 GIB = 1024**3
 NEEDED_BYTES = {"cpu": 4 * GIB, "plain": 4 * GIB, "cu126": 11 * GIB, "cu130": 11 * GIB}  # with room to unpack
 LONGEST_FILE = 195  # characters below the environment; Windows allows 259 in all unless told otherwise
-START = (
-    "import sys\nsys.path.insert(0, {root})\nsys.argv[0] = 'launch.py'\ntry:\n"
-    "    from ui.cli import main\n    code = main(sys.argv[1:])\n"
-    "except KeyboardInterrupt:\n    code = 130\nsys.exit(code)"
-)
+START = """import sys
+try:
+    import signal
+    if hasattr(signal, "pthread_sigmask"):  # a Ctrl+C since the launcher let go waits for this moment
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    sys.path.insert(0, {root})
+    sys.argv[0] = "launch.py"
+    {work}
+except KeyboardInterrupt:
+    code = 130
+sys.exit(code)"""
 
 
 class Problem(Exception):
@@ -235,7 +244,7 @@ def plan(system: System, requirements: "dict[str, list[str]]", arguments: "list[
         command = [system.other_python, path.join(system.root, "launch.py")] + arguments
         return Plan(folder, build, [], [Step("switch", "Go on with another Python", command)])
     python = path.join(folder, *(("Scripts", "python.exe") if system.os == "windows" else ("bin", "python")))
-    start = Step("start", "Start", start_command(python, system.root, arguments))
+    start = Step("start", " ".join(["Start Snug"] + arguments), start_command(python, system.root, arguments))
     notes = [text for text in (note, torch_note) if text]
     groups = groups_for(arguments)
     if system.venv == "ready" and (system.test_extra or "test" not in groups):
@@ -295,17 +304,13 @@ def torch_steps(system: System, build: str, torch: str, pip: "list[str]") -> "tu
 
 def start_command(python: str, root: str, arguments: "list[str]") -> "list[str]":
     """Return the command that does the work; -P keeps the folder a person is in out of imports."""
+    work, rest = "from ui.cli import main; code = main(sys.argv[1:])", arguments
     if arguments[:1] == ["test"]:
-        return [python, "-P", "-X", "utf8", "-m", "pytest"] + arguments[1:]
-    if arguments[:1] == ["check"]:
-        return [
-            python,
-            "-P",
-            "-X",
-            "utf8",
-            (ntpath if "\\" in root else posixpath).join(root, ".ci", "check.py"),
-        ]
-    return [python, "-P", "-X", "utf8", "-c", START.format(root=ascii(root))] + arguments
+        work, rest = "import pytest; code = pytest.main(sys.argv[1:])", arguments[1:]
+    elif arguments[:1] == ["check"]:
+        script = (ntpath if "\\" in root else posixpath).join(root, ".ci", "check.py")
+        work = "import runpy; code = runpy.run_path({})['main']()".format(ascii(script))
+    return [python, "-P", "-X", "utf8", "-c", START.format(root=ascii(root), work=work)] + rest
 
 
 # What the installer's own words mean: a pattern, why it failed, what to do. The first match counts.
@@ -812,7 +817,9 @@ def carry_out(chosen: Plan, lock: Lock, report: Report, groups: "list[str]", ver
     shown = [step for step in chosen.steps if step.action not in ("stamp", "start")]
     if shown:
         clear(chosen.venv, [STAMP])
-        report.write("Setting up Snug in {} (this happens once)\n".format(chosen.venv))
+        fresh = any(step.action == "create" for step in shown)
+        words = "Setting up Snug, once, in {}\n" if fresh else "Bringing Snug up to date in {}\n"
+        report.write(words.format(chosen.venv))
     for note in chosen.notes if shown else []:
         report.write("note: {}\n".format(note))
     for number, step in enumerate(shown, 1):
@@ -829,18 +836,21 @@ def carry_out(chosen: Plan, lock: Lock, report: Report, groups: "list[str]", ver
     write_stamp(chosen.venv, groups)
 
 
-def hand_over(command: "list[str]") -> int:
+def hand_over(command: "list[str]") -> int:  # noqa: RET503 - execv does not return
     """Become the command; Windows can't, so there we wait for it and pass its exit code on."""
     for name in ("PYTHONHOME", "PYTHONPATH", "__PYVENV_LAUNCHER__", "SNUG_RELAUNCHED"):
         os.environ.pop(name, None)
-    if os.name != "nt":
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # until START can take it
         os.execv(command[0], command)
-    child = subprocess.Popen(command)
-    while True:
-        try:
-            return child.wait()
-        except KeyboardInterrupt:  # the child was told as well, and ends in its own way
-            continue
+    else:
+        child = subprocess.Popen(command)
+        while child.poll() is None:
+            try:
+                child.wait()
+            except KeyboardInterrupt:  # the child was told as well, and ends in its own way
+                continue
+        return child.returncode
 
 
 def show(chosen: Plan, as_json: bool) -> None:
@@ -854,7 +864,7 @@ def show(chosen: Plan, as_json: bool) -> None:
         print("Note: " + note)
     for number, step in enumerate(chosen.steps, 1):
         print("{}. {}".format(number, step.title))
-        if step.command and step.action not in ("clear", "sweep"):
+        if step.command and step.action not in ("sweep", "start"):
             print("   " + subprocess.list2cmdline(step.command).replace("\n", "; "))
 
 
@@ -953,34 +963,39 @@ def possible_folders() -> "list[str]":
     return [os.path.abspath(named)] if named else [beside, elsewhere]
 
 
-def main(arguments: "list[str]") -> int:
-    """Run, and turn whatever goes wrong into three lines and an exit code."""
+def listen() -> None:
+    """Turn Ctrl+C and a request to end into KeyboardInterrupt; what the caller told us to ignore stays so."""
 
     def stop(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop)
+
+
+def main(arguments: "list[str]") -> int:
+    """Run, and turn whatever goes wrong into three lines and an exit code."""
     if arguments[:1] in (["-h"], ["--help"]):
         print(HELP)
         return 0
     try:
-        signal.signal(signal.SIGTERM, stop)
+        listen()
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")  # not every console can show every path
         return run(*read_arguments(arguments))
     except KeyboardInterrupt:
-        code, message = 130, "\nStopped. Nothing is lost: start again and it goes on where it was."
+        Report().write("\nStopped. Nothing is lost: start again and it goes on where it was.\n")
+        return 130
     except Exception as error:
         if "--debug" in arguments:
             raise
         problem = as_problem(error)
-        code, message = problem.code, str(problem)
-        if "--dry-run" in arguments and "--json" in arguments:
-            print(json.dumps({"problem": message, "exit_code": code, "steps": []}, indent=2))
-    Report().write(message + "\n")
-    if console_is_ours():
-        input("Press Enter to close this window.")
-    return code
+    if "--dry-run" in arguments and "--json" in arguments:
+        print(json.dumps({"problem": str(problem), "exit_code": problem.code, "steps": []}, indent=2))
+    Report().write(str(problem) + "\n")
+    return problem.code
 
 
 def as_problem(error: Exception) -> Problem:
@@ -997,5 +1012,12 @@ def as_problem(error: Exception) -> Problem:
     return Problem("the launcher made a mistake", why, remedy, code=4)
 
 
+def keep_window(code: int) -> int:
+    """Leave a person who double-clicked the time to read an error; 0xC000013A is Ctrl+C on Windows."""
+    if code not in (0, 130, 0xC000013A) and console_is_ours():
+        input("Press Enter to close this window.")
+    return code
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(keep_window(main(sys.argv[1:])))
