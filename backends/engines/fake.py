@@ -1,8 +1,8 @@
 """A deterministic engine without a model, for tests of everything above the engines.
 
 Words in the last question command it: `slow` (20 words a second), `long` (2,000 words), `crash` (the
-process ends at once), `hang` (deaf to cancel), `oom` (raises `OutOfGpuMemory`). Words in the model's
-path command the load: `slow-load`, `crash-load`, `hang-load`, `damaged-load`.
+process ends at once), `hang` (deaf to cancel), `oom` (raises `OutOfGpuMemory`); in a draft `slow-prime`
+(prepares for a minute unless stopped) and `crash-prime`. Words in the model's path command the load: `slow-load`, `crash-load`, `hang-load`, `damaged-load`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from backends.reports import LoadReport
 CRASH_EXIT_CODE = 70
 _IMAGE_TOKENS = 64
 _SLOW_S = 0.05
+_SLOW_PRIME_S = 60.0
 _LOAD_STEPS = 20
 _LONG_WORDS = 2000
 
@@ -105,8 +106,13 @@ class FakeEngine:
         """Remember everything up to the draft's text."""
         if self._plan is None:
             raise NotLoaded
+        draft = messages[-1]
+        words = draft.text.split()
+        if "crash-prime" in words:
+            os._exit(CRASH_EXIT_CODE)
+        if "slow-prime" in words:
+            cancel.wait(_SLOW_PRIME_S)
         if not cancel.is_set():
-            draft = messages[-1]
             fixed = (*messages[:-1], Message(draft.role, draft.images))
             self._cached[conversation] = _keys(fixed)
 

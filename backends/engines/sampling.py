@@ -17,6 +17,7 @@ from backends.messages import SamplingParams
 
 Draw = Callable[[torch.Tensor, Sequence[int]], int]
 _BROKEN = "\ufffd"  # what decoders write for a character whose bytes are not all there yet
+_WINDOW = 8
 
 
 def make_draw(sampling: SamplingParams, repetition_penalty: float, device: torch.device) -> Draw:
@@ -54,40 +55,43 @@ def make_draw(sampling: SamplingParams, repetition_penalty: float, device: torch
 class Detokenizer:
     """Text of a growing list of tokens, in pieces that never hold half a character.
 
-    Decodes a short window only: from the token where the last piece began, which gives the same spacing as
-    decoding all, to the newest.
+    Decodes a short window of the newest tokens, whose first one keeps the spacing right.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._ids: list[int] = []
-        self._start = 0
-        self._shown = 0
+        self._window: list[int] = []
+        self._sent = 0
         self._begun = False
 
     def push(self, token: int) -> str:
         """The text that `token` completes, often a word, empty while a character is incomplete."""
-        self._ids.append(token)
-        return self._piece(final=False)
+        self._window.append(token)
+        text = self._decode(self._window)
+        whole = text.rstrip(_BROKEN)
+        piece = self._take(whole)
+        if len(self._window) >= _WINDOW and len(whole) == len(text):
+            self._shorten()
+        return piece
 
     def finish(self) -> str:
         """What was held back when no more tokens come."""
-        return self._piece(final=True)
+        return self._take(self._decode(self._window))
 
-    def _piece(self, *, final: bool) -> str:
-        known = self._decode(self._ids[self._start : self._shown])
-        text = self._decode(self._ids[self._start :])
-        if len(text) <= len(known) or (text.endswith(_BROKEN) and not final):
-            return ""
-        self._start, self._shown = self._shown, len(self._ids)
-        return self._without_leading_space(text[len(known) :])
-
-    def _without_leading_space(self, piece: str) -> str:
-        """Templates such as Vicuna's leave the space before the answer to the model."""
-        if not self._begun:
+    def _take(self, text: str) -> str:
+        piece = text[self._sent :]
+        self._sent = max(self._sent, len(text))
+        if not self._begun:  # templates such as Vicuna's leave the space before the answer to the model
             piece = piece.lstrip()
             self._begun = bool(piece)
         return piece
+
+    def _shorten(self) -> None:
+        """Keep the last token as context for the next, unless it holds a part of a character."""
+        last = self._decode(self._window[-1:])
+        if last and _BROKEN not in last:
+            self._window = self._window[-1:]
+            self._sent = len(last)
 
     def _decode(self, ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

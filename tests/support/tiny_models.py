@@ -112,12 +112,20 @@ def _vision_config() -> CLIPVisionConfig:
     )
 
 
+def _unspoken() -> list[int]:
+    """Tokens that no answer should hold: special ones but for the end, halves of characters, unused ids."""
+    tokens = make_tokenizer()
+    spoken = [index for index in range(len(SPECIALS), len(tokens)) if tokens.decode([index]).isascii()]
+    return sorted(set(range(VOCAB)) - {*spoken, SPECIALS.index("<|im_end|>")})
+
+
 def _sharpen(model: Any) -> Any:
     """Spread the logits of a random model, so that greedy decoding is not a walk along ties."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim >= 2:
                 parameter.normal_(0.0, 0.12)
+        model.get_output_embeddings().weight[_unspoken()] = 0.0
     return model.eval()
 
 
