@@ -2,7 +2,8 @@
 
 Words in the last question command it: `slow` (20 words a second), `long` (2,000 words), `crash` (the
 process ends at once), `hang` (deaf to cancel), `oom` (raises `OutOfGpuMemory`); in a draft `slow-prime`
-(prepares for a minute unless stopped) and `crash-prime`. Words in the model's path command the load: `slow-load`, `crash-load`, `hang-load`, `damaged-load`.
+(prepares for a minute unless stopped) and `crash-prime`. Words in the model's path command the load:
+`slow-load`, `crash-load`, `hang-load`, `damaged-load`.
 """
 
 from __future__ import annotations

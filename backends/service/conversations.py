@@ -167,6 +167,7 @@ class Conversations:
         except SnugError:
             return  # the process is ending; whoever asks next is told why
         self._priming = _Priming(session, draft, task)
+        self._changed.notify_all()
 
     def _primed(self, task: Task) -> None:
         """A draft is prepared, or gave way (called on the worker's listener)."""
@@ -179,6 +180,7 @@ class Conversations:
             gave_way = task.cancelled and task.error is None
             if not gave_way and self._drafts.get(running.session) is running.messages:
                 del self._drafts[running.session]
+            self._changed.notify_all()
             self._prime_next()
 
 
