@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import gradio as gr
 
 from backends.placement.types import PlanRequest
 from backends.presets import Preset
+from backends.service import Service
 from backends.settings import Settings
 from ui.i18n import LANGUAGES, Language, Translator
 from ui.web import theme, wiring_chat, wiring_model
-from ui.web.chat_view import to_chatbot
 from ui.web.context import Context, Loader, say_for
-from ui.web.examples import Example, read_examples
+from ui.web.examples import read_examples
 from ui.web.panels import chat as chat_panel
 from ui.web.panels import generation as generation_panel
 from ui.web.panels import hardware as hardware_panel
@@ -22,9 +22,6 @@ from ui.web.panels import placement as placement_panel
 from ui.web.panels import setup as setup_panel
 from ui.web.panels.generation import Generation
 from ui.web.wiring_model import Page, refresh
-
-if TYPE_CHECKING:
-    from backends.service import Service
 
 # Uploads that nobody sent are removed after an hour, looked for every ten minutes.
 _UPLOADS_KEPT_S = (600, 3600)
@@ -40,20 +37,25 @@ def build_app(
     language: Language = "en",
 ) -> gr.Blocks:
     """Build the page. Nothing is loaded and nothing is served yet."""
-    context = Context(service, settings, loader or Loader(service), PlanRequest(model, preset))
-    examples = read_examples(settings.examples)
+    context = Context(
+        service,
+        settings,
+        loader or Loader(service),
+        PlanRequest(model, preset),
+        read_examples(settings.examples),
+    )
     say = Translator(language)
     gr.set_static_paths([settings.images, settings.examples])
     with gr.Blocks(
         title="Snug", fill_width=True, fill_height=True, analytics_enabled=False, delete_cache=_UPLOADS_KEPT_S
     ) as app:
-        page, generation = _arrange(context, examples, say)
-        _wire(app, page, generation, context, examples)
+        page, generation = _arrange(context, say)
+        _wire(app, page, generation, context)
     app.queue(default_concurrency_limit=None, api_open=False, max_size=64)
     return app
 
 
-def _arrange(context: Context, examples: tuple[Example, ...], say: Translator) -> tuple[Page, Generation]:
+def _arrange(context: Context, say: Translator) -> tuple[Page, Generation]:
     header = header_panel.build(say)
     with gr.Row(elem_id="shell"):
         with gr.Column(elem_id="side", min_width=0):
@@ -61,16 +63,15 @@ def _arrange(context: Context, examples: tuple[Example, ...], say: Translator) -
             choices = setup_panel.build_choices(say, context.service.models(), context.start)
             plan = placement_panel.build()
             setup = setup_panel.Setup(*choices, *setup_panel.build_buttons(say))
+            details = gr.HTML("", apply_default_css=False, elem_id="plan-details")
             generation = generation_panel.build(say)
         with gr.Column(elem_id="main", min_width=0):
-            chat = chat_panel.build(say, examples)
+            chat = chat_panel.build(say, context.examples)
     timer = gr.Timer(wiring_model.TICK_S)
-    return Page(header, setup, chat, hardware, plan, timer), generation
+    return Page(header, setup, chat, hardware, plan, details, timer), generation
 
 
-def _wire(
-    app: gr.Blocks, page: Page, generation: Generation, context: Context, examples: tuple[Example, ...]
-) -> None:
+def _wire(app: gr.Blocks, page: Page, generation: Generation, context: Context) -> None:
     wiring_model.wire(page, context)
     wiring_chat.wire(page, generation, context)
     worded = [
@@ -78,19 +79,22 @@ def _wire(
         *setup_panel.texts(page.setup),
         *generation_panel.texts(generation),
         *chat_panel.texts(page.chat),
+        page.chat.past,
+        page.chat.live,
         *page.live,
     ]
 
     def reword(language: str, request: gr.Request) -> list[Any]:
         session = context.session(request)
-        session.language = cast(Language, language if language in LANGUAGES else "en")
+        session.language = cast("Language", language if language in LANGUAGES else "en")
         say = say_for(session)
         chosen = (session.request or context.start).preset
         return [
             *header_panel.translate(say),
             *setup_panel.translate(say, chosen),
             *generation_panel.translate(say),
-            *chat_panel.translate(say, examples, to_chatbot(session.turns, say)),
+            *chat_panel.translate(say),
+            *wiring_chat.conversation_view(context, session),
             *refresh(context, session),
         ]
 

@@ -107,13 +107,13 @@ def unanswered(turns: Conversation) -> bool:
     return bool(turns) and turns[-1].status == "failed"
 
 
-def to_messages(turns: Conversation, system: str = "") -> tuple[Message, ...]:
+def to_messages(turns: Conversation, system: str | None = None) -> tuple[Message, ...]:
     """What the model reads: the system prompt, the answered turns, and the last question.
 
     A turn without any answer is left out unless it is the last: roles must take turns.
     """
     messages: list[Message] = []
-    if system.strip():
+    if system and system.strip():
         messages.append(Message(Role.SYSTEM, (TextPart(system.strip()),)))
     for turn in turns[:-1]:
         if turn.answer:
@@ -123,6 +123,8 @@ def to_messages(turns: Conversation, system: str = "") -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def primer(turns: Conversation, images: Sequence[ImagePart], system: str = "") -> tuple[Message, ...]:
+def primer(
+    turns: Conversation, images: Sequence[ImagePart], system: str | None = None
+) -> tuple[Message, ...]:
     """What can be prefilled while the person types: everything before the draft's text."""
     return to_messages(ask(turns, Message(Role.USER, tuple(images))), system)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import gradio as gr
 
@@ -13,12 +12,11 @@ from backends.errors import Cancelled, SnugError
 from backends.messages import Progress
 from backends.placement.types import Plan, PlanRequest
 from backends.reports import UnloadReport
+from backends.service import Service
 from backends.settings import Settings
 from ui.i18n import Translator
+from ui.web.examples import Example
 from ui.web.sessions import Session, Sessions
-
-if TYPE_CHECKING:
-    from backends.service import Service
 
 
 class Loader:
@@ -84,6 +82,7 @@ class Context:
     settings: Settings
     loader: Loader
     start: PlanRequest
+    examples: tuple[Example, ...] = ()
     sessions: Sessions = field(default_factory=Sessions)
 
     def session(self, request: gr.Request) -> Session:

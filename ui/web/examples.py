@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ui.i18n import Language
+from ui.i18n import LANGUAGES, Language
 
 _SHOWN = 3
 
@@ -27,7 +27,7 @@ def read_examples(folder: Path) -> tuple[Example, ...]:
         found = [
             Example(
                 folder / str(item["file"]),
-                {"en": str(item["label_en"]), "zh": str(item["label_zh"])},
+                {language: str(item["label"][language]) for language in LANGUAGES},
                 str(item["question"]),
             )
             for item in listed

@@ -81,7 +81,7 @@ def _gigabytes(count: int) -> str:
 
 
 def plan_card(plan: Plan, say: Translator) -> str:
-    """What will run where, how fast, and why; the alternatives one click away."""
+    """What will run where, and how fast."""
     where = _where(plan, say)
     headline = (
         f'<p class="sn-headline">{badge("verdict-" + plan.verdict, say("verdict." + plan.verdict))}'
@@ -97,8 +97,12 @@ def plan_card(plan: Plan, say: Translator) -> str:
             + "</dl>"
         )
     devices = "".join(_device(share, say) for share in plan.devices)
-    body = headline + devices + _legend(plan.devices, say) + speed + _reasons(plan, say)
-    return section(say("ui.plan"), body + _alternatives(plan, say))
+    return section(say("ui.plan"), headline + devices + _legend(plan.devices, say) + speed)
+
+
+def plan_details(plan: Plan, say: Translator) -> str:
+    """Why the plan is as it is, and what else was considered, each behind one click."""
+    return _reasons(plan, say) + _alternatives(plan, say)
 
 
 def _where(plan: Plan, say: Translator) -> str:

@@ -38,7 +38,9 @@ class Guard:
 
     def __init__(self, app: Any, port: int) -> None:  # noqa: ANN401 - any ASGI app
         self._app = app
-        self._hosts = frozenset(f"{name}:{port}" for name in _LOOPBACK) | (frozenset(_LOOPBACK) if port == 80 else frozenset())
+        self._hosts = frozenset(f"{name}:{port}" for name in _LOOPBACK) | (
+            frozenset(_LOOPBACK) if port == 80 else frozenset()
+        )
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI's own shapes
         """Handle one connection."""

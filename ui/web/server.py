@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import webbrowser
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import fastapi
 import uvicorn
 
 from backends.presets import Preset
+from backends.service import Service
 from backends.settings import Settings
 from ui.i18n import Translator
-
-if TYPE_CHECKING:
-    from backends.service import Service
 
 
 def quiet_gradio(settings: Settings) -> None:
@@ -24,7 +22,9 @@ def quiet_gradio(settings: Settings) -> None:
     os.environ["GRADIO_TEMP_DIR"] = str(settings.home / "uploads")
 
 
-def make_asgi(service: Service, settings: Settings, *, port: int, model: str, preset: Preset, say: Translator) -> Any:  # noqa: ANN401 - an ASGI app
+def make_asgi(
+    service: Service, settings: Settings, *, port: int, model: str, preset: Preset, say: Translator
+) -> Any:  # noqa: ANN401 - an ASGI app
     """The guarded page as an ASGI app; the model starts to load."""
     quiet_gradio(settings)
     # Gradio takes seconds to import: whoever only needs the rest of this module does not wait for it.

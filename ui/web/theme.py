@@ -101,6 +101,11 @@ def css() -> str:
     return (_STATIC / "snug.css").read_text(encoding="utf-8")
 
 
+def transcript_script() -> str:
+    """What the conversation does on clicks; Gradio runs it once for each of its halves."""
+    return (_STATIC / "transcript.js").read_text(encoding="utf-8")
+
+
 def head() -> str:
     """The page's script and tab icon, inline."""
     script = (_STATIC / "snug.js").read_text(encoding="utf-8")

@@ -13,11 +13,11 @@ import gradio as gr
 from backends.errors import Action, NotLoaded, SnugError
 from backends.messages import ImagePart, Progress, TextDelta
 from ui.web import chat_flow
-from ui.web.chat_view import to_chatbot, turn_of
 from ui.web.context import Context, say_for
 from ui.web.panels import generation as generation_panel
 from ui.web.panels.generation import Generation
 from ui.web.sessions import Session
+from ui.web.transcript import live_html, past_html
 from ui.web.wiring_model import Page, act_on_model, current_notice, refresh
 
 # The page is redrawn at most this often while an answer streams: a word's worth of time.
@@ -25,20 +25,24 @@ _REDRAW_S = 0.05
 _LOADING_POLL_S = 0.1
 
 
-def import_pictures(context: Context, session: Session, paths: list[str]) -> tuple[list[str], SnugError | None]:
+def import_pictures(
+    context: Context, session: Session, paths: list[str]
+) -> tuple[list[str], SnugError | None]:
     """Read the message box's pictures once each; returns the paths that could be read and the last error."""
     kept: dict[str, ImagePart] = {}
     error: SnugError | None = None
     for path in paths:
         try:
-            kept[path] = session.draft_images.get(path) or context.service.import_image(Path(path), Path(path).name)
+            kept[path] = session.draft_images.get(path) or context.service.import_image(
+                Path(path), Path(path).name
+            )
         except SnugError as problem:
             error = problem
     session.draft_images = kept
     return list(kept), error
 
 
-def answer(context: Context, session: Session, system: str, sampling: Any) -> Iterator[bool]:  # noqa: ANN401 - SamplingParams
+def answer(context: Context, session: Session, system: str | None, sampling: Any) -> Iterator[bool]:  # noqa: ANN401 - SamplingParams
     """Answer the last question, yielding whenever the page should be redrawn."""
     drawn = 0.0
     try:
@@ -81,26 +85,31 @@ def wire(page: Page, generation: Generation, context: Context) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     at_once = quiet | {"queue": False}
 
-    def view(session: Session) -> list[dict[str, Any]]:
-        return to_chatbot(session.turns, say_for(session))
+    def view(session: Session) -> list[Any]:
+        return conversation_view(context, session)
 
     def stream(
-        system: str, temperature: float, top_p: float, max_tokens: float, seed: float | None, request: gr.Request
+        system: str | None,
+        temperature: float,
+        top_p: float,
+        max_tokens: float,
+        seed: float | None,
+        request: gr.Request,
     ) -> Iterator[list[Any]]:
         session = context.session(request)
         unchanged = [gr.skip()] * len(page.live)
         if not session.turns or session.turns[-1].status != "waiting" or not session.begin():
-            yield [gr.skip(), gr.skip(), *unchanged]
+            yield [gr.skip()] * 3 + unchanged
             return
         try:
-            yield [view(session), gr.MultimodalTextbox(submit_btn=False, stop_btn=True), *unchanged]
+            yield [*view(session), gr.MultimodalTextbox(submit_btn=False, stop_btn=True), *unchanged]
             sampling = generation_panel.sampling(temperature, top_p, max_tokens, seed)
             for _ in answer(context, session, system, sampling):
-                yield [view(session), gr.skip(), *unchanged]
+                yield [*view(session), gr.skip(), *unchanged]
         finally:
             session.end()
         ready = gr.MultimodalTextbox(submit_btn=True, stop_btn=False)
-        yield [view(session), ready, *refresh(context, session)]
+        yield [*view(session), ready, *refresh(context, session)]
 
     def submit(draft: dict[str, Any] | None, request: gr.Request) -> list[Any]:
         session = context.session(request)
@@ -110,13 +119,13 @@ def wire(page: Page, generation: Generation, context: Context) -> None:
         busy = session.answering or (session.turns and session.turns[-1].status == "waiting")
         if problem is not None or busy or not (text.strip() or readable):
             box = gr.skip() if problem is None else {"text": text, "files": readable}
-            return [gr.skip(), box, *refresh(context, session)]
+            return [gr.skip(), gr.skip(), box, *refresh(context, session)]
         pictures = [session.draft_images[path] for path in readable]
         session.turns = chat_flow.ask(session.turns, chat_flow.question(text, pictures))
         session.draft_images = {}
-        return [view(session), {"text": "", "files": []}, *refresh(context, session)]
+        return [*view(session), {"text": "", "files": []}, *refresh(context, session)]
 
-    def draft_changed(draft: dict[str, Any] | None, system: str, request: gr.Request) -> list[Any]:
+    def draft_changed(draft: dict[str, Any] | None, system: str | None, request: gr.Request) -> list[Any]:
         session = context.session(request)
         text, files = (draft or {}).get("text", ""), list((draft or {}).get("files", []))
         if list(session.draft_images) == files:
@@ -133,31 +142,12 @@ def wire(page: Page, generation: Generation, context: Context) -> None:
         session.stopping.set()
         context.service.cancel(session.ident)
 
-    def retry(event: gr.RetryData, request: gr.Request) -> list[Any]:
+    def turn_act(event: gr.EventData, draft: dict[str, Any] | None, request: gr.Request) -> list[Any]:
         session = context.session(request)
+        box = gr.skip()
         if not session.answering:
-            session.turns = chat_flow.regenerate(session.turns, turn_of(_position(event.index)))
-            session.error = None
-        return [view(session), *refresh(context, session)]
-
-    def edit(event: gr.EditData, request: gr.Request) -> list[Any]:
-        session = context.session(request)
-        if not session.answering and str(event.value).strip():
-            session.turns = chat_flow.edit(session.turns, turn_of(_position(event.index)), str(event.value))
-            session.error = None
-        return [view(session), *refresh(context, session)]
-
-    def undo(event: gr.UndoData, draft: dict[str, Any] | None, request: gr.Request) -> list[Any]:
-        session = context.session(request)
-        if session.answering:
-            return [gr.skip(), gr.skip(), *refresh(context, session)]
-        index = turn_of(_position(event.index))
-        asked = session.turns[index].question
-        session.turns = chat_flow.delete(session.turns, index)
-        session.error = None
-        empty = not (draft or {}).get("text") and not (draft or {}).get("files")
-        box = {"text": asked.text, "files": [str(image.path) for image in asked.images]} if empty else gr.skip()
-        return [view(session), box, *refresh(context, session)]
+            box = change_turn(context, session, event.action, int(event.turn), str(event.text), draft)
+        return [*view(session), box, *refresh(context, session)]
 
     def clear(request: gr.Request) -> list[Any]:
         session = context.session(request)
@@ -165,7 +155,7 @@ def wire(page: Page, generation: Generation, context: Context) -> None:
         if not session.answering:
             session.turns = ()
         session.error = None
-        return [view(session), *refresh(context, session)]
+        return [*view(session), *refresh(context, session)]
 
     def act(request: gr.Request) -> list[Any]:
         session = context.session(request)
@@ -181,7 +171,7 @@ def wire(page: Page, generation: Generation, context: Context) -> None:
                 session.turns = ()
             if card.action is Action.RETRY and session.turns and not session.answering:
                 session.turns = chat_flow.regenerate(session.turns)
-        return [view(session), model, preset, *refresh(context, session)]
+        return [*view(session), model, preset, *refresh(context, session)]
 
     def dismiss(request: gr.Request) -> list[Any]:
         session = context.session(request)
@@ -198,41 +188,38 @@ def wire(page: Page, generation: Generation, context: Context) -> None:
         files = [*(draft or {}).get("files", []), picture]
         return [{"text": (draft or {}).get("text", ""), "files": files}, None, gr.Column(visible=False)]
 
-    def take_example(event: gr.SelectData, request: gr.Request) -> list[Any]:
-        session = context.session(request)
-        files = [file["path"] for file in event.value.get("files", [])]
-        readable, session.error = import_pictures(context, session, files)
-        if readable and not session.answering:
-            pictures = [session.draft_images[path] for path in readable]
-            session.turns = chat_flow.ask(session.turns, chat_flow.question(event.value["text"], pictures))
-            session.draft_images = {}
-        return [view(session), *refresh(context, session)]
-
-    answering = {"fn": stream, "inputs": generation.inputs,
-                 "outputs": [chat.transcript, chat.message, *page.live], "concurrency_limit": None} | quiet  # fmt: skip
-    shown = [chat.transcript, *page.live]
-    chat.message.submit(submit, chat.message, [chat.transcript, chat.message, *page.live], **at_once).then(**answering)
+    conversation = [chat.past, chat.live]
+    whole = [*conversation, chat.message, *page.live]
+    shown = [*conversation, *page.live]
+    answering = {
+        "fn": stream,
+        "inputs": generation.inputs,
+        "outputs": whole,
+        "concurrency_limit": None,
+    } | quiet
+    chat.message.submit(submit, chat.message, whole, **at_once).then(**answering)
     chat.message.change(
         draft_changed, [chat.message, generation.system], [chat.message, *page.live],
         trigger_mode="always_last", **at_once,
     )  # fmt: skip
     chat.message.stop(stop, None, None, **at_once)
-    chat.transcript.retry(retry, None, shown, **at_once).then(**answering)
-    chat.transcript.edit(edit, None, shown, **at_once).then(**answering)
-    chat.transcript.undo(undo, chat.message, [chat.transcript, chat.message, *page.live], **at_once)
-    chat.transcript.clear(clear, None, shown, **at_once)
-    chat.transcript.example_select(take_example, None, shown, **at_once).then(**answering)
+    for half in conversation:
+        half.act(turn_act, chat.message, whole, **at_once).then(**answering)
     chat.clear.click(clear, None, shown, **at_once)
-    chat.act.click(act, None, [chat.transcript, page.setup.model, page.setup.preset, *page.live], **at_once).then(
-        **answering
-    )
+    chat.act.click(
+        act, None, [*conversation, page.setup.model, page.setup.preset, *page.live], **at_once
+    ).then(**answering)
     chat.dismiss.click(dismiss, None, page.live, **at_once)
     chat.camera_open.click(lambda: gr.Column(visible=True), None, chat.camera_box, **at_once)
-    chat.camera_close.click(lambda: [gr.Column(visible=False), None], None, [chat.camera_box, chat.camera], **at_once)
-    chat.camera.input(shoot, [chat.camera, chat.message], [chat.message, chat.camera, chat.camera_box], **at_once)
+    chat.camera_close.click(
+        lambda: [gr.Column(visible=False), None], None, [chat.camera_box, chat.camera], **at_once
+    )
+    chat.camera.input(
+        shoot, [chat.camera, chat.message], [chat.message, chat.camera, chat.camera_box], **at_once
+    )
 
 
-def prime(context: Context, session: Session, system: str) -> None:
+def prime(context: Context, session: Session, system: str | None) -> None:
     """Let the model look at the draft's pictures while the person types; stop when there are none."""
     if not session.draft_images:
         context.service.cancel_prime(session.ident)
@@ -241,5 +228,40 @@ def prime(context: Context, session: Session, system: str) -> None:
         context.service.prime(session.ident, messages)
 
 
-def _position(index: int | tuple[int, ...] | list[int]) -> int:
-    return index if isinstance(index, int) else index[0]
+def conversation_view(context: Context, session: Session) -> list[Any]:
+    """Both halves of the conversation; the finished half is sent only when it changed."""
+    say, busy = say_for(session), session.answering
+    past = past_html(session.turns, say, busy=busy)
+    return [
+        past if session.changed("past", past) else gr.skip(),
+        live_html(session.turns, context.examples, say, busy=busy),
+    ]
+
+
+def change_turn(
+    context: Context, session: Session, action: str, index: int, text: str, draft: dict[str, Any] | None
+) -> Any:  # noqa: ANN401 - an update of the message box
+    """Carry out a turn's button; returns what the message box is to hold."""
+    turns = session.turns
+    if action == "example" and index < len(context.examples):
+        example = context.examples[index]
+        readable, session.error = import_pictures(context, session, [str(example.picture)])
+        pictures = [session.draft_images.pop(path) for path in readable]
+        if pictures:
+            session.turns = chat_flow.ask(turns, chat_flow.question(example.question, pictures))
+        return gr.skip()
+    if index >= len(turns):
+        return gr.skip()
+    session.error = None
+    match action:
+        case "regenerate":
+            session.turns = chat_flow.regenerate(turns, index)
+        case "edit" if text.strip():
+            session.turns = chat_flow.edit(turns, index, text)
+        case "delete":
+            session.turns = chat_flow.delete(turns, index)
+            unused = not (draft or {}).get("text") and not (draft or {}).get("files")
+            if unused and index == len(turns) - 1:
+                asked = turns[index].question
+                return {"text": asked.text, "files": [str(image.path) for image in asked.images]}
+    return gr.skip()

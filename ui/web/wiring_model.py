@@ -38,13 +38,14 @@ class Page:
     chat: Chat
     hardware: gr.HTML
     plan: gr.HTML
+    details: gr.HTML
     timer: gr.Timer
 
     @property
     def live(self) -> list[Any]:
         """Outputs of `refresh`, in its order."""
         return [
-            self.hardware, self.plan, self.header.status, self.setup.load, self.setup.unload, self.setup.note,
+            self.hardware, self.plan, self.details, self.header.status, self.setup.load, self.setup.unload, self.setup.note,
             self.chat.notice_box, self.chat.notice, self.chat.act, self.timer,
         ]  # fmt: skip
 
@@ -64,7 +65,12 @@ def refresh(context: Context, session: Session) -> list[Any]:
     request = session.request or context.start
     plan = make_plan(context, request)
     possible = isinstance(plan, Plan) and plan.verdict != "no"
-    card = notices.choose(session.turns if not session.answering else (), state.status, session.error, _model_error(context, session))
+    card = notices.choose(
+        session.turns if not session.answering else (),
+        state.status,
+        session.error,
+        _model_error(context, session),
+    )
     note = unloaded_text(context.loader.unloaded, say) if context.loader.unloaded else ""
     loading = state.status == "loading" or context.loader.busy
 
@@ -78,6 +84,7 @@ def refresh(context: Context, session: Session) -> list[Any]:
     return [
         update("hardware", hardware, lambda: hardware),
         update("plan", placement.gist(plan), lambda: placement.card(plan, say)),
+        update("details", placement.gist(plan), lambda: placement.details(plan, say)),
         update("status", status, lambda: status),
         update("load", pressed, lambda: load),
         update("unload", pressed, lambda: unload),
@@ -102,7 +109,9 @@ def _action_button(card: notices.Notice | None, say: Translator) -> Any:  # noqa
 
 def current_notice(context: Context, session: Session) -> notices.Notice | None:
     """The card that the tab shows now."""
-    return notices.choose(session.turns, context.service.state().status, session.error, _model_error(context, session))
+    return notices.choose(
+        session.turns, context.service.state().status, session.error, _model_error(context, session)
+    )
 
 
 def wire(page: Page, context: Context) -> None:
@@ -113,7 +122,13 @@ def wire(page: Page, context: Context) -> None:
         return refresh(context, context.session(request))
 
     def choose(
-        model: str, preset: str, precision: str, gpu_layers: float | None, size: float | None, gpus: str, request: gr.Request
+        model: str,
+        preset: str,
+        precision: str,
+        gpu_layers: float | None,
+        size: float | None,
+        gpus: str,
+        request: gr.Request,
     ) -> list[Any]:
         session = context.session(request)
         try:

@@ -9,14 +9,17 @@ from typing import Any
 import gradio as gr
 
 from ui.i18n import Translator
+from ui.web import theme
 from ui.web.examples import Example
+from ui.web.transcript import live_html
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
     """Components of the panel."""
 
-    transcript: gr.Chatbot
+    past: gr.HTML
+    live: gr.HTML
     notice_box: gr.Group
     notice: gr.HTML
     act: gr.Button
@@ -32,29 +35,22 @@ class Chat:
 
 def build(say: Translator, examples: Sequence[Example]) -> Chat:
     """Lay the panel out."""
-    transcript = gr.Chatbot(
-        value=[],
-        label=say("chat.label"),
-        show_label=False,
-        elem_id="transcript",
-        layout="panel",
-        height="100%",
-        buttons=["copy"],
-        sanitize_html=True,
-        allow_tags=False,
-        latex_delimiters=[],
-        editable="user",
-        feedback_options=None,
-        container=False,
-        placeholder=placeholder(say),
-        examples=example_cards(examples, say) or None,
-        allow_file_downloads=False,
-    )
+    with gr.Column(elem_id="transcript", min_width=0):
+        past = gr.HTML("", apply_default_css=False, elem_id="past", js_on_load=theme.transcript_script())
+        live = gr.HTML(
+            live_html((), examples, say, busy=False),
+            apply_default_css=False,
+            elem_id="live",
+            html_template='<div role="log" aria-live="polite">${value}</div>',
+            js_on_load=theme.transcript_script(),
+        )
     with gr.Group(visible=False, elem_id="notice") as notice_box:
-        notice = gr.HTML("")
+        notice = gr.HTML("", apply_default_css=False)
         with gr.Row(elem_id="notice-row"):
             act = gr.Button("", variant="primary", size="sm", min_width=0, scale=0, elem_id="notice-act")
-            dismiss = gr.Button(say("action.dismiss"), size="sm", min_width=0, scale=0, elem_id="notice-dismiss")
+            dismiss = gr.Button(
+                say("action.dismiss"), size="sm", min_width=0, scale=0, elem_id="notice-dismiss"
+            )
     with gr.Column(visible=False, elem_id="camera-box") as camera_box:
         camera = gr.Image(
             sources=["webcam"],
@@ -86,29 +82,11 @@ def build(say: Translator, examples: Sequence[Example]) -> Chat:
     with gr.Row(elem_id="composer-tools"):
         camera_open = gr.Button(say("camera.open"), size="sm", min_width=0, scale=0, elem_id="camera-open")
         clear = gr.Button(say("chat.new"), size="sm", min_width=0, scale=0, elem_id="new-chat")
-        hint = gr.HTML(hint_html(say), elem_id="hint")
+        hint = gr.HTML(hint_html(say), apply_default_css=False, elem_id="hint")
     return Chat(
-        transcript, notice_box, notice, act, dismiss, camera_box, camera, camera_close, message,
+        past, live, notice_box, notice, act, dismiss, camera_box, camera, camera_close, message,
         camera_open, clear, hint,
     )  # fmt: skip
-
-
-def placeholder(say: Translator) -> str:
-    """What stands in an empty conversation."""
-    return f"### {say('chat.empty_title')}\n{say('chat.empty_text')}"
-
-
-def example_cards(examples: Sequence[Example], say: Translator) -> list[dict[str, Any]]:
-    """The examples as the Chatbot takes them."""
-    return [
-        {
-            "text": example.question,
-            "display_text": f"{example.label[say.language]}",
-            "icon": str(example.picture),
-            "files": [str(example.picture)],
-        }
-        for example in examples
-    ]
 
 
 def hint_html(say: Translator) -> str:
@@ -119,20 +97,14 @@ def hint_html(say: Translator) -> str:
 def texts(chat: Chat) -> tuple[Any, ...]:
     """Components whose words change with the language; `translate` gives their updates in this order."""
     return (
-        chat.transcript, chat.dismiss, chat.camera, chat.camera_close, chat.message, chat.camera_open,
+        chat.dismiss, chat.camera, chat.camera_close, chat.message, chat.camera_open,
         chat.clear, chat.hint,
     )  # fmt: skip
 
 
-def translate(say: Translator, examples: Sequence[Example], value: list[dict[str, Any]]) -> tuple[Any, ...]:
-    """The updates of `texts`; `value` is the conversation in the new language."""
+def translate(say: Translator) -> tuple[Any, ...]:
+    """The updates of `texts`."""
     return (
-        gr.Chatbot(
-            value=value,
-            label=say("chat.label"),
-            placeholder=placeholder(say),
-            examples=example_cards(examples, say) or None,
-        ),
         gr.Button(say("action.dismiss")),
         gr.Image(label=say("camera.label")),
         gr.Button(say("camera.close")),

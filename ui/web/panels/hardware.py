@@ -11,4 +11,4 @@ from ui.web.format import hardware_card
 
 def build(snapshot: HardwareSnapshot, say: Translator) -> gr.HTML:
     """Lay the panel out, with the machine's figures at once."""
-    return gr.HTML(hardware_card(snapshot, say), elem_id="hardware")
+    return gr.HTML(hardware_card(snapshot, say), apply_default_css=False, elem_id="hardware")

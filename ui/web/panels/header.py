@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from backends.service import ModelState
 from ui.i18n import Translator
 from ui.web.format import progress_text
 from ui.web.html import badge
@@ -28,8 +29,8 @@ def build(say: Translator) -> Header:
     """Lay the panel out."""
     with gr.Row(elem_id="header"):
         setup = gr.Button(say("ui.setup"), elem_id="setup-toggle", size="sm", min_width=0, scale=0)
-        gr.HTML(BRAND, elem_id="brand")
-        status = gr.HTML("", elem_id="status")
+        gr.HTML(BRAND, apply_default_css=False, elem_id="brand")
+        status = gr.HTML("", apply_default_css=False, elem_id="status")
         language = gr.Radio(
             [("EN", "en"), ("中", "zh")],
             value=say.language,
@@ -54,7 +55,7 @@ def translate(say: Translator) -> tuple[Any, ...]:
     return (gr.Button(say("ui.setup")), gr.Radio(label=say("ui.language"), value=say.language))
 
 
-def status_html(state: Any, say: Translator) -> str:  # noqa: ANN401 - backends.service.ModelState
+def status_html(state: ModelState, say: Translator) -> str:
     """The model's state as a badge; a screen reader says when it changes."""
     if state.status == "loading":
         text = progress_text(state.progress, say)
@@ -63,7 +64,9 @@ def status_html(state: Any, say: Translator) -> str:  # noqa: ANN401 - backends.
             text = say("status.loading", percent=f"{100 * progress.done / progress.total:.0f}")
     elif state.status == "ready" and state.report is not None and state.plan is not None:
         devices = {device.partition(":")[0] for _, device in state.report.device_map}
-        where = " + ".join(name for key, name in (("cuda", "GPU"), ("cpu", "CPU"), ("disk", "disk")) if key in devices)
+        where = " + ".join(
+            name for key, name in (("cuda", "GPU"), ("cpu", "CPU"), ("disk", "disk")) if key in devices
+        )
         text = say("status.ready", precision=state.report.precision, where=where or "CPU")
     else:
         text = say(f"status.{state.status}")

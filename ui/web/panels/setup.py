@@ -11,6 +11,7 @@ import gradio as gr
 from backends.models.types import ModelEntry
 from backends.placement.types import Overrides, PlanRequest
 from backends.presets import Preset
+from backends.service import ModelState
 from ui.i18n import Translator
 
 _PRECISIONS = ("bf16", "fp16", "fp32", "int8", "nf4")
@@ -70,7 +71,7 @@ def build_choices(say: Translator, entries: tuple[ModelEntry, ...], start: PlanR
 
 def build_buttons(say: Translator) -> tuple[Any, ...]:
     """Load and unload: what stands below the plan."""
-    note = gr.HTML("", elem_id="setup-note")
+    note = gr.HTML("", apply_default_css=False, elem_id="setup-note")
     with gr.Row(elem_id="load-row"):
         load = gr.Button(say("setup.load"), variant="primary", elem_id="load", min_width=0)
         unload = gr.Button(say("setup.unload"), elem_id="unload", min_width=0, visible=False)
@@ -115,7 +116,7 @@ def to_request(
     )
 
 
-def buttons(state: Any, request: PlanRequest, say: Translator, *, possible: bool) -> tuple[Any, Any]:  # noqa: ANN401 - ModelState
+def buttons(state: ModelState, request: PlanRequest, say: Translator, *, possible: bool) -> tuple[Any, Any]:
     """What the two buttons say and whether they can be pressed, for the model's state."""
     if state.status == "loading":
         return (
@@ -146,7 +147,9 @@ def translate(say: Translator, preset: Preset) -> tuple[Any, ...]:
 
     return (
         gr.Dropdown(label=say("setup.model"), info=say("setup.model_info")),
-        gr.Dropdown(label=say("setup.preset"), choices=preset_choices(say), info=say(f"preset.{preset}.info")),
+        gr.Dropdown(
+            label=say("setup.preset"), choices=preset_choices(say), info=say(f"preset.{preset}.info")
+        ),
         gr.Accordion(label=say("setup.custom")),
         gr.Dropdown(**words("precision"), choices=_precision_choices(say)),
         gr.Number(**words("gpu_layers")),

@@ -38,9 +38,31 @@
     else press("#message .stop-button");
   });
 
+  // The conversation follows its last line unless the person has scrolled up.
+  const follow = () => {
+    const view = document.getElementById("transcript");
+    if (!view || view.dataset.followed) return;
+    view.dataset.followed = "1";
+    let stuck = true;
+    view.addEventListener("scroll", () => { stuck = view.scrollHeight - view.scrollTop - view.clientHeight < 80; });
+    new MutationObserver(() => { if (stuck) view.scrollTop = view.scrollHeight; })
+      .observe(view, { childList: true, subtree: true, characterData: true });
+  };
+
+  // Gradio leaves these controls without a name of their own.
+  const name = () => {
+    const words = { en: ["Your question", "Light or dark"], zh: ["你的问题", "浅色或深色"] }[html.lang];
+    document.querySelector("#message textarea")?.setAttribute("aria-label", words[0]);
+    const theme = document.getElementById("theme-toggle");
+    theme?.setAttribute("aria-label", words[1]);
+    theme?.setAttribute("title", words[1]);
+  };
+
   window.snug = {
     arrive() {
       paint();
+      follow();
+      name();
       let tab = sessionStorage.getItem("snug-tab");
       if (!tab) {
         tab = crypto.randomUUID();
@@ -51,6 +73,7 @@
     language(value) {
       store.setItem("snug-language", value);
       html.lang = value;
+      name();
       return [value];
     },
     theme() {
