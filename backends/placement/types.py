@@ -94,7 +94,8 @@ class Plan:
     exactly when int8 modules are mixed with modules on the CPU or disk. `visible_gpus` are the driver's
     indices that the child process may see (`CUDA_VISIBLE_DEVICES`, PCI order), none for the CPU preset.
     `cuda:N` in `device_map` and `devices` is the driver's index; the engine renumbers it by the position
-    in `visible_gpus`.
+    in `visible_gpus`. `compute_dtype` is torch's name of the dtype of everything that is not quantized.
+    `image_tokens` is what one picture may take at most (dynamic families are limited to it).
     """
 
     request: PlanRequest
@@ -121,3 +122,12 @@ class Plan:
     expected: Expected
     reasons: tuple[Text, ...]
     alternatives: tuple[Alternative, ...]
+    compute_dtype: str = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """Memory that our loaded model will give back before the next one is loaded, as (GPU index, bytes)."""
+
+    ram_bytes: int = 0
+    gpu_bytes: tuple[tuple[int, int], ...] = ()

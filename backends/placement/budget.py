@@ -1,0 +1,55 @@
+"""How much of each device a plan may use: what is free now, less a margin for everybody else."""
+
+from __future__ import annotations
+
+from backends.hardware.types import Gpu, HardwareSnapshot
+from backends.placement.types import Credit
+
+MIB = 1024**2
+GIB = 1024**3
+_GPU_MARGIN_BYTES = 300 * MIB
+_GPU_MARGIN_SHARE = 0.03
+# On Windows the desktop takes more while we run: the margin is a tenth larger (DESIGN section 4).
+_WINDOWS_FACTOR = 1.1
+_RAM_MARGIN_BYTES = GIB
+_RAM_MARGIN_SHARE = 0.08
+_DISK_MARGIN_BYTES = GIB
+
+
+def gpu_budget(gpu: Gpu, hardware: HardwareSnapshot, credit: Credit) -> int:
+    """Bytes of `gpu` that a plan may use, never negative."""
+    returned = dict(credit.gpu_bytes).get(gpu.index, 0)
+    free = min(gpu.free_bytes + returned, gpu.total_bytes)
+    margin = max(_GPU_MARGIN_BYTES, int(gpu.total_bytes * _GPU_MARGIN_SHARE))
+    if hardware.os == "windows":
+        margin = int(margin * _WINDOWS_FACTOR)
+    return max(0, free - margin)
+
+
+def ram_budget(hardware: HardwareSnapshot, credit: Credit) -> int:
+    """Bytes of main memory that a plan may use, never negative."""
+    ram = hardware.ram
+    free = min(ram.available_bytes + credit.ram_bytes, ram.total_bytes)
+    return max(0, free - _ram_margin(hardware))
+
+
+def commit_budget(hardware: HardwareSnapshot, credit: Credit) -> int | None:
+    """Bytes that Windows will still promise (RAM + page file); None where there is no such limit.
+
+    Windows backs memory of the GPU with a promise too, so a plan's GPU bytes count against it. What others
+    have been promised is not known; what they use of RAM stands for it.
+    """
+    limit = hardware.ram.commit_limit_bytes
+    if limit is None:
+        return None
+    used = max(0, hardware.ram.total_bytes - hardware.ram.available_bytes - credit.ram_bytes)
+    return max(0, limit - used - _ram_margin(hardware))
+
+
+def disk_budget(hardware: HardwareSnapshot) -> int:
+    """Bytes of the disk that offloaded weights may take."""
+    return max(0, hardware.disk.free_bytes - _DISK_MARGIN_BYTES)
+
+
+def _ram_margin(hardware: HardwareSnapshot) -> int:
+    return max(_RAM_MARGIN_BYTES, int(hardware.ram.total_bytes * _RAM_MARGIN_SHARE))

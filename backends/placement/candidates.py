@@ -1,0 +1,191 @@
+"""Makes the layouts that a policy allows: one GPU, several, GPU and RAM, RAM alone, RAM and disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from backends.hardware.types import Gpu
+from backends.models.types import ModuleKind
+from backends.placement import precision as precisions
+from backends.placement import split, topology
+from backends.placement.case import (
+    CPU,
+    DISK,
+    Case,
+    Layout,
+    cuda,
+    executing_share,
+)
+from backends.placement.evaluate import Outcome, evaluate
+from backends.placement.fill import around, filled
+from backends.placement.precision import Precision
+from backends.placement.types import CpuLayersMode
+from backends.presets import PlacementKind
+
+_MODES: tuple[CpuLayersMode, ...] = ("compute", "stream")
+
+
+# For each placement, those that make it pointless when they fit.
+_BETTER: dict[PlacementKind, frozenset[PlacementKind]] = {
+    "gpu": frozenset(),
+    "gpus": frozenset({"gpu"}),
+    "hybrid": frozenset({"gpu", "gpus"}),
+    "cpu": frozenset(),
+    "disk": frozenset({"gpu", "gpus", "hybrid", "cpu"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A judged layout and what made it: the policy's precision choice and placement."""
+
+    choice: str
+    kind: PlacementKind
+    outcome: Outcome
+
+
+def candidates(case: Case) -> tuple[Candidate, ...]:
+    """Judge the layouts that the policy and the person's settings allow, in the policy's order.
+
+    A precision that fits in a better place is not judged in worse ones (all on GPUs, then GPU and RAM,
+    then the disk). Policies that may overflow into RAM end there: with no usable GPU everything overflows.
+    """
+    policy = case.policy
+    found: list[Candidate] = []
+    for choice in policy.precisions:
+        fitting: set[PlacementKind] = set()
+        for kind in policy.placements:
+            if fitting & _BETTER[kind]:
+                continue
+            judged = [Candidate(choice, kind, outcome) for outcome in _for_kind(case, choice, kind)]
+            found += judged
+            if any(candidate.outcome.fits for candidate in judged):
+                fitting.add(kind)
+    overflows = "hybrid" in policy.placements and "cpu" not in policy.placements
+    if overflows and case.request.overrides.gpu_layers is None:
+        kinds: tuple[PlacementKind, ...] = ("cpu", "disk") if "disk" in policy.placements else ("cpu",)
+        choice = "checkpoint" if case.request.overrides.precision is None else policy.precisions[0]
+        without = replace(case, gpus=())
+        found += [
+            Candidate(choice, kind, outcome) for kind in kinds for outcome in _for_kind(without, choice, kind)
+        ]
+    return tuple(found)
+
+
+def _for_kind(case: Case, choice: str, kind: PlacementKind) -> Iterator[Outcome]:
+    match kind:
+        case "gpu":
+            yield from _single(case, choice)
+        case "gpus":
+            yield from _several(case, choice)
+        case "hybrid":
+            yield from _hybrid(case, choice, (CPU,))
+        case "disk":
+            yield from _disk(case, choice)
+        case "cpu":
+            # bitsandbytes runs on a CPU, far too slowly to be proposed: only on request.
+            if choice not in ("int8", "nf4") or case.request.overrides.precision == choice:
+                for precision in _cpu_precisions(case, choice):
+                    yield evaluate(case, _whole(case, precision, CPU))
+
+
+def _single(case: Case, choice: str) -> Iterator[Outcome]:
+    """The first GPU, in rank order, that holds everything; when none does, the one that misses least."""
+    best: Outcome | None = None
+    for gpu in case.gpus:
+        precision = precisions.on_gpus(choice, case.model.dtype, (gpu,))
+        outcome = evaluate(case, _whole(case, precision, cuda(gpu)))
+        if best is None or outcome.missing_bytes < best.missing_bytes:
+            best = outcome
+        if outcome.fits:
+            break
+    if best is not None:
+        yield best
+
+
+def _cpu_precisions(case: Case, choice: str) -> tuple[Precision, ...]:
+    return precisions.on_cpu(choice, case.hardware.cpu, case.model.parameters)
+
+
+def _whole(case: Case, precision: Precision, device: str) -> Layout:
+    return Layout(precision, (device,) * len(case.model.modules))
+
+
+def _several(case: Case, choice: str) -> Iterator[Outcome]:
+    """The fewest GPUs that fit, taken in rank order; when none do, all of them (to say what is missing)."""
+    for count in range(2, len(case.gpus) + 1):
+        chosen = case.gpus[:count]
+        precision = precisions.on_gpus(choice, case.model.dtype, chosen)
+        outcome = evaluate(case, _balanced(case, precision, chosen))
+        if not outcome.fits:
+            # Proportional shares can miss by a layer where filling one GPU after the other does not.
+            packed = evaluate(case, filled(case, precision, tuple(cuda(gpu) for gpu in chosen)))
+            outcome = min(outcome, packed, key=lambda judged: judged.missing_bytes)
+        if outcome.fits or count == len(case.gpus):
+            yield outcome
+            return
+
+
+def _balanced(case: Case, precision: Precision, gpus: Sequence[Gpu]) -> Layout:
+    """Contiguous runs in proportion to what each GPU has left after everything but layers."""
+    model = case.model
+    layers = [module for module in model.modules if module.kind is ModuleKind.LAYER]
+    tied = model.text.tied_embeddings
+    room: list[int] = []
+    for slot, gpu in enumerate(gpus):
+        load = around(case, precision, cuda(gpu), first=slot == 0, last=slot == len(gpus) - 1)
+        load.layers = 1  # one layer's activations are there whatever the number
+        share = executing_share(case, cuda(gpu), load, precision, with_gpu=True)
+        room.append(share.budget_bytes - share.total_bytes + share.kv_cache_bytes)
+    size = sum(precision.module_bytes(layer, quantize=True) for layer in layers) // max(1, len(layers))
+    counts = split.balanced_counts(size, len(layers), room)
+    slots = split.counts_to_slots(model.modules, counts, head=len(gpus) - 1, tied=tied)
+    return Layout(precision, tuple(cuda(gpus[slot]) for slot in slots))
+
+
+def _hybrid(case: Case, choice: str, rest: tuple[str, ...]) -> Iterator[Outcome]:
+    """As many layers as fit on the best GPU, or on the first few, and the rest in RAM (or RAM and disk)."""
+    asked = case.request.overrides.cpu_layers_mode
+    modes = (asked,) if asked else _MODES
+    groups = _groups(case)
+    for mode in modes:
+        best: Outcome | None = None
+        for gpus in groups:
+            precision = precisions.on_gpus(choice, case.model.dtype, gpus)
+            slots = (*(cuda(gpu) for gpu in gpus), *rest)
+            judged = evaluate(case, filled(case, precision, slots, mode, case.request.overrides.gpu_layers))
+            if best is None or _better(judged, best):
+                best = judged
+        if best is not None:
+            yield best
+
+
+def _groups(case: Case) -> list[tuple[Gpu, ...]]:
+    """Sets of GPUs worth trying beside RAM: the best one, the roomiest one, all idle ones, all."""
+    if not case.gpus:
+        return []
+    roomiest = max(case.gpus, key=lambda gpu: case.budgets[cuda(gpu)])
+    idle = tuple(gpu for gpu in case.gpus if not topology.is_busy(gpu, case.credit))
+    return list(dict.fromkeys(group for group in ((case.gpus[0],), (roomiest,), idle, case.gpus) if group))
+
+
+def _better(one: Outcome, other: Outcome) -> bool:
+    """Fitting first, then speed; more GPUs must bring a tenth more of it."""
+    if one.fits != other.fits:
+        return one.fits
+    if not one.fits:
+        return one.missing_bytes < other.missing_bytes
+    return one.expected.tokens_per_s > other.expected.tokens_per_s * 1.1
+
+
+def _disk(case: Case, choice: str) -> Iterator[Outcome]:
+    """RAM and disk, behind a GPU where the policy has one."""
+    if case.gpus:
+        yield from _hybrid(case, choice, (CPU, DISK))
+        return
+    if choice in ("int8", "nf4"):
+        return
+    # The narrowest precision keeps most of the model in memory.
+    precision = min(_cpu_precisions(case, choice), key=lambda option: option.width)
+    yield evaluate(case, filled(case, precision, (CPU, DISK)))

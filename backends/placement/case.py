@@ -1,0 +1,147 @@
+"""One planning question with everything derived from it once: budgets, workload, sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backends.hardware.types import Gpu, HardwareSnapshot
+from backends.models.types import ModelInfo, Module, ModuleKind
+from backends.placement import budget, estimate
+from backends.placement.estimate import Load, Workload
+from backends.placement.precision import Precision
+from backends.placement.types import CpuLayersMode, Credit, DeviceShare, PlanRequest
+from backends.presets import Policy
+
+CPU, DISK = "cpu", "disk"
+
+
+def cuda(gpu: Gpu) -> str:
+    """A GPU's device id: the driver's index."""
+    return f"cuda:{gpu.index}"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What candidates are made from. `gpus` are those the plan may use, best first.
+
+    `budgets` maps device ids to bytes; `commit` is Windows' limit or None.
+    """
+
+    hardware: HardwareSnapshot
+    model: ModelInfo
+    request: PlanRequest
+    policy: Policy
+    credit: Credit
+    gpus: tuple[Gpu, ...]
+    budgets: dict[str, int]
+    commit: int | None
+    work: Workload
+    offload_dir: str
+
+    def gpu(self, device: str) -> Gpu | None:
+        """Return the GPU with this id; None for the CPU and the disk."""
+        return next((gpu for gpu in self.gpus if cuda(gpu) == device), None)
+
+    def name(self, device: str) -> str:
+        """What a person calls the device."""
+        gpu = self.gpu(device)
+        if gpu is not None:
+            return gpu.name
+        return self.hardware.cpu.name if device == CPU else self.hardware.disk.path
+
+    def process_bytes(self, *, with_gpu: bool) -> int:
+        """RAM of the worker's process before it holds anything."""
+        return estimate.CUDA_PROCESS_BYTES if with_gpu else estimate.CPU_PROCESS_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A way to load the model: which module where, in which precision.
+
+    `devices` is parallel to the model's modules. `mode` says where layers in RAM or on the disk run when a
+    GPU takes part: "stream" runs them on the first GPU.
+    """
+
+    precision: Precision
+    devices: tuple[str, ...]
+    mode: CpuLayersMode | None = None
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """The GPUs that take part, in execution order."""
+        return tuple(dict.fromkeys(device for device in self.devices if device.startswith("cuda:")))
+
+
+def is_quantized(device: str, precision: Precision, *, has_gpu: bool) -> bool:
+    """Whether bitsandbytes quantizes what lies on `device`: beside a GPU, RAM and disk keep full width."""
+    return precision.quantized and (device.startswith("cuda:") or not has_gpu)
+
+
+def placed_bytes(module: Module, device: str, precision: Precision, *, has_gpu: bool) -> int:
+    """Bytes of `module` at rest on `device`."""
+    return precision.module_bytes(module, quantize=is_quantized(device, precision, has_gpu=has_gpu))
+
+
+def loads(case: Case, layout: Layout) -> dict[str, Load]:
+    """Sum up what lies and runs on each device of `layout`, in execution order; RAM is always there."""
+    gpus = layout.gpus
+    found: dict[str, Load] = {device: Load() for device in (*gpus, CPU)}
+    streamer = gpus[0] if gpus else CPU
+    for module, device in zip(case.model.modules, layout.devices, strict=True):
+        quantized = (
+            is_quantized(device, layout.precision, has_gpu=bool(gpus)) and module.kind is ModuleKind.LAYER
+        )
+        nbytes = placed_bytes(module, device, layout.precision, has_gpu=bool(gpus))
+        visits = device == DISK or (device == CPU and layout.mode == "stream" and bool(gpus))
+        if not visits:
+            found.setdefault(device, Load()).add(module, nbytes, layout.precision, quantized=quantized)
+            continue
+        # It runs on the streaming device: cache and activations are there, its weights only for a moment.
+        runner = found[streamer]
+        runner.add(module, 0, layout.precision, quantized=False)
+        runner.visiting = max(runner.visiting, nbytes)
+        found.setdefault(device, Load()).weights += nbytes
+    return found
+
+
+def executing_share(
+    case: Case, device: str, load: Load, precision: Precision, *, with_gpu: bool
+) -> DeviceShare:
+    """Sum up a GPU or the CPU; `with_gpu` says whether a GPU takes part in the plan."""
+    gpu = case.gpu(device)
+    overhead = estimate.gpu_overhead(gpu) if gpu is not None else case.process_bytes(with_gpu=with_gpu)
+    return estimate.share(
+        device,
+        case.name(device),
+        case.budgets[device],
+        load,
+        text=case.model.text,
+        vision=case.model.vision,
+        work=case.work,
+        precision=precision,
+        overhead=overhead,
+    )
+
+
+def load_transient(model: ModelInfo, precision: Precision) -> int:
+    """RAM that loading needs for a moment: the largest module as it is read, and as it is converted.
+
+    Pages of the mapped files are not counted: the system takes them back whenever it needs them.
+    """
+    reading = max(module.nbytes for module in model.modules)
+    return reading + max(module.parameters for module in model.modules) * precision.width
+
+
+def disk_share(case: Case, load: Load) -> DeviceShare:
+    """Sum up the weights that stay on the disk."""
+    return DeviceShare(DISK, case.name(DISK), case.budgets[DISK], load.weights, 0, 0, 0, 0)
+
+
+def budgets(
+    hardware: HardwareSnapshot, gpus: tuple[Gpu, ...], credit: Credit, limits: dict[str, int]
+) -> dict[str, int]:
+    """What each device may hold, capped by what the person set."""
+    free = {cuda(gpu): budget.gpu_budget(gpu, hardware, credit) for gpu in gpus}
+    free[CPU] = budget.ram_budget(hardware, credit)
+    free[DISK] = budget.disk_budget(hardware)
+    return {device: min(nbytes, limits.get(device, nbytes)) for device, nbytes in free.items()}

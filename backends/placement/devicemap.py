@@ -1,0 +1,101 @@
+"""Checks a hand-written device map against the model and the machine before anything is loaded."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+
+from backends.errors import DeviceMapInvalid
+from backends.models.types import ModelInfo, ModuleKind
+
+_DEVICE = re.compile(r"^(?:cuda:)?(\d+)$")
+
+
+def check_device(device: str, gpus: Iterable[int], *, key: str) -> str:
+    """Return the device's id (`0` and `cuda` mean a GPU). Raises DeviceMapInvalid for an absent one."""
+    gpus = tuple(gpus)
+    if device in ("cpu", "disk"):
+        return device
+    found = _DEVICE.match("0" if device == "cuda" else device)
+    if found and int(found[1]) in gpus:
+        return f"cuda:{int(found[1])}"
+    have = ", ".join(["cpu", "disk", *(f"cuda:{index}" for index in gpus)])
+    raise DeviceMapInvalid(
+        detail=f"{key or 'The whole model'} is placed on {device}, which does not exist here.",
+        suggestion=f"Use one of {have}. (auto is not a device: leave the map out and Snug decides.)",
+    )
+
+
+def resolve(model: ModelInfo, device_map: Sequence[tuple[str, str]], gpus: Iterable[int]) -> tuple[str, ...]:
+    """Return the device of every module of `model`, in order.
+
+    A key is a module's path or a path above it ("" is everything); the longest key wins. Raises
+    DeviceMapInvalid for unknown modules, split layers, missing modules, and layers that jump back.
+    """
+    gpus = tuple(gpus)
+    keys = {key.strip().rstrip("."): check_device(device, gpus, key=key) for key, device in device_map}
+    if len(keys) != len(device_map):
+        raise DeviceMapInvalid(
+            detail="The same module is placed twice.", suggestion="Keep one line per module."
+        )
+    names = [module.name for module in model.modules]
+    for key in keys:
+        _check_key(key, names)
+    devices = [_longest(name, keys) for name in names]
+    # Modules without weights of their own (rotary tables, a tied head) may be left out: they follow.
+    bare = {module.name for module in model.modules if module.parameters == 0}
+    missing = [
+        name for name, device in zip(names, devices, strict=True) if device is None and name not in bare
+    ]
+    if missing:
+        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise DeviceMapInvalid(
+            detail=f"The map forgets {listed}.",
+            suggestion="Place every module; the key above a module's path places all that is below it.",
+        )
+    placed = _follow(model, devices)
+    if all(device == "disk" for device in placed):
+        raise DeviceMapInvalid(
+            detail="Everything is on the disk, and something must compute.",
+            suggestion="Place at least the embeddings on cpu or a GPU.",
+        )
+    return placed
+
+
+def _check_key(key: str, names: Sequence[str]) -> None:
+    if key == "" or key in names or any(name.startswith(f"{key}.") for name in names):
+        return
+    inside = next((name for name in names if key.startswith(f"{name}.")), None)
+    if inside is not None:
+        raise DeviceMapInvalid(
+            detail=f"{key} lies inside {inside}, which must stay on one device.",
+            suggestion=f"Place {inside} as a whole.",
+        )
+    parents = {name.rpartition(".")[0] for name in names} - {""}
+    near = difflib.get_close_matches(key, [*names, *sorted(parents)], n=3, cutoff=0.4)
+    hint = f"The nearest names are {', '.join(near)}." if near else f"Its modules begin with {names[0]}."
+    raise DeviceMapInvalid(detail=f"The model has no module {key}.", suggestion=hint)
+
+
+def _longest(name: str, keys: dict[str, str]) -> str | None:
+    path = name
+    while path:
+        if path in keys:
+            return keys[path]
+        path = path.rpartition(".")[0]
+    return keys.get("")
+
+
+def _follow(model: ModelInfo, devices: Sequence[str | None]) -> tuple[str, ...]:
+    """Give modules that have no weights the embedding's device, or the first one that is named."""
+    first = next(device for device in devices if device is not None)
+    embed = next(
+        (
+            device
+            for module, device in zip(model.modules, devices, strict=True)
+            if module.kind is ModuleKind.EMBED and device is not None
+        ),
+        first,
+    )
+    return tuple(device if device is not None else embed for device in devices)

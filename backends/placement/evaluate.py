@@ -1,0 +1,140 @@
+"""Judges a layout: what every device must hold, whether that fits, and how fast it will be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backends.models.types import ModuleKind
+from backends.placement import speed
+from backends.placement.case import (
+    CPU,
+    DISK,
+    Case,
+    Layout,
+    disk_share,
+    executing_share,
+    is_quantized,
+    load_transient,
+    loads,
+    placed_bytes,
+)
+from backends.placement.types import DeviceShare, Expected, Verdict
+from backends.presets import READING_TOKENS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A judged layout. `missing_bytes` is by how much it overruns, over all devices; 0 when it fits.
+
+    `refused` marks a layout that is shown as a measure although the preset does not allow it;
+    `page_file_bytes` is the page file that the commit limit implies.
+    """
+
+    layout: Layout
+    devices: tuple[DeviceShare, ...]
+    load_peak_ram: int
+    commit_needed: int
+    missing_bytes: int
+    expected: Expected
+    commit_budget: int | None = None
+    page_file_bytes: int = 0
+    refused: bool = False
+
+    @property
+    def fits(self) -> bool:
+        """Whether nothing is over its budget."""
+        return self.missing_bytes == 0
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether weights are read from the disk while answering."""
+        return DISK in self.layout.devices
+
+    @property
+    def verdict(self) -> Verdict:
+        """`slow` is below reading speed or reads from the disk."""
+        if not self.fits:
+            return "no"
+        return "slow" if self.on_disk or self.expected.tokens_per_s < READING_TOKENS_PER_S else "fits"
+
+
+def evaluate(case: Case, layout: Layout) -> Outcome:
+    """Judge `layout`."""
+    shares = _shares(case, layout)
+    ram = next(share for share in shares if share.device == CPU)
+    peak = ram.overhead_bytes + ram.weights_bytes + load_transient(case.model, layout.precision)
+    committed = sum(share.total_bytes for share in shares if share.device != DISK)
+    missing = sum(max(0, share.total_bytes - share.budget_bytes) for share in shares)
+    missing += max(0, peak - max(ram.budget_bytes, ram.total_bytes))
+    if case.commit is not None:
+        missing += max(0, committed - case.commit)
+    return Outcome(
+        layout=layout,
+        devices=shares,
+        load_peak_ram=peak,
+        commit_needed=committed,
+        missing_bytes=missing,
+        expected=_expected(case, layout),
+        commit_budget=case.commit,
+        page_file_bytes=_page_file(case),
+    )
+
+
+def _page_file(case: Case) -> int:
+    limit = case.hardware.ram.commit_limit_bytes
+    return max(0, limit - case.hardware.ram.total_bytes) if limit is not None else 0
+
+
+def _shares(case: Case, layout: Layout) -> tuple[DeviceShare, ...]:
+    with_gpu = bool(layout.gpus)
+    found = loads(case, layout)
+    shares = [
+        executing_share(case, device, load, layout.precision, with_gpu=with_gpu)
+        for device, load in found.items()
+        if device != DISK
+    ]
+    if DISK in found:
+        shares.append(disk_share(case, found[DISK]))
+    return tuple(shares)
+
+
+def _expected(case: Case, layout: Layout) -> Expected:
+    parts = _parts(case, layout)
+    width = layout.precision.width
+    per_token = speed.decode_seconds(parts, case.model.text, case.work, width)
+    first = speed.first_token_seconds(parts, case.model.text, case.model.vision, case.work)
+    load = speed.load_seconds(
+        case.hardware, case.model.weights_bytes, layout.precision, on_gpu=bool(layout.gpus)
+    )
+    return Expected(round(load, 2), round(first, 3), round(1 / per_token, 2))
+
+
+def _parts(case: Case, layout: Layout) -> list[tuple[speed.Rates, speed.Work]]:
+    """What each executing device does for one pass."""
+    has_gpu = bool(layout.gpus)
+    found: dict[str, list[int]] = {}
+    for module, device in zip(case.model.modules, layout.devices, strict=True):
+        from_ram = has_gpu and device == CPU and layout.mode == "stream"
+        runner = device
+        if from_ram or device == DISK:
+            runner = layout.gpus[0] if has_gpu else CPU
+        sums = found.setdefault(runner, [0] * 6)
+        nbytes = placed_bytes(module, device, layout.precision, has_gpu=has_gpu)
+        if module.kind is ModuleKind.HEAD and module.parameters == 0:
+            nbytes = case.model.text.vocab * case.model.text.hidden * layout.precision.width
+        if module.kind in (ModuleKind.LAYER, ModuleKind.NORM, ModuleKind.HEAD):
+            sums[5 if device == DISK else 4 if from_ram else 0] += nbytes
+        if module.kind is ModuleKind.LAYER:
+            sums[1] += 1
+            sums[2] += module.parameters
+        if module.kind in (ModuleKind.VISION, ModuleKind.PROJECTOR):
+            sums[3] += module.parameters
+    return [(_rates(case, layout, device), speed.Work(*sums)) for device, sums in found.items()]
+
+
+def _rates(case: Case, layout: Layout, device: str) -> speed.Rates:
+    gpu = case.gpu(device)
+    if gpu is not None:
+        return speed.gpu_rates(gpu, case.hardware, layout.precision)
+    quantized = is_quantized(device, layout.precision, has_gpu=bool(layout.gpus))
+    return speed.cpu_rates(case.hardware, layout.precision, quantized=quantized)

@@ -1,0 +1,259 @@
+"""Says why a plan is as it is, and why the others were not taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from backends.models.types import ModuleKind
+from backends.placement import reasons, topology
+from backends.placement.candidates import Candidate
+from backends.placement.case import CPU, DISK, Case, cuda
+from backends.placement.evaluate import Outcome
+from backends.placement.precision import QUALITY, has_bf16, is_tiny
+from backends.placement.types import Alternative, DeviceShare
+from backends.presets import READING_TOKENS_PER_S, Preset
+from backends.text import Text
+
+_MOST_ALTERNATIVES = 6
+
+
+def explain(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> tuple[Text, ...]:
+    """The reasons, most important first."""
+    outcome = chosen.outcome
+    found: list[Text] = []
+    if outcome.fits:
+        found += _placement(case, outcome, others)
+    else:
+        found += _shortage(case, outcome)
+        better = next((other.outcome for other in others if other.outcome.fits), None)
+        if better is not None:
+            label = reasons.precision_label(better.layout.precision.name)
+            found.append(reasons.would_run(label, better.expected.tokens_per_s))
+    found += _busy(case)
+    if outcome.fits:
+        found += _precision(case, outcome, others)
+    if outcome.fits and outcome.expected.tokens_per_s < READING_TOKENS_PER_S:
+        found.append(reasons.slow(outcome.expected.tokens_per_s, READING_TOKENS_PER_S))
+    found += _context(case)
+    found += _settings(case)
+    found += _assumptions(case, outcome)
+    return tuple(found)
+
+
+def alternatives(chosen: Candidate, others: Sequence[Candidate]) -> tuple[Alternative, ...]:
+    """The other candidates, those that run first; one for each precision and kind of placement."""
+    best: dict[tuple[str, str, str], Candidate] = {}
+    for other in others:
+        key = (other.outcome.layout.precision.name, other.kind, other.outcome.verdict)
+        held = best.get(key)
+        if held is None or other.outcome.expected.tokens_per_s > held.outcome.expected.tokens_per_s:
+            best[key] = other
+    ordered = sorted(
+        best.values(),
+        key=lambda other: (
+            not other.outcome.fits,
+            QUALITY[other.outcome.layout.precision.name],
+            -other.outcome.expected.tokens_per_s,
+        ),
+    )
+    return tuple(
+        Alternative(
+            engine="transformers",
+            precision=other.outcome.layout.precision.name,
+            verdict=other.outcome.verdict,
+            tokens_per_s=other.outcome.expected.tokens_per_s,
+            why_not=_why_not(chosen, other.outcome),
+        )
+        for other in ordered[:_MOST_ALTERNATIVES]
+    )
+
+
+def _why_not(chosen: Candidate, other: Outcome) -> Text:
+    speed, mine = other.expected.tokens_per_s, chosen.outcome.expected.tokens_per_s
+    if not other.fits:
+        return _shortages(other)[0]
+    if not chosen.outcome.fits:
+        return reasons.not_in_preset(speed)
+    worse = QUALITY[other.layout.precision.name] > QUALITY[chosen.outcome.layout.precision.name]
+    if worse:
+        return reasons.why_lower_quality(reasons.precision_label(other.layout.precision.name))
+    if speed < READING_TOKENS_PER_S <= mine:
+        return reasons.why_below_reading(speed, READING_TOKENS_PER_S)
+    return reasons.why_slower(speed, mine) if speed < mine else reasons.why_more_devices(speed)
+
+
+def _placement(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Iterator[Text]:
+    gpus = outcome.layout.gpus
+    layers = [
+        device
+        for module, device in zip(case.model.modules, outcome.layout.devices, strict=True)
+        if module.kind is ModuleKind.LAYER
+    ]
+    on_gpus = sum(device.startswith("cuda:") for device in layers)
+    if not gpus:
+        yield _why_cpu(case)
+    elif on_gpus == len(layers) and len(gpus) == 1:
+        share = _share(outcome, gpus[0])
+        yield reasons.one_gpu(share.device, share.name, share.total_bytes, share.budget_bytes)
+    elif on_gpus == len(layers):
+        yield reasons.several_gpus(len(gpus), ", ".join(gpus))
+    else:
+        yield reasons.hybrid(on_gpus, len(layers), ", ".join(gpus))
+        yield from _mode(outcome, others)
+    on_disk = layers.count(DISK)
+    if on_disk:
+        yield reasons.disk_layers(on_disk, _share(outcome, DISK).weights_bytes, case.offload_dir)
+
+
+def _why_cpu(case: Case) -> Text:
+    if case.request.preset is Preset.CPU:
+        return reasons.cpu_preset()
+    if case.hardware.gpus:
+        return reasons.cpu_chosen()
+    if case.request.preset in (Preset.MID, Preset.LOW):
+        return reasons.preset_needs_gpu(case.request.preset.value)
+    return reasons.no_gpu()
+
+
+def _mode(outcome: Outcome, others: Sequence[Candidate]) -> Iterator[Text]:
+    """Compares computing on the CPU with streaming to the GPU where both were judged."""
+    layout = outcome.layout
+    twin = next(
+        (
+            other.outcome
+            for other in others
+            if other.outcome.layout.precision == layout.precision
+            and other.outcome.on_disk == outcome.on_disk
+            and other.outcome.layout.mode not in (None, layout.mode)
+        ),
+        None,
+    )
+    if twin is None:
+        return
+    mine, its = outcome.expected.tokens_per_s, twin.expected.tokens_per_s
+    yield reasons.compute_mode(mine, its) if layout.mode == "compute" else reasons.stream_mode(its, mine)
+
+
+def _share(outcome: Outcome, device: str) -> DeviceShare:
+    return next(share for share in outcome.devices if share.device == device)
+
+
+def _shortage(case: Case, outcome: Outcome) -> Iterator[Text]:
+    yield reasons.no_room_anywhere(case.request.preset.value)
+    if outcome.refused:
+        yield reasons.no_gpu() if not case.hardware.gpus else reasons.cpu_chosen()
+        return
+    yield from _shortages(outcome)
+
+
+def _shortages(outcome: Outcome) -> list[Text]:
+    """What is missing where; never empty for an outcome that does not fit."""
+    found = [
+        reasons.short(share.device, share.total_bytes, share.budget_bytes)
+        for share in outcome.devices
+        if share.total_bytes > share.budget_bytes
+    ]
+    ram = _share(outcome, CPU)
+    if outcome.load_peak_ram > ram.budget_bytes:
+        found.append(reasons.short_loading(outcome.load_peak_ram, ram.budget_bytes))
+    if outcome.commit_budget is not None and outcome.commit_needed > outcome.commit_budget:
+        missing = outcome.commit_needed - outcome.commit_budget
+        page_file = outcome.page_file_bytes + missing
+        found.append(reasons.short_commit(outcome.commit_needed, outcome.commit_budget, page_file))
+    return found or [reasons.no_gpu()]
+
+
+def _busy(case: Case) -> Iterator[Text]:
+    for gpu in sorted(case.gpus, key=lambda gpu: gpu.index):
+        if not topology.is_busy(gpu, case.credit):
+            continue
+        held = topology.held_by_others(gpu, case.credit)
+        process = topology.culprit(gpu)
+        if process is None:
+            yield reasons.gpu_busy_unknown(gpu.index, gpu.name, held)
+        else:
+            yield reasons.gpu_busy(gpu.index, gpu.name, process.bytes or held, process.name, process.pid)
+
+
+def _precision(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Iterator[Text]:
+    layout = outcome.layout
+    name = layout.precision.name
+    label = reasons.precision_label(name)
+    if layout.precision.quantized and layout.gpus:
+        full = sum(module.parameters for module in case.model.modules) * layout.precision.width
+        stored = sum(share.weights_bytes for share in outcome.devices)
+        yield reasons.quantized(label, max(0, full - stored))
+        if any(device in (CPU, DISK) for device in layout.devices):
+            yield reasons.cpu_full_width("bf16" if layout.precision.compute == "bfloat16" else "fp16")
+    elif layout.gpus:
+        if name != "fp32":
+            yield reasons.checkpoint_precision(name)
+    elif layout.precision.quantized:
+        yield reasons.cpu_quantized(label)
+    elif case.request.overrides.precision is None:
+        yield from _cpu_precision(case, outcome, others)
+
+
+def _cpu_precision(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Iterator[Text]:
+    cpu = case.hardware.cpu
+    if outcome.layout.precision.name == "bf16":
+        if has_bf16(cpu) and not is_tiny(case.model.parameters):
+            yield reasons.cpu_bf16(cpu.name)
+        else:
+            wide = [other.outcome for other in others if other.outcome.layout.precision.name == "fp32"]
+            shares = [_share(other, CPU) for other in wide if not other.layout.gpus and not other.fits]
+            if shares:
+                yield reasons.cpu_bf16_no_room(shares[0].total_bytes, shares[0].budget_bytes)
+    elif is_tiny(case.model.parameters):
+        yield reasons.cpu_fp32_small()
+    elif not has_bf16(cpu):
+        yield reasons.cpu_fp32(cpu.name)
+
+
+def _context(case: Case) -> Iterator[Text]:
+    work, vision = case.work, case.model.vision
+    if vision is None or work.images == 0:
+        yield reasons.text_context(work.context_tokens)
+        return
+    yield reasons.pictures(work.images, work.image_tokens, work.context_tokens)
+    if vision.dynamic and work.image_tokens < vision.tokens_per_image:
+        yield reasons.picture_scaled(work.image_tokens, vision.tokens_per_image)
+
+
+def _settings(case: Case) -> Iterator[Text]:
+    overrides = case.request.overrides
+    named = {
+        "gpus": overrides.gpus,
+        "gpu_layers": overrides.gpu_layers,
+        "precision": overrides.precision,
+        "context": overrides.context_tokens,
+        "images": overrides.images,
+        "cpu_layers_mode": overrides.cpu_layers_mode,
+        "offload_dir": overrides.offload_dir,
+        "max_memory": overrides.max_memory or None,
+        "device_map": overrides.device_map,
+    }
+    chosen = [name for name, value in named.items() if value is not None]
+    if chosen:
+        yield reasons.by_hand(", ".join(chosen))
+
+
+def _assumptions(case: Case, outcome: Outcome) -> Iterator[Text]:
+    """Figures that the expected speed rests on although nobody measured them."""
+    hardware = case.hardware
+    used = {cuda(gpu): position for position, gpu in enumerate(hardware.gpus)}
+    prefixes = (*(f"gpus[{used[device]}]." for device in outcome.layout.gpus), "ram.", "cpu.", "disk.")
+    figures = [name for name in hardware.assumed if name.startswith(prefixes)]
+    figures += [
+        name
+        for name, value in (
+            ("ram.memory_gbps", hardware.ram.memory_gbps),
+            ("cpu.gflops_fp32", hardware.cpu.gflops_fp32),
+            ("disk.read_gbps", hardware.disk.read_gbps),
+        )
+        if value is None and name not in figures
+    ]
+    if figures:
+        yield reasons.assumed(", ".join(figures))
+    if not case.model.weights_present:
+        yield reasons.headers_only()

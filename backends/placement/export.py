@@ -1,0 +1,70 @@
+"""A plan as the JSON that `plan --json` prints (the keys are a contract: DESIGN section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from backends.placement.types import Alternative, DeviceShare, Plan
+from backends.text import Text
+
+
+def plan_to_json(plan: Plan, say: Callable[[Text], str] = str) -> dict[str, Any]:
+    """Return `plan` as JSON values; `say` turns sentences into the person's language."""
+    return {
+        "model": {
+            "path": plan.model_path,
+            "family": plan.family,
+            "parameters": plan.parameters,
+            "layers": plan.layers,
+            "format": plan.format,
+        },
+        "preset": plan.request.preset.value,
+        "engine": plan.engine,
+        "precision": plan.precision,
+        "verdict": plan.verdict,
+        "device_map": device_map_json(plan),
+        "gpu_layers": plan.gpu_layers,
+        "cpu_layers_mode": plan.cpu_layers_mode,
+        "context_tokens": plan.context_tokens,
+        "image_tokens": plan.image_tokens,
+        "offload_dir": plan.offload_dir,
+        "devices": [_device(share) for share in plan.devices],
+        "load_peak_ram_bytes": plan.load_peak_ram_bytes,
+        "expected": {
+            "load_s": plan.expected.load_s,
+            "first_token_s": plan.expected.first_token_s,
+            "tokens_per_s": plan.expected.tokens_per_s,
+        },
+        "reasons": [say(reason) for reason in plan.reasons],
+        "alternatives": [_alternative(other, say) for other in plan.alternatives],
+    }
+
+
+def device_map_json(plan: Plan) -> dict[str, str]:
+    """Return module -> device, in execution order."""
+    return dict(plan.device_map)
+
+
+def _device(share: DeviceShare) -> dict[str, Any]:
+    return {
+        "id": share.device,
+        "name": share.name,
+        "budget_bytes": share.budget_bytes,
+        "weights_bytes": share.weights_bytes,
+        "kv_cache_bytes": share.kv_cache_bytes,
+        "activation_bytes": share.activation_bytes,
+        "staging_bytes": share.staging_bytes,
+        "overhead_bytes": share.overhead_bytes,
+        "total_bytes": share.total_bytes,
+    }
+
+
+def _alternative(other: Alternative, say: Callable[[Text], str]) -> dict[str, Any]:
+    return {
+        "engine": other.engine,
+        "precision": other.precision,
+        "verdict": other.verdict,
+        "tokens_per_s": other.tokens_per_s,
+        "why_not": say(other.why_not),
+    }

@@ -1,0 +1,156 @@
+"""Fills devices one after the other, each with as many layers as its budget really holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backends.models.types import Module, ModuleKind
+from backends.placement import split
+from backends.placement.case import (
+    CPU,
+    DISK,
+    Case,
+    Layout,
+    executing_share,
+    is_quantized,
+    load_transient,
+    placed_bytes,
+)
+from backends.placement.estimate import Load
+from backends.placement.precision import Precision
+from backends.placement.types import CpuLayersMode
+
+# How often the number of layers on the disk is corrected; it settles after two.
+_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """The devices in the order they are filled; `head` is where norm and head go.
+
+    `on_disk` is how many layers the disk is expected to hold: they run on the first device.
+    """
+
+    case: Case
+    precision: Precision
+    slots: tuple[str, ...]
+    mode: CpuLayersMode | None
+    head: int
+    gpu_layers: int | None
+    on_disk: int
+
+    @property
+    def has_gpu(self) -> bool:
+        return self.slots[0].startswith("cuda:")
+
+    @property
+    def last_gpu(self) -> int:
+        return max(slot for slot, device in enumerate(self.slots) if device.startswith("cuda:"))
+
+
+def filled(
+    case: Case,
+    precision: Precision,
+    slots: tuple[str, ...],
+    mode: CpuLayersMode | None = None,
+    gpu_layers: int | None = None,
+) -> Layout:
+    """Lay `case`'s model over `slots`; the last slot takes what the others don't hold.
+
+    `gpu_layers`, where given, is exactly how many layers lie on GPUs, whether they fit or not.
+    """
+    model = case.model
+    # Norm and head follow the layers; beside RAM they go there, never to the disk. Streamed, they stay put.
+    head = len(slots) - 1
+    if mode == "stream":
+        head = sum(device.startswith("cuda:") for device in slots) - 1
+    elif CPU in slots:
+        head = slots.index(CPU)
+    on_disk = model.layers if DISK in slots else 0
+    counts: list[int] = []
+    for _ in range(_ROUNDS if on_disk else 1):
+        counts = _counts(_Line(case, precision, slots, mode, head, gpu_layers, on_disk))
+        if counts[-1] == on_disk or DISK not in slots:
+            break
+        on_disk = counts[-1]
+    places = split.counts_to_slots(model.modules, counts, head=head, tied=model.text.tied_embeddings)
+    return Layout(precision, tuple(slots[place] for place in places), mode)
+
+
+def around(case: Case, precision: Precision, device: str, *, first: bool, last: bool) -> Load:
+    """What a device holds besides layers, if it is the first or the last of a run."""
+    has_gpu = device.startswith("cuda:")
+    load = Load()
+    for module in case.model.modules:
+        if module.kind is not ModuleKind.LAYER and (last if _at_end(case, module) else first):
+            load.add(
+                module, placed_bytes(module, device, precision, has_gpu=has_gpu), precision, quantized=False
+            )
+    return load
+
+
+def largest_layer(case: Case, precision: Precision) -> int:
+    """Bytes of the largest decoder layer at full width."""
+    return (
+        max(
+            (module.parameters for module in case.model.modules if module.kind is ModuleKind.LAYER), default=0
+        )
+        * precision.width
+    )
+
+
+def _at_end(case: Case, module: Module) -> bool:
+    tied = case.model.text.tied_embeddings
+    return module.kind is ModuleKind.NORM or (module.kind is ModuleKind.HEAD and not tied)
+
+
+def _counts(line: _Line) -> list[int]:
+    """Layers per slot."""
+    layers = [module for module in line.case.model.modules if module.kind is ModuleKind.LAYER]
+    counts = [0] * len(line.slots)
+    placed = 0
+    for slot, device in enumerate(line.slots[:-1]):
+        on_gpu = device.startswith("cuda:")
+        exact = line.gpu_layers if on_gpu else None
+        load = around(line.case, line.precision, device, first=slot == 0, last=slot == line.head)
+        if _runs_visitors(line, slot):
+            load.visiting = largest_layer(line.case, line.precision)
+        while placed < len(layers) and (exact is None or placed < exact):
+            trial = load.copy()
+            nbytes = placed_bytes(layers[placed], device, line.precision, has_gpu=line.has_gpu)
+            quantized = is_quantized(device, line.precision, has_gpu=line.has_gpu)
+            trial.add(layers[placed], nbytes, line.precision, quantized=quantized)
+            forced = exact is not None and slot == line.last_gpu
+            if not forced and not _holds(line, slot, trial, counts[slot] + 1):
+                break
+            load = trial
+            counts[slot] += 1
+            placed += 1
+    counts[-1] += len(layers) - placed
+    return counts
+
+
+def _runs_visitors(line: _Line, slot: int) -> bool:
+    """Whether layers that rest elsewhere are executed on this slot."""
+    return slot == 0 and (line.mode == "stream" or line.on_disk > 0)
+
+
+def _holds(line: _Line, slot: int, load: Load, here: int) -> bool:
+    """Whether the slot still fits with `here` layers resting on it."""
+    trial = load.copy()
+    device = line.slots[slot]
+    trial.layers = _executed(line, slot, here)
+    share = executing_share(line.case, device, trial, line.precision, with_gpu=line.has_gpu)
+    if share.total_bytes > share.budget_bytes:
+        return False
+    if device != CPU:
+        return True
+    transient = load_transient(line.case.model, line.precision)
+    return share.overhead_bytes + share.weights_bytes + transient <= share.budget_bytes
+
+
+def _executed(line: _Line, slot: int, here: int) -> int:
+    """How many layers run on this slot: streamed ones all run on the first GPU, those on the disk too."""
+    if line.mode == "stream":
+        return line.case.model.layers if slot == 0 else 0 if line.slots[slot] == CPU else here
+    return here + line.on_disk if slot == 0 else here

@@ -1,0 +1,217 @@
+"""The decision: judges what a preset allows and returns the best, with reasons and alternatives. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from backends.hardware.types import HardwareSnapshot
+from backends.models.types import ModelInfo, ModuleKind
+from backends.placement import budget, case, checks, devicemap, topology
+from backends.placement import precision as precisions
+from backends.placement.candidates import Candidate, candidates
+from backends.placement.case import CPU, DISK, Case, Layout
+from backends.placement.evaluate import Outcome, evaluate
+from backends.placement.explain import alternatives, explain
+from backends.placement.precision import QUALITY
+from backends.placement.types import CpuLayersMode, Credit, Plan, PlanRequest
+from backends.placement.workload import workload
+from backends.presets import READING_TOKENS_PER_S, PlacementKind, Policy, Preset, policy
+
+_NO_CREDIT = Credit()
+# A faster layout must bring this much to be worth more of the machine.
+_WORTH = 1.1
+
+
+def plan(
+    hardware: HardwareSnapshot,
+    model: ModelInfo,
+    request: PlanRequest,
+    *,
+    credit: Credit = _NO_CREDIT,
+    offload_root: str | None = None,
+) -> Plan:
+    """Decide how to load `model` on `hardware`.
+
+    `credit` is what our loaded model will give back first. `offload_root` is the folder below which
+    offloaded weights may lie (default: `offload` beside the snapshot's disk path). Always returns a plan;
+    its verdict is "no" when nothing fits, and it then shows what came nearest. Raises SettingInvalid or
+    DeviceMapInvalid for settings that can't be carried out.
+    """
+    checks.check(hardware, model, request)
+    asked = _case(hardware, model, request, credit, offload_root)
+    found = _by_hand(asked) if request.overrides.device_map is not None else candidates(asked)
+    if not found:
+        found = _stand_in(asked)
+    chosen = _choose(asked.policy, found)
+    others = [candidate for candidate in found if candidate is not chosen]
+    if not chosen.outcome.fits:
+        others += _beyond(asked)
+    return _to_plan(asked, chosen, others)
+
+
+def _case(
+    hardware: HardwareSnapshot,
+    model: ModelInfo,
+    request: PlanRequest,
+    credit: Credit,
+    offload_root: str | None,
+) -> Case:
+    gpus = checks.chosen_gpus(hardware, request)
+    limits = dict(request.overrides.max_memory)
+    budgets = case.budgets(hardware, gpus, credit, limits)
+    by_index = {gpu.index: budgets[case.cuda(gpu)] for gpu in gpus}
+    root = offload_root if offload_root is not None else _joined(hardware.disk.path, "offload")
+    return Case(
+        hardware=hardware,
+        model=model,
+        request=request,
+        policy=_policy(request, model),
+        credit=credit,
+        gpus=topology.order_for_split(gpus, by_index, credit),
+        budgets=budgets,
+        commit=budget.commit_budget(hardware, credit),
+        work=workload(model, request.overrides),
+        offload_dir=request.overrides.offload_dir or _joined(root, model.name),
+    )
+
+
+def _joined(folder: str, name: str) -> str:
+    """Join in the folder's own manner: it may describe another system than this one."""
+    separator = "\\" if "\\" in folder and "/" not in folder else "/"
+    return f"{folder.rstrip('/' + chr(92))}{separator}{name}"
+
+
+def _policy(request: PlanRequest, model: ModelInfo) -> Policy:
+    """The preset's policy, narrowed by what the person set."""
+    base = policy(request.preset)
+    overrides = request.overrides
+    if overrides.precision is not None:
+        base = replace(base, precisions=(overrides.precision,))
+    kinds: tuple[PlacementKind, ...] | None = None
+    if overrides.gpu_layers == 0:
+        kinds = ("cpu", "disk")
+    elif overrides.gpu_layers is not None:
+        kinds = ("gpu", "gpus") if overrides.gpu_layers == model.layers else ("hybrid",)
+    if overrides.gpu_layers == 0 and overrides.precision is None:
+        base = replace(base, precisions=("checkpoint",))
+    if kinds is not None:
+        base = replace(base, placements=kinds)
+    return base
+
+
+def _by_hand(asked: Case) -> tuple[Candidate, ...]:
+    """The person's own map, in the first precision of the preset (or the one that was set)."""
+    model, overrides = asked.model, asked.request.overrides
+    indices = [gpu.index for gpu in asked.gpus]
+    devices = devicemap.resolve(model, overrides.device_map or (), indices)
+    used = tuple(gpu for gpu in asked.gpus if case.cuda(gpu) in devices)
+    choice = asked.policy.precisions[0]
+    mode: CpuLayersMode | None = None
+    if used:
+        precision = precisions.on_gpus(choice, model.dtype, used)
+        layers_off = any(
+            device in (CPU, DISK)
+            for module, device in zip(model.modules, devices, strict=True)
+            if module.kind is ModuleKind.LAYER
+        )
+        mode = (overrides.cpu_layers_mode or "compute") if layers_off else None
+    else:
+        if choice in ("int8", "nf4") and overrides.precision is None:
+            choice = "checkpoint"
+        precision = precisions.on_cpu(choice, asked.hardware.cpu, model.parameters)[0]
+    return (Candidate(choice, "hybrid", evaluate(asked, Layout(precision, devices, mode))),)
+
+
+def _stand_in(asked: Case) -> tuple[Candidate, ...]:
+    """What is shown when the preset allows nothing on this machine: the model in RAM, as a measure.
+
+    It never counts as fitting, because the preset does not allow it.
+    """
+    precision = precisions.on_cpu("checkpoint", asked.hardware.cpu, asked.model.parameters)[0]
+    outcome = evaluate(asked, Layout(precision, (CPU,) * len(asked.model.modules)))
+    refused = replace(outcome, missing_bytes=max(1, outcome.missing_bytes), refused=True)
+    return (Candidate("checkpoint", "cpu", refused),)
+
+
+def _beyond(asked: Case) -> list[Candidate]:
+    """What would run if the person let Snug decide: the best layouts of the preset Recommended."""
+    free = replace(
+        asked.request,
+        preset=Preset.AUTO,
+        overrides=replace(asked.request.overrides, precision=None, gpu_layers=None, device_map=None),
+    )
+    wide = replace(asked, request=free, policy=policy(Preset.AUTO))
+    fitting = [candidate for candidate in candidates(wide) if candidate.outcome.fits]
+    return sorted(fitting, key=_rank)
+
+
+def _rank(candidate: Candidate) -> tuple[bool, int, float]:
+    outcome = candidate.outcome
+    return outcome.verdict != "fits", QUALITY[outcome.layout.precision.name], -outcome.expected.tokens_per_s
+
+
+def _choose(allowed: Policy, found: tuple[Candidate, ...]) -> Candidate:
+    """Pick by the policy's aim (DESIGN section 3)."""
+    fitting = [candidate for candidate in found if candidate.outcome.fits]
+    if not fitting:
+        return min(found, key=lambda candidate: candidate.outcome.missing_bytes)
+    if not allowed.reading_speed:
+        first = fitting[0]
+        same = [other for other in fitting if (other.choice, other.kind) == (first.choice, first.kind)]
+        return _fastest(same) if first.kind in ("hybrid", "disk") else first
+    readable = [candidate for candidate in fitting if _reads_along(candidate.outcome)]
+    if not readable:
+        return _fastest(fitting)
+    best = min(QUALITY[candidate.outcome.layout.precision.name] for candidate in readable)
+    return _fastest([other for other in readable if QUALITY[other.outcome.layout.precision.name] == best])
+
+
+def _reads_along(outcome: Outcome) -> bool:
+    return not outcome.on_disk and outcome.expected.tokens_per_s >= READING_TOKENS_PER_S
+
+
+def _fastest(found: list[Candidate]) -> Candidate:
+    """The first, in the policy's order, that is about as fast as the fastest."""
+    top = max(candidate.outcome.expected.tokens_per_s for candidate in found)
+    return next(other for other in found if other.outcome.expected.tokens_per_s * _WORTH >= top)
+
+
+def _to_plan(asked: Case, chosen: Candidate, others: list[Candidate]) -> Plan:
+    outcome, model = chosen.outcome, asked.model
+    layout = outcome.layout
+    placed = tuple(zip((module.name for module in model.modules), layout.devices, strict=True))
+    layer_devices = [
+        device
+        for module, device in zip(model.modules, layout.devices, strict=True)
+        if module.kind is ModuleKind.LAYER
+    ]
+    on_disk = sum(share.weights_bytes for share in outcome.devices if share.device == DISK)
+    off_gpu = any(device in (CPU, DISK) for device in layout.devices)
+    split_layers = bool(layout.gpus) and any(device in (CPU, DISK) for device in layer_devices)
+    return Plan(
+        request=asked.request,
+        model_path=str(model.path),
+        family=model.family,
+        parameters=model.parameters,
+        layers=model.layers,
+        format=model.format,
+        engine="transformers",
+        precision=layout.precision.name,
+        verdict=outcome.verdict,
+        device_map=placed,
+        gpu_layers=sum(device.startswith("cuda:") for device in layer_devices),
+        cpu_layers_mode=(layout.mode or "compute") if split_layers else None,
+        context_tokens=asked.work.context_tokens,
+        images=asked.work.images,
+        image_tokens=asked.work.image_tokens,
+        offload_dir=asked.offload_dir if outcome.on_disk else None,
+        int8_fp32_cpu_offload=layout.precision.quantized and bool(layout.gpus) and off_gpu,
+        visible_gpus=tuple(sorted(int(device.removeprefix("cuda:")) for device in layout.gpus)),
+        devices=outcome.devices,
+        load_peak_ram_bytes=outcome.load_peak_ram,
+        disk_needed_bytes=on_disk,
+        expected=outcome.expected,
+        reasons=explain(asked, chosen, others),
+        alternatives=alternatives(chosen, others),
+        compute_dtype=layout.precision.compute,
+    )

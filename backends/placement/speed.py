@@ -1,0 +1,152 @@
+"""Seconds from bytes and FLOPs: loading, the first token, and tokens per second."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backends.hardware.types import Cpu, Gpu, HardwareSnapshot
+from backends.models.types import TextGeometry, VisionGeometry
+from backends.placement.estimate import Workload, kv_cache_per_layer
+from backends.placement.precision import Precision, has_bf16
+
+# Used where a snapshot has no figure: modest, so that no plan promises too much.
+_RAM_GBPS, _CPU_GFLOPS, _DISK_GBPS = 15.0, 100.0, 0.5
+_GPU_GBPS, _GPU_TFLOPS, _PCIE_GBPS = 200.0, 12.0, 10.0
+# Shares of the nominal figures that a forward pass of transformers reaches.
+_GPU_READ, _GPU_MATH, _CPU_READ, _CPU_MATH = 0.75, 0.5, 0.8, 0.7
+# Python and kernel-launch time of one decoder layer, and of everything around the layers.
+_LAYER_S, _STEP_S = 0.00045, 0.0012
+# Extra launches of a quantized layer: LLM.int8 quantizes every input and splits outliers off.
+_QUANTIZED_LAYER_S = {"int8": 0.0012, "nf4": 0.0002}
+# bitsandbytes on a CPU, in GB of stored weights a second: 0.6-0.9 tokens/s at 1.1 B parameters.
+_CPU_QUANTIZED_GBPS = {"int8": 0.8, "nf4": 0.4}
+# Speed of bf16 matrix products beside fp32's, with the CPU's own instructions and emulated; and of reading
+# half-precision weights one token at a time, whose kernels use less of the memory's bandwidth.
+_BF16_NATIVE, _BF16_AMX, _BF16_EMULATED, _FP16_EMULATED = 3.5, 6.0, 1 / 7, 1 / 12
+_HALF_READ_NATIVE, _HALF_READ_EMULATED = 0.6, 0.4
+_START_S, _CUDA_START_S = 1.0, 3.0
+_QUANTIZE_GBPS = 2.0
+# Words of a question around its pictures.
+QUESTION_TOKENS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one device does: weights read per token, parameters of its decoder layers and vision part.
+
+    `streamed_bytes` come from RAM for every pass, `disk_bytes` from the disk.
+    """
+
+    read_bytes: int
+    layers: int
+    layer_parameters: int
+    vision_parameters: int
+    streamed_bytes: int = 0
+    disk_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Bytes and FLOPs a second of one device, and the links that feed it."""
+
+    read: float
+    math: float
+    link: float
+    disk: float
+    overlapped: bool
+    layer_extra_s: float
+
+
+def gpu_rates(gpu: Gpu, hardware: HardwareSnapshot, precision: Precision) -> Rates:
+    """Rates of a GPU. Its kernels run while Python prepares the next ones (`overlapped`)."""
+    link = min(gpu.pcie_gbps or _PCIE_GBPS, hardware.ram.memory_gbps or _RAM_GBPS)
+    math = (gpu.tflops_bf16 or _GPU_TFLOPS) * 1e12 * _GPU_MATH
+    return Rates(
+        read=(gpu.memory_gbps or _GPU_GBPS) * 1e9 * _GPU_READ,
+        math=math / 4 if precision.name == "fp32" else math,
+        link=link * 1e9 * _CPU_READ,
+        disk=(hardware.disk.read_gbps or _DISK_GBPS) * 1e9,
+        overlapped=True,
+        layer_extra_s=_QUANTIZED_LAYER_S.get(precision.name, 0.0),
+    )
+
+
+def cpu_rates(hardware: HardwareSnapshot, precision: Precision, *, quantized: bool) -> Rates:
+    """Rates of the CPU for weights of this precision (`quantized`: bitsandbytes' kernels run here)."""
+    read = (hardware.ram.memory_gbps or _RAM_GBPS) * 1e9 * _CPU_READ
+    if precision.width == 2:
+        native = precision.compute == "bfloat16" and has_bf16(hardware.cpu)
+        read *= _HALF_READ_NATIVE if native else _HALF_READ_EMULATED
+    if quantized and precision.quantized:
+        read = min(read, _CPU_QUANTIZED_GBPS[precision.name] * 1e9)
+    math = (hardware.cpu.gflops_fp32 or _CPU_GFLOPS) * 1e9 * _CPU_MATH
+    return Rates(
+        read=read,
+        math=math * _cpu_factor(hardware.cpu, precision),
+        link=read,
+        disk=(hardware.disk.read_gbps or _DISK_GBPS) * 1e9,
+        overlapped=False,
+        layer_extra_s=0.0,
+    )
+
+
+def _cpu_factor(cpu: Cpu, precision: Precision) -> float:
+    if precision.compute == "float32":
+        return 1.0
+    if precision.compute == "float16":
+        return _FP16_EMULATED
+    if "amx_bf16" in cpu.features:
+        return _BF16_AMX
+    return _BF16_NATIVE if has_bf16(cpu) else _BF16_EMULATED
+
+
+def decode_seconds(parts: list[tuple[Rates, Work]], text: TextGeometry, work: Workload, width: int) -> float:
+    """Seconds per token: every weight is read once, and the cache of a half-full context."""
+    cache = kv_cache_per_layer(text, work.context_tokens // 2, width)
+    total = _STEP_S
+    for rates, part in parts:
+        reading = (part.read_bytes + part.layers * cache) / rates.read
+        launching = part.layers * (_LAYER_S + rates.layer_extra_s)
+        busy = max(reading, launching) if rates.overlapped else reading + launching
+        total += busy + part.streamed_bytes / rates.link + part.disk_bytes / rates.disk
+    return total
+
+
+def first_token_seconds(
+    parts: list[tuple[Rates, Work]], text: TextGeometry, vision: VisionGeometry | None, work: Workload
+) -> float:
+    """Seconds from a question with its pictures to the first token.
+
+    FLOPs: twice the parameters for every token that passes them, and attention's 4 x tokens^2 x width per
+    layer; weights are read at least once.
+    """
+    tokens = min(work.images * work.image_tokens + QUESTION_TOKENS, work.context_tokens)
+    rows = 0
+    if vision is not None and work.images:
+        patches = (
+            min(vision.patches, work.image_tokens * vision.merge**2) if vision.dynamic else vision.patches
+        )
+        rows = work.images * vision.max_tiles * patches
+    total = _STEP_S
+    for rates, part in parts:
+        flops = 2 * part.layer_parameters * tokens + 2 * part.vision_parameters * rows
+        flops += 4 * part.layers * tokens**2 * text.heads * text.head_dim
+        if vision is not None and part.vision_parameters:
+            flops += 4 * vision.layers * rows * patches_per_row(vision, rows, work) * vision.hidden
+        launching = part.layers * (_LAYER_S + rates.layer_extra_s)
+        total += max(flops / rates.math, part.read_bytes / rates.read) + launching
+        total += part.streamed_bytes / rates.link + part.disk_bytes / rates.disk
+    return total
+
+
+def patches_per_row(vision: VisionGeometry, rows: int, work: Workload) -> int:
+    """Length of the sequence that one patch attends to: its tile's, or its whole picture's."""
+    return rows // max(1, work.images * vision.max_tiles)
+
+
+def load_seconds(hardware: HardwareSnapshot, file_bytes: int, precision: Precision, *, on_gpu: bool) -> float:
+    """Seconds to load: the files once from the disk, quantizing, and the start of the device."""
+    seconds = file_bytes / ((hardware.disk.read_gbps or _DISK_GBPS) * 1e9)
+    if precision.quantized:
+        seconds += file_bytes / (_QUANTIZE_GBPS * 1e9)
+    return seconds + (_CUDA_START_S if on_gpu else _START_S)

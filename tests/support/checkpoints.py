@@ -1,0 +1,344 @@
+"""Writes checkpoints of published shapes: headers only (a few hundred KB), or zeros for tiny ones. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+Shapes = dict[str, tuple[int, ...]]
+_WIDTH = {"F16": 2, "BF16": 2, "F32": 4, "I64": 8}
+
+
+def nbytes(shape: tuple[int, ...], dtype: str) -> int:
+    """Bytes of one tensor."""
+    size = _WIDTH[dtype]
+    for extent in shape:
+        size *= extent
+    return size
+
+
+def header_bytes(shapes: Mapping[str, tuple[int, ...]], dtype: str = "F16") -> bytes:
+    """The length and the JSON of a safetensors header."""
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    position = 0
+    for name, shape in shapes.items():
+        end = position + nbytes(shape, dtype)
+        entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [position, end]}
+        position = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    return len(text).to_bytes(8, "little") + text
+
+
+def write_file(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], dtype: str = "F16", *, weights: bool = False
+) -> None:
+    """Write one safetensors file; with `weights`, its data is zeros."""
+    data = sum(nbytes(shape, dtype) for shape in shapes.values()) if weights else 0
+    path.write_bytes(header_bytes(shapes, dtype) + bytes(data))
+
+
+def write_model(
+    folder: Path,
+    config: Mapping[str, Any],
+    shapes: Shapes,
+    *,
+    dtype: str = "F16",
+    shards: int = 1,
+    processor: Mapping[str, Any] | None = None,
+    weights: bool = False,
+) -> Path:
+    """Write a model's folder: config.json, the weight files (with an index when sharded), processor settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    if processor is not None:
+        (folder / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
+    if shards == 1:
+        write_file(folder / "model.safetensors", shapes, dtype, weights=weights)
+        return folder
+    names = list(shapes)
+    weight_map: dict[str, str] = {}
+    for shard in range(shards):
+        file = f"model-{shard + 1:05d}-of-{shards:05d}.safetensors"
+        part = {name: shapes[name] for name in names[shard::shards]}
+        write_file(folder / file, part, dtype, weights=weights)
+        weight_map |= dict.fromkeys(part, file)
+    index = {"metadata": {}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    return folder
+
+
+def decoder(
+    prefix: str,
+    *,
+    hidden: int,
+    intermediate: int,
+    layers: int,
+    queries: int,
+    keys: int,
+    vocab: int,
+    head: str | None,
+    bias: bool = False,
+) -> Shapes:
+    """Tensors of a Llama-like decoder whose parts begin with `prefix`; `head` names the head's weight."""
+    shapes: Shapes = {f"{prefix}embed_tokens.weight": (vocab, hidden)}
+    for index in range(layers):
+        at = f"{prefix}layers.{index}."
+        for part, rows in (("q", queries), ("k", keys), ("v", keys)):
+            shapes[f"{at}self_attn.{part}_proj.weight"] = (rows, hidden)
+            if bias:
+                shapes[f"{at}self_attn.{part}_proj.bias"] = (rows,)
+        shapes[f"{at}self_attn.o_proj.weight"] = (hidden, queries)
+        shapes[f"{at}mlp.gate_proj.weight"] = (intermediate, hidden)
+        shapes[f"{at}mlp.up_proj.weight"] = (intermediate, hidden)
+        shapes[f"{at}mlp.down_proj.weight"] = (hidden, intermediate)
+        shapes[f"{at}input_layernorm.weight"] = (hidden,)
+        shapes[f"{at}post_attention_layernorm.weight"] = (hidden,)
+    shapes[f"{prefix}norm.weight"] = (hidden,)
+    if head is not None:
+        shapes[head] = (vocab, hidden)
+    return shapes
+
+
+def clip(prefix: str, *, hidden: int, intermediate: int, layers: int, image: int, patch: int) -> Shapes:
+    """Tensors of a CLIP tower."""
+    shapes: Shapes = {
+        f"{prefix}embeddings.class_embedding": (hidden,),
+        f"{prefix}embeddings.patch_embedding.weight": (hidden, 3, patch, patch),
+        f"{prefix}embeddings.position_embedding.weight": ((image // patch) ** 2 + 1, hidden),
+    }
+    for norm in ("pre_layrnorm", "post_layernorm"):
+        shapes |= {f"{prefix}{norm}.weight": (hidden,), f"{prefix}{norm}.bias": (hidden,)}
+    for index in range(layers):
+        at = f"{prefix}encoder.layers.{index}."
+        for part in ("q", "k", "v", "out"):
+            shapes[f"{at}self_attn.{part}_proj.weight"] = (hidden, hidden)
+            shapes[f"{at}self_attn.{part}_proj.bias"] = (hidden,)
+        shapes |= {f"{at}mlp.fc1.weight": (intermediate, hidden), f"{at}mlp.fc1.bias": (intermediate,)}
+        shapes |= {f"{at}mlp.fc2.weight": (hidden, intermediate), f"{at}mlp.fc2.bias": (hidden,)}
+        for norm in ("layer_norm1", "layer_norm2"):
+            shapes |= {f"{at}{norm}.weight": (hidden,), f"{at}{norm}.bias": (hidden,)}
+    return shapes
+
+
+_CLIP_LARGE = {"hidden": 1024, "intermediate": 4096, "layers": 24, "image": 336, "patch": 14}
+_CLIP_CONFIG = {
+    "hidden_size": 1024,
+    "image_size": 336,
+    "intermediate_size": 4096,
+    "model_type": "clip_vision_model",
+    "num_attention_heads": 16,
+    "num_hidden_layers": 24,
+    "patch_size": 14,
+    "projection_dim": 768,
+    "vocab_size": 32000,
+}
+
+
+def _projector(prefix: str, inner: int, hidden: int) -> Shapes:
+    return {
+        f"{prefix}linear_1.weight": (hidden, inner),
+        f"{prefix}linear_1.bias": (hidden,),
+        f"{prefix}linear_2.weight": (hidden, hidden),
+        f"{prefix}linear_2.bias": (hidden,),
+    }
+
+
+def llava_15_7b(folder: Path, **changes: Any) -> Path:
+    """llava-hf/llava-1.5-7b-hf: 7.06 B parameters, fp16, in the layout and with the sparse config published."""
+    config = {
+        "architectures": ["LlavaForConditionalGeneration"],
+        "model_type": "llava",
+        "image_token_index": 32000,
+        "projector_hidden_act": "gelu",
+        "text_config": {
+            "_name_or_path": "lmsys/vicuna-7b-v1.5",
+            "architectures": ["LlamaForCausalLM"],
+            "max_position_embeddings": 4096,
+            "model_type": "llama",
+            "rms_norm_eps": 1e-05,
+            "torch_dtype": "float16",
+            "vocab_size": 32064,
+        },
+        "tie_word_embeddings": False,
+        "torch_dtype": "float16",
+        "vision_config": _CLIP_CONFIG,
+        "vision_feature_layer": -2,
+        "vision_feature_select_strategy": "default",
+        "vocab_size": 32064,
+    }
+    shapes = {
+        **_projector("multi_modal_projector.", 1024, 4096),
+        **clip("vision_tower.vision_model.", **_CLIP_LARGE),
+        **decoder(
+            "language_model.model.",
+            hidden=4096,
+            intermediate=11008,
+            layers=32,
+            queries=4096,
+            keys=4096,
+            vocab=32064,
+            head="language_model.lm_head.weight",
+        ),
+    }
+    return write_model(folder, config, shapes, shards=3, **changes)
+
+
+def llava_16_mistral_7b(folder: Path, **changes: Any) -> Path:
+    """llava-hf/llava-v1.6-mistral-7b-hf: anyres tiles, grouped keys and values, bf16."""
+    config = {
+        "architectures": ["LlavaNextForConditionalGeneration"],
+        "model_type": "llava_next",
+        "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
+        "text_config": {"model_type": "mistral", "max_position_embeddings": 32768, "num_key_value_heads": 8},
+        "vision_config": _CLIP_CONFIG,
+        "vision_feature_select_strategy": "default",
+    }
+    shapes = {
+        "image_newline": (4096,),
+        **_projector("multi_modal_projector.", 1024, 4096),
+        **clip("vision_tower.vision_model.", **_CLIP_LARGE),
+        **decoder(
+            "language_model.model.",
+            hidden=4096,
+            intermediate=14336,
+            layers=32,
+            queries=4096,
+            keys=1024,
+            vocab=32064,
+            head="language_model.lm_head.weight",
+        ),
+    }
+    return write_model(folder, config, shapes, dtype="BF16", shards=4, **changes)
+
+
+def qwen25_vl_7b(folder: Path, **changes: Any) -> Path:
+    """Qwen/Qwen2.5-VL-7B-Instruct: dynamic pictures, the language model and the tower side by side, bf16."""
+    vision = {
+        "depth": 32,
+        "hidden_size": 1280,
+        "intermediate_size": 3420,
+        "num_heads": 16,
+        "out_hidden_size": 3584,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+    }
+    config = {
+        "architectures": ["Qwen2_5_VLForConditionalGeneration"],
+        "model_type": "qwen2_5_vl",
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "max_position_embeddings": 128000,
+        "num_attention_heads": 28,
+        "num_hidden_layers": 28,
+        "num_key_value_heads": 4,
+        "tie_word_embeddings": False,
+        "vision_config": vision,
+        "vocab_size": 152064,
+    }
+    shapes: Shapes = {"visual.patch_embed.proj.weight": (1280, 3, 2, 14, 14)}
+    for index in range(32):
+        at = f"visual.blocks.{index}."
+        shapes |= {
+            f"{at}attn.qkv.weight": (3840, 1280),
+            f"{at}attn.qkv.bias": (3840,),
+            f"{at}attn.proj.weight": (1280, 1280),
+            f"{at}attn.proj.bias": (1280,),
+            f"{at}norm1.weight": (1280,),
+            f"{at}norm2.weight": (1280,),
+        }
+        for part, shape in (("gate", (3420, 1280)), ("up", (3420, 1280)), ("down", (1280, 3420))):
+            shapes |= {f"{at}mlp.{part}_proj.weight": shape, f"{at}mlp.{part}_proj.bias": shape[:1]}
+    shapes |= {
+        "visual.merger.ln_q.weight": (1280,),
+        "visual.merger.mlp.0.weight": (5120, 5120),
+        "visual.merger.mlp.0.bias": (5120,),
+        "visual.merger.mlp.2.weight": (3584, 5120),
+        "visual.merger.mlp.2.bias": (3584,),
+    }
+    shapes |= decoder(
+        "model.",
+        hidden=3584,
+        intermediate=18944,
+        layers=28,
+        queries=3584,
+        keys=512,
+        vocab=152064,
+        head="lm_head.weight",
+        bias=True,
+    )
+    processor = {"min_pixels": 3136, "max_pixels": 12845056, "patch_size": 14, "merge_size": 2}
+    return write_model(folder, config, shapes, dtype="BF16", shards=5, processor=processor, **changes)
+
+
+def starter_like(folder: Path, **changes: Any) -> Path:
+    """A LLaVA of 4.7 M parameters with a tied head, as the bundled model is."""
+    config = {
+        "architectures": ["LlavaForConditionalGeneration"],
+        "model_type": "llava",
+        "tie_word_embeddings": True,
+        "text_config": {
+            "model_type": "llama",
+            "hidden_size": 192,
+            "intermediate_size": 512,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 3,
+            "num_key_value_heads": 3,
+            "head_dim": 64,
+            "max_position_embeddings": 1024,
+            "vocab_size": 640,
+        },
+        "vision_config": {
+            "model_type": "clip_vision_model",
+            "hidden_size": 192,
+            "intermediate_size": 768,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 3,
+            "image_size": 64,
+            "patch_size": 8,
+        },
+        "vision_feature_select_strategy": "default",
+    }
+    shapes = {
+        **_projector("multi_modal_projector.", 192, 192),
+        **clip("vision_tower.vision_model.", hidden=192, intermediate=768, layers=6, image=64, patch=8),
+        **decoder(
+            "language_model.model.",
+            hidden=192,
+            intermediate=512,
+            layers=4,
+            queries=192,
+            keys=192,
+            vocab=640,
+            head=None,
+        ),
+    }
+    return write_model(folder, config, shapes, **{"weights": True, **changes})
+
+
+def llama(folder: Path, *, layers: int = 28, vocab: int = 65024, **changes: Any) -> Path:
+    """A text model of ChatGLM3-6B's shape (6.2 B parameters), in Llama's layout."""
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": 4096,
+        "intermediate_size": 13696,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 8192,
+        "vocab_size": vocab,
+    }
+    shapes = decoder(
+        "model.",
+        hidden=4096,
+        intermediate=13696,
+        layers=layers,
+        queries=4096,
+        keys=256,
+        vocab=vocab,
+        head="lm_head.weight",
+    )
+    return write_model(folder, config, shapes, **changes)
