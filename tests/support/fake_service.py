@@ -179,7 +179,16 @@ class FakeService:
             self._state.status, self._state.error = "empty", self.fail_with
             raise self.fail_with
         self._state.report = LoadReport(
-            "transformers", plan.precision, plan.device_map, "float32", 0, None, 1.2, (), True, 2048
+            engine="transformers",
+            precision=plan.precision,
+            device_map=plan.device_map,
+            dtype="float32",
+            quantized=0,
+            offload_dir=None,
+            seconds=1.2,
+            peaks=(),
+            supports_images=True,
+            context_tokens=2048,
         )
         self._state.status, self._state.progress, self._state.worker_pid = "ready", None, 12345
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import gradio as gr
 
@@ -86,7 +86,7 @@ def _wire(app: gr.Blocks, page: Page, generation: Generation, context: Context) 
 
     def reword(language: str, request: gr.Request) -> list[Any]:
         session = context.session(request)
-        session.language = cast("Language", language if language in LANGUAGES else "en")
+        session.language = next((known for known in LANGUAGES if known == language), "en")
         say = say_for(session)
         chosen = (session.request or context.start).preset
         return [

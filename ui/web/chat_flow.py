@@ -96,10 +96,19 @@ def stop_waiting(turns: Conversation) -> Conversation:
     return (*turns[:-1], replace(turns[-1], status="done", stage=None, position=0))
 
 
+def unserved(turns: Conversation) -> bool:
+    """Whether the last question has been asked and nobody has begun to answer it."""
+    return bool(turns) and turns[-1].status == "waiting"
+
+
+def waiting(turns: Conversation) -> bool:
+    """Whether an answer is awaited or under way; the conversation must not change meanwhile."""
+    return bool(turns) and turns[-1].status in ("waiting", "answering")
+
+
 def settled(turns: Conversation) -> Conversation:
     """As another tab takes it over: an answer that still runs there counts as stopped here."""
-    running = bool(turns) and turns[-1].status in ("waiting", "answering")
-    return stop_waiting(turns) if running else turns
+    return stop_waiting(turns) if waiting(turns) else turns
 
 
 def unanswered(turns: Conversation) -> bool:

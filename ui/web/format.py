@@ -52,7 +52,7 @@ def _gpu_line(gpu: Gpu, say: Translator) -> str:
         figures.append(f"{gpu.utilization} %")
     if gpu.temperature_c is not None:
         figures.append(f"{gpu.temperature_c} °C")
-    name = gpu.name.removeprefix("NVIDIA ").removeprefix("GeForce ")
+    name = _short(gpu.name)
     used = gpu.total_bytes - gpu.free_bytes
     line = _meter(name, used, gpu.total_bytes, " · ".join(figures), say, title=gpu.name)
     others = [process for process in gpu.processes if not process.ours]
@@ -63,6 +63,11 @@ def _gpu_line(gpu: Gpu, say: Translator) -> str:
         )
         line += f'<p class="sn-note">{esc(say("hardware.used_by", names=names))}</p>'
     return line
+
+
+def _short(gpu: str) -> str:
+    """The part of a GPU's name that tells it from others."""
+    return gpu.removeprefix("NVIDIA ").removeprefix("GeForce ")
 
 
 def _meter(name: str, used: int, total: int, figures: str, say: Translator, *, title: str = "") -> str:
@@ -131,15 +136,16 @@ def _device(share: DeviceShare, say: Translator) -> str:
     segments = [Segment(css, f"{say(key)}: {human_bytes(getattr(share, field))}", getattr(share, field))
                 for field, key, css in COMPONENTS]  # fmt: skip
     free = max(share.budget_bytes - share.total_bytes, 0)
-    name = say("hardware.ram") if share.device == "cpu" else share.name or share.device
+    name = say("hardware.ram") if share.device == "cpu" else _short(share.name) or share.device
     over = " sn-over" if share.total_bytes > share.budget_bytes else ""
     amount = say("plan.of", used=human_bytes(share.total_bytes), budget=human_bytes(share.budget_bytes))
     described = [segment.name for segment in segments if segment.size > 0]
     described.append(f"{say('component.free')}: {human_bytes(free)}")
+    description = f"{name}: {', '.join(described)}"
     return (
         f'<div class="sn-meter{over}"><span class="sn-name" title="{esc(share.device)}">{esc(name)}</span>'
         f'<span class="sn-amount">{esc(amount)}</span>'
-        f"{bar(segments, share.budget_bytes, f'{name}: ' + ', '.join(described), limit=share.budget_bytes)}</div>"
+        f"{bar(segments, share.budget_bytes, description, limit=share.budget_bytes)}</div>"
     )
 
 

@@ -20,8 +20,9 @@ _EXACT = frozenset({
 _PREFIXES = ("/static/", "/assets/", "/gradio_api/file=", "/gradio_api/heartbeat/", "/svelte/")
 # Inline script and style are Gradio's own; it compiles templates, hence unsafe-eval.
 _POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' blob:; "
+    "font-src 'self' data:; connect-src 'self' data: blob:; "
     "worker-src 'self' blob:; frame-src 'none'; object-src 'none'; base-uri 'self'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
@@ -34,13 +35,13 @@ _HEADERS = (
 
 
 class Guard:
-    """Wraps an ASGI app served on `port`; answers 403 to strangers and 404 to routes the page has no use for."""
+    """Wraps an ASGI app served on `port`: 403 to strangers, 404 on routes that the page has no use for."""
 
     def __init__(self, app: Any, port: int) -> None:  # noqa: ANN401 - any ASGI app
         self._app = app
-        self._hosts = frozenset(f"{name}:{port}" for name in _LOOPBACK) | (
-            frozenset(_LOOPBACK) if port == 80 else frozenset()
-        )
+        # A browser leaves out the port that is the scheme's own.
+        bare = frozenset(_LOOPBACK) if port == 80 else frozenset()
+        self._hosts = bare | frozenset(f"{name}:{port}" for name in _LOOPBACK)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI's own shapes
         """Handle one connection."""

@@ -30,8 +30,8 @@ def _link_open(
     self: RendererHTML,
     tokens: Sequence[Token],
     index: int,
-    options: Any,
-    _env: MutableMapping[str, Any],  # noqa: ANN401
+    options: Any,  # noqa: ANN401 - the parser's own type
+    _env: MutableMapping[str, Any],
 ) -> str:
     tokens[index].attrSet("target", "_blank")
     tokens[index].attrSet("rel", "noopener noreferrer")
@@ -39,9 +39,9 @@ def _link_open(
 
 
 def to_html(text: str) -> str:
-    """Render `text`; half-written Markdown of a streaming answer is fine.
+    r"""Render `text`; half-written Markdown of a streaming answer is fine.
 
     >>> to_html("**3** <script>")
-    '<p><strong>3</strong> &lt;script&gt;</p>\\n'
+    '<p><strong>3</strong> &lt;script&gt;</p>\n'
     """
     return str(_parser().render(text))

@@ -22,7 +22,7 @@ _LOWER = {
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A card: its error, or a title and a sentence by key; the action its button runs, and its label's key."""
+    """A card: an error, or a title and a sentence by `key`; its button's action and label."""
 
     error: SnugError | None = None
     key: str = ""

@@ -7,8 +7,10 @@ from pathlib import Path
 import gradio as gr
 
 _STATIC = Path(__file__).with_name("static")
-_SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Noto Sans CJK SC", "Microsoft YaHei",
-         "PingFang SC", "sans-serif")  # fmt: skip
+_SANS = (
+    "system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Noto Sans CJK SC", "Microsoft YaHei",
+    "PingFang SC", "sans-serif",
+)  # fmt: skip
 _MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "Liberation Mono", "DejaVu Sans Mono", "monospace")
 
 # Run in the browser. A tab's id lives as long as the tab, so that a reload gets its conversation back.

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import gradio as gr
 
-from backends.errors import Action, NotLoaded, SnugError
-from backends.messages import ImagePart, Progress, TextDelta
+from backends.errors import Action
 from ui.web import chat_flow
+from ui.web.answering import answer, import_pictures, prime
 from ui.web.context import Context, say_for
 from ui.web.panels import generation as generation_panel
 from ui.web.panels.generation import Generation
@@ -20,212 +18,13 @@ from ui.web.sessions import Session
 from ui.web.transcript import live_html, past_html
 from ui.web.wiring_model import Page, act_on_model, current_notice, refresh
 
-# The page is redrawn at most this often while an answer streams: a word's worth of time.
-_REDRAW_S = 0.05
-_LOADING_POLL_S = 0.1
+# What Gradio's message box hands over: {"text": str, "files": [path]}.
+Draft: TypeAlias = "dict[str, Any] | None"
 
 
-def import_pictures(
-    context: Context, session: Session, paths: list[str]
-) -> tuple[list[str], SnugError | None]:
-    """Read the message box's pictures once each; returns the paths that could be read and the last error."""
-    kept: dict[str, ImagePart] = {}
-    error: SnugError | None = None
-    for path in paths:
-        try:
-            kept[path] = session.draft_images.get(path) or context.service.import_image(
-                Path(path), Path(path).name
-            )
-        except SnugError as problem:
-            error = problem
-    session.draft_images = kept
-    return list(kept), error
-
-
-def answer(context: Context, session: Session, system: str | None, sampling: Any) -> Iterator[bool]:  # noqa: ANN401 - SamplingParams
-    """Answer the last question, yielding whenever the page should be redrawn."""
-    drawn = 0.0
-    try:
-        yield from _wait_until_loaded(context, session)
-        if session.stopping.is_set():
-            session.turns = chat_flow.stop_waiting(session.turns)
-            return
-        messages = chat_flow.to_messages(session.turns, system)
-        for event in context.service.chat(session.ident, messages, sampling):
-            session.turns = chat_flow.advance(session.turns, event)
-            now = time.monotonic()
-            if not isinstance(event, TextDelta) or now - drawn >= _REDRAW_S:
-                drawn = now
-                yield True
-    except SnugError as error:
-        session.turns = chat_flow.fail(session.turns, error)
-        session.error = error
-
-
-def _wait_until_loaded(context: Context, session: Session) -> Iterator[bool]:
-    """A question that comes before the model is ready waits, and shows how far the model is."""
-    shown: Progress | None = None
-    while not session.stopping.is_set():
-        state = context.service.state()
-        if state.status != "loading" and not context.loader.busy:
-            if state.status == "empty":
-                raise context.loader.error or NotLoaded()
-            return
-        progress = state.progress or Progress("start", 0, 0)
-        if progress != shown:
-            shown = progress
-            session.turns = chat_flow.advance(session.turns, progress)
-            yield True
-        session.stopping.wait(_LOADING_POLL_S)
-
-
-def wire(page: Page, generation: Generation, context: Context) -> None:
-    """Attach the handlers."""
-    chat = page.chat
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    at_once = quiet | {"queue": False}
-
-    def view(session: Session) -> list[Any]:
-        return conversation_view(context, session)
-
-    def stream(
-        system: str | None,
-        temperature: float,
-        top_p: float,
-        max_tokens: float,
-        seed: float | None,
-        request: gr.Request,
-    ) -> Iterator[list[Any]]:
-        session = context.session(request)
-        unchanged = [gr.skip()] * len(page.live)
-        if not session.turns or session.turns[-1].status != "waiting" or not session.begin():
-            yield [gr.skip()] * 3 + unchanged
-            return
-        try:
-            yield [*view(session), gr.MultimodalTextbox(submit_btn=False, stop_btn=True), *unchanged]
-            sampling = generation_panel.sampling(temperature, top_p, max_tokens, seed)
-            for _ in answer(context, session, system, sampling):
-                yield [*view(session), gr.skip(), *unchanged]
-        finally:
-            session.end()
-        ready = gr.MultimodalTextbox(submit_btn=True, stop_btn=False)
-        yield [*view(session), ready, *refresh(context, session)]
-
-    def submit(draft: dict[str, Any] | None, request: gr.Request) -> list[Any]:
-        session = context.session(request)
-        text, files = (draft or {}).get("text", ""), list((draft or {}).get("files", []))
-        readable, problem = import_pictures(context, session, files)
-        session.error = problem
-        busy = session.answering or (session.turns and session.turns[-1].status == "waiting")
-        if problem is not None or busy or not (text.strip() or readable):
-            box = gr.skip() if problem is None else {"text": text, "files": readable}
-            return [gr.skip(), gr.skip(), box, *refresh(context, session)]
-        pictures = [session.draft_images[path] for path in readable]
-        session.turns = chat_flow.ask(session.turns, chat_flow.question(text, pictures))
-        session.draft_images = {}
-        return [*view(session), {"text": "", "files": []}, *refresh(context, session)]
-
-    def draft_changed(draft: dict[str, Any] | None, system: str | None, request: gr.Request) -> list[Any]:
-        session = context.session(request)
-        text, files = (draft or {}).get("text", ""), list((draft or {}).get("files", []))
-        if list(session.draft_images) == files:
-            return [gr.skip()] * (1 + len(page.live))
-        readable, problem = import_pictures(context, session, files)
-        prime(context, session, system)
-        if problem is None:
-            return [gr.skip()] * (1 + len(page.live))
-        session.error = problem
-        return [{"text": text, "files": readable}, *refresh(context, session)]
-
-    def stop(request: gr.Request) -> None:
-        session = context.session(request)
-        session.stopping.set()
-        context.service.cancel(session.ident)
-
-    def turn_act(event: gr.EventData, draft: dict[str, Any] | None, request: gr.Request) -> list[Any]:
-        session = context.session(request)
-        box = gr.skip()
-        if not session.answering:
-            box = change_turn(context, session, event.action, int(event.turn), str(event.text), draft)
-        return [*view(session), box, *refresh(context, session)]
-
-    def clear(request: gr.Request) -> list[Any]:
-        session = context.session(request)
-        stop(request)
-        if not session.answering:
-            session.turns = ()
-        session.error = None
-        return [*view(session), *refresh(context, session)]
-
-    def act(request: gr.Request) -> list[Any]:
-        session = context.session(request)
-        card = current_notice(context, session)
-        model, preset = gr.skip(), gr.skip()
-        if card is not None and card.action is not None:
-            session.dismissed, session.error = card.error, None
-            changed = act_on_model(context, session, card.action)
-            if changed is not None:
-                session.request = changed
-                model, preset = gr.Dropdown(value=changed.model), gr.Dropdown(value=changed.preset.value)
-            if card.action is Action.SHORTEN:
-                session.turns = ()
-            if card.action is Action.RETRY and session.turns and not session.answering:
-                session.turns = chat_flow.regenerate(session.turns)
-        return [*view(session), model, preset, *refresh(context, session)]
-
-    def dismiss(request: gr.Request) -> list[Any]:
-        session = context.session(request)
-        card = current_notice(context, session)
-        if card is not None:
-            if card.error is None and session.turns:
-                session.turns = (*session.turns[:-1], replace(session.turns[-1], status="done"))
-            session.dismissed, session.error = card.error, None
-        return refresh(context, session)
-
-    def shoot(picture: str | None, draft: dict[str, Any] | None) -> list[Any]:
-        if not picture:
-            return [gr.skip(), gr.skip(), gr.skip()]
-        files = [*(draft or {}).get("files", []), picture]
-        return [{"text": (draft or {}).get("text", ""), "files": files}, None, gr.Column(visible=False)]
-
-    conversation = [chat.past, chat.live]
-    whole = [*conversation, chat.message, *page.live]
-    shown = [*conversation, *page.live]
-    answering = {
-        "fn": stream,
-        "inputs": generation.inputs,
-        "outputs": whole,
-        "concurrency_limit": None,
-    } | quiet
-    chat.message.submit(submit, chat.message, whole, **at_once).then(**answering)
-    chat.message.change(
-        draft_changed, [chat.message, generation.system], [chat.message, *page.live],
-        trigger_mode="always_last", **at_once,
-    )  # fmt: skip
-    chat.message.stop(stop, None, None, **at_once)
-    for half in conversation:
-        half.act(turn_act, chat.message, whole, **at_once).then(**answering)
-    chat.clear.click(clear, None, shown, **at_once)
-    chat.act.click(
-        act, None, [*conversation, page.setup.model, page.setup.preset, *page.live], **at_once
-    ).then(**answering)
-    chat.dismiss.click(dismiss, None, page.live, **at_once)
-    chat.camera_open.click(lambda: gr.Column(visible=True), None, chat.camera_box, **at_once)
-    chat.camera_close.click(
-        lambda: [gr.Column(visible=False), None], None, [chat.camera_box, chat.camera], **at_once
-    )
-    chat.camera.input(
-        shoot, [chat.camera, chat.message], [chat.message, chat.camera, chat.camera_box], **at_once
-    )
-
-
-def prime(context: Context, session: Session, system: str | None) -> None:
-    """Let the model look at the draft's pictures while the person types; stop when there are none."""
-    if not session.draft_images:
-        context.service.cancel_prime(session.ident)
-    elif context.service.state().status == "ready" and not session.answering:
-        messages = chat_flow.primer(session.turns, list(session.draft_images.values()), system)
-        context.service.prime(session.ident, messages)
+def _parts(draft: Draft) -> tuple[str, list[str]]:
+    filled = draft or {}
+    return filled.get("text") or "", list(filled.get("files") or [])
 
 
 def conversation_view(context: Context, session: Session) -> list[Any]:
@@ -238,30 +37,189 @@ def conversation_view(context: Context, session: Session) -> list[Any]:
     ]
 
 
-def change_turn(
-    context: Context, session: Session, action: str, index: int, text: str, draft: dict[str, Any] | None
-) -> Any:  # noqa: ANN401 - an update of the message box
-    """Carry out a turn's button; returns what the message box is to hold."""
-    turns = session.turns
-    if action == "example" and index < len(context.examples):
-        example = context.examples[index]
-        readable, session.error = import_pictures(context, session, [str(example.picture)])
-        pictures = [session.draft_images.pop(path) for path in readable]
-        if pictures:
-            session.turns = chat_flow.ask(turns, chat_flow.question(example.question, pictures))
-        return gr.skip()
-    if index >= len(turns):
-        return gr.skip()
-    session.error = None
-    match action:
-        case "regenerate":
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What each event does. Outputs begin with the conversation and end with `Page.live`."""
+
+    context: Context
+    live_count: int
+
+    def _whole(self, session: Session, *between: Any) -> list[Any]:  # noqa: ANN401 - updates of components
+        view = conversation_view(self.context, session)
+        return [*view, *between, *refresh(self.context, session)]
+
+    def submit(self, draft: Draft, request: gr.Request) -> list[Any]:
+        """Take the draft as a question; a picture that can't be read leaves it in the box."""
+        session = self.context.session(request)
+        text, files = _parts(draft)
+        readable, problem = import_pictures(self.context, session, files)
+        session.error = problem
+        if problem is not None:
+            return self._whole(session, {"text": text, "files": readable})
+        if chat_flow.waiting(session.turns) or not (text.strip() or readable):
+            return self._whole(session, gr.skip())
+        pictures = [session.draft_images[path] for path in readable]
+        session.turns = chat_flow.ask(session.turns, chat_flow.question(text, pictures))
+        session.draft_images = {}
+        return self._whole(session, {"text": "", "files": []})
+
+    def stream(  # noqa: PLR0917 - Gradio passes inputs by position
+        self,
+        system: str | None,
+        temperature: float,
+        top_p: float,
+        max_tokens: float,
+        seed: float | None,
+        request: gr.Request,
+    ) -> Iterator[list[Any]]:
+        """Answer the waiting question, if there is one."""
+        session = self.context.session(request)
+        same: list[Any] = [gr.skip()] * self.live_count
+        if not chat_flow.unserved(session.turns) or not session.begin():
+            yield [gr.skip()] * 3 + same
+            return
+        try:
+            box = gr.MultimodalTextbox(submit_btn=False, stop_btn=True)
+            yield [*conversation_view(self.context, session), box, *same]
+            sampling = generation_panel.sampling(temperature, top_p, max_tokens, seed)
+            for _ in answer(self.context, session, system, sampling):
+                yield [*conversation_view(self.context, session), gr.skip(), *same]
+        finally:
+            session.end()
+        yield self._whole(session, gr.MultimodalTextbox(submit_btn=True, stop_btn=False))
+
+    def draft_changed(self, draft: Draft, system: str | None, request: gr.Request) -> list[Any]:
+        """A picture came or went: read it now and let the model look at it while the person types."""
+        session = self.context.session(request)
+        text, files = _parts(draft)
+        if list(session.draft_images) == files:
+            return [gr.skip()] * (1 + self.live_count)
+        readable, problem = import_pictures(self.context, session, files)
+        prime(self.context, session, system)
+        if problem is None:
+            return [gr.skip()] * (1 + self.live_count)
+        session.error = problem
+        return [{"text": text, "files": readable}, *refresh(self.context, session)]
+
+    def stop(self, request: gr.Request) -> None:
+        """End the running answer within a token."""
+        session = self.context.session(request)
+        session.stopping.set()
+        self.context.service.cancel(session.ident)
+
+    def turn_act(self, event: gr.EventData, draft: Draft, request: gr.Request) -> list[Any]:
+        """A turn's button, or an example."""
+        session = self.context.session(request)
+        box = gr.skip()
+        if not chat_flow.waiting(session.turns):
+            box = self._change_turn(session, event, draft)
+        return self._whole(session, box)
+
+    def _change_turn(self, session: Session, event: gr.EventData, draft: Draft) -> Any:  # noqa: ANN401 - the box's update
+        action, index, turns = str(event.action), int(event.turn), session.turns
+        session.error = None
+        if action == "example":
+            self._take_example(session, index)
+        elif not 0 <= index < len(turns):
+            return gr.skip()
+        elif action == "regenerate":
             session.turns = chat_flow.regenerate(turns, index)
-        case "edit" if text.strip():
-            session.turns = chat_flow.edit(turns, index, text)
-        case "delete":
+        elif action == "edit" and str(event.text).strip():
+            session.turns = chat_flow.edit(turns, index, str(event.text))
+        elif action == "delete":
             session.turns = chat_flow.delete(turns, index)
-            unused = not (draft or {}).get("text") and not (draft or {}).get("files")
-            if unused and index == len(turns) - 1:
+            if index == len(turns) - 1 and not any(_parts(draft)):
                 asked = turns[index].question
                 return {"text": asked.text, "files": [str(image.path) for image in asked.images]}
-    return gr.skip()
+        return gr.skip()
+
+    def _take_example(self, session: Session, index: int) -> None:
+        if not 0 <= index < len(self.context.examples):
+            return
+        example = self.context.examples[index]
+        draft = session.draft_images
+        readable, session.error = import_pictures(self.context, session, [str(example.picture)])
+        pictures = [session.draft_images[path] for path in readable]
+        session.draft_images = draft
+        if pictures:
+            session.turns = chat_flow.ask(session.turns, chat_flow.question(example.question, pictures))
+
+    def clear(self, request: gr.Request) -> list[Any]:
+        """Begin a new conversation; a running answer ends first."""
+        session = self.context.session(request)
+        if session.answering:
+            self.stop(request)
+        else:
+            session.turns = ()
+        session.error = None
+        return self._whole(session)
+
+    def act(self, request: gr.Request) -> list[Any]:
+        """The card's button. Outputs: the conversation, model, preset, then `Page.live`."""
+        session = self.context.session(request)
+        card = current_notice(self.context, session)
+        model, preset = gr.skip(), gr.skip()
+        if card is not None and card.action is not None:
+            session.dismissed, session.error = card.error, None
+            changed = act_on_model(self.context, session, card.action)
+            if changed is not None:
+                session.request = changed
+                model, preset = gr.Dropdown(value=changed.model), gr.Dropdown(value=changed.preset.value)
+            if card.action is Action.SHORTEN:
+                session.turns = ()
+            if card.action is Action.RETRY and session.turns and not chat_flow.waiting(session.turns):
+                session.turns = chat_flow.regenerate(session.turns)
+        return self._whole(session, model, preset)
+
+    def dismiss(self, request: gr.Request) -> list[Any]:
+        """Put the card away."""
+        session = self.context.session(request)
+        card = current_notice(self.context, session)
+        if card is not None:
+            if card.error is None and session.turns:
+                session.turns = (*session.turns[:-1], replace(session.turns[-1], status="done"))
+            session.dismissed, session.error = card.error, None
+        return refresh(self.context, session)
+
+
+def _shoot(picture: str | None, draft: Draft) -> list[Any]:
+    """Put the camera's picture into the message box and close the camera."""
+    if not picture:
+        return [gr.skip(), gr.skip(), gr.skip()]
+    text, files = _parts(draft)
+    return [{"text": text, "files": [*files, picture]}, None, gr.Column(visible=False)]
+
+
+def wire(page: Page, generation: Generation, context: Context) -> None:
+    """Attach the handlers."""
+    chat, handlers = page.chat, Handlers(context, len(page.live))
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    at_once = quiet | {"queue": False}
+    conversation = [chat.past, chat.live]
+    whole = [*conversation, chat.message, *page.live]
+    answering = {
+        "fn": handlers.stream, "inputs": generation.inputs, "outputs": whole, "concurrency_limit": None
+    } | quiet  # fmt: skip
+
+    chat.message.submit(handlers.submit, chat.message, whole, **at_once).then(**answering)
+    chat.message.change(
+        handlers.draft_changed,
+        [chat.message, generation.system],
+        [chat.message, *page.live],
+        trigger_mode="always_last",
+        **at_once,
+    )
+    chat.message.stop(handlers.stop, None, None, **at_once)
+    for half in conversation:
+        half.act(handlers.turn_act, chat.message, whole, **at_once).then(**answering)
+    chat.clear.click(handlers.clear, None, [*conversation, *page.live], **at_once)
+    acted = [*conversation, page.setup.model, page.setup.preset, *page.live]
+    chat.act.click(handlers.act, None, acted, **at_once).then(**answering)
+    chat.dismiss.click(handlers.dismiss, None, page.live, **at_once)
+
+    camera = [chat.camera_box, chat.camera]
+    chat.camera_open.click(lambda: gr.Column(visible=True), None, chat.camera_box, **at_once)
+    chat.camera_close.click(lambda: [gr.Column(visible=False), None], None, camera, **at_once)
+    chat.camera.input(
+        _shoot, [chat.camera, chat.message], [chat.message, chat.camera, chat.camera_box], **at_once
+    )

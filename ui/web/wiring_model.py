@@ -45,7 +45,8 @@ class Page:
     def live(self) -> list[Any]:
         """Outputs of `refresh`, in its order."""
         return [
-            self.hardware, self.plan, self.details, self.header.status, self.setup.load, self.setup.unload, self.setup.note,
+            self.hardware, self.plan, self.details, self.header.status,
+            self.setup.load, self.setup.unload, self.setup.note,
             self.chat.notice_box, self.chat.notice, self.chat.act, self.timer,
         ]  # fmt: skip
 
@@ -121,7 +122,7 @@ def wire(page: Page, context: Context) -> None:
     def tick(request: gr.Request) -> list[Any]:
         return refresh(context, context.session(request))
 
-    def choose(
+    def choose(  # noqa: PLR0917 - Gradio passes inputs by position
         model: str,
         preset: str,
         precision: str,

@@ -95,7 +95,7 @@ def _precision_choices(say: Translator) -> list[tuple[str, str]]:
     return [(say("custom.automatic"), ""), *((name, name) for name in _PRECISIONS)]
 
 
-def to_request(
+def to_request(  # noqa: PLR0917 - the order of `Setup.inputs`
     model: str | None, preset: str, precision: str, gpu_layers: float | None, context: float | None, gpus: str
 ) -> PlanRequest:
     """The panel's values as a request. Raises ValueError when the GPU numbers are not numbers."""
@@ -123,8 +123,8 @@ def buttons(state: ModelState, request: PlanRequest, say: Translator, *, possibl
             gr.Button(say("setup.loading"), interactive=False),
             gr.Button(say("setup.cancel"), visible=True),
         )
-    loaded = state.status == "ready" and state.plan is not None
-    same = loaded and state.plan.request == request
+    loaded = state.status == "ready"
+    same = loaded and state.plan is not None and state.plan.request == request
     label = say("setup.loaded" if same else "setup.swap" if loaded else "setup.load")
     return (
         gr.Button(label, interactive=possible and not same, variant="secondary" if same else "primary"),

@@ -1,0 +1,81 @@
+"""Asking the service on behalf of a tab: pictures, drafts, and the answer as it comes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from backends.errors import NotLoaded, SnugError
+from backends.messages import ImagePart, Progress, SamplingParams, TextDelta
+from ui.web import chat_flow
+from ui.web.context import Context
+from ui.web.sessions import Session
+
+# The page is redrawn at most this often while an answer streams: faster than an eye tells words apart.
+_REDRAW_S = 0.05
+_LOADING_POLL_S = 0.1
+
+
+def import_pictures(
+    context: Context, session: Session, paths: Sequence[str]
+) -> tuple[list[str], SnugError | None]:
+    """Read the message box's pictures once each; returns the paths that could be read and the last error."""
+    kept: dict[str, ImagePart] = {}
+    error: SnugError | None = None
+    for path in paths:
+        known = session.draft_images.get(path)
+        try:
+            kept[path] = known or context.service.import_image(Path(path), Path(path).name)
+        except SnugError as problem:
+            error = problem
+    session.draft_images = kept
+    return list(kept), error
+
+
+def answer(
+    context: Context, session: Session, system: str | None, sampling: SamplingParams
+) -> Iterator[None]:
+    """Answer the last question, yielding whenever the page should be redrawn."""
+    drawn = 0.0
+    try:
+        yield from _wait_until_loaded(context, session)
+        if session.stopping.is_set():
+            session.turns = chat_flow.stop_waiting(session.turns)
+            return
+        messages = chat_flow.to_messages(session.turns, system)
+        for event in context.service.chat(session.ident, messages, sampling):
+            session.turns = chat_flow.advance(session.turns, event)
+            now = time.monotonic()
+            if not isinstance(event, TextDelta) or now - drawn >= _REDRAW_S:
+                drawn = now
+                yield
+    except SnugError as error:
+        session.turns = chat_flow.fail(session.turns, error)
+        session.error = error
+
+
+def _wait_until_loaded(context: Context, session: Session) -> Iterator[None]:
+    """A question that comes before the model is ready waits, and shows how far the model is."""
+    shown: Progress | None = None
+    while not session.stopping.is_set():
+        state = context.service.state()
+        if state.status != "loading" and not context.loader.busy:
+            if state.status == "empty":
+                raise context.loader.error or NotLoaded()
+            return
+        progress = state.progress or Progress("start", 0, 0)
+        if progress != shown:
+            shown = progress
+            session.turns = chat_flow.advance(session.turns, progress)
+            yield
+        session.stopping.wait(_LOADING_POLL_S)
+
+
+def prime(context: Context, session: Session, system: str | None) -> None:
+    """Let the model look at the draft's pictures while the person types; stop when there are none."""
+    if not session.draft_images:
+        context.service.cancel_prime(session.ident)
+    elif context.service.state().status == "ready" and not session.answering:
+        messages = chat_flow.primer(session.turns, tuple(session.draft_images.values()), system)
+        context.service.prime(session.ident, messages)
