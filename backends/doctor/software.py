@@ -1,0 +1,136 @@
+"""Python, torch and the other packages, from what is on the disk: nothing heavy is imported."""
+
+from __future__ import annotations
+
+import ast
+import platform
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+
+from backends.doctor.finding import Finding
+from backends.text import Text
+
+LEAST_PYTHON = (3, 11)
+# Distribution names of what Snug can't start or load a model without.
+PACKAGES = ("gradio", "transformers", "accelerate", "pillow", "psutil", "platformdirs", "nvidia-ml-py")
+# What only some plans need.
+OPTIONAL = ("bitsandbytes",)
+
+_REPAIR = Text("doctor.repair", "Run: python launch.py --repair")
+
+
+@dataclass(frozen=True, slots=True)
+class TorchBuild:
+    """An installed torch. `cuda` is the CUDA version it was built for, None for a CPU build."""
+
+    version: str
+    cuda: tuple[int, int] | None
+    complete: bool = True
+
+
+def check_python() -> Finding:
+    """Python's version and word size."""
+    title = Text("doctor.python", "Python")
+    version, bits = platform.python_version(), 64 if sys.maxsize > 2**32 else 32
+    if sys.version_info >= LEAST_PYTHON and bits == 64:
+        return Finding(
+            "ok", title, Text.of("doctor.python.ok", "Python {version}, 64 bits.", version=version)
+        )
+    return Finding(
+        "broken",
+        title,
+        Text.of(
+            "doctor.python.old",
+            "This is Python {version} with {bits} bits; Snug needs {least} or newer with 64 bits.",
+            version=version,
+            bits=bits,
+            least=".".join(str(part) for part in LEAST_PYTHON),
+        ),
+        Text("doctor.python.remedy", "Install a newer Python from python.org, then start launch.py with it."),
+    )
+
+
+def torch_build() -> TorchBuild | None:
+    """Read which torch is installed from its own files; None without one."""
+    try:
+        found = metadata.distribution("torch")
+        version = found.version
+    except (metadata.PackageNotFoundError, KeyError):
+        return None
+    try:
+        with open(str(found.locate_file("torch/version.py")), encoding="utf-8") as file:  # noqa: PTH123
+            return parse_build(file.read(), version)
+    except (OSError, UnicodeDecodeError):
+        return TorchBuild(version, None, complete=False)
+
+
+def parse_build(source: str, version: str) -> TorchBuild:
+    """Read `__version__` and `cuda` from the text of torch/version.py without running it."""
+    values: dict[str, object] = {}
+    try:
+        for node in ast.parse(source).body:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            value = getattr(node, "value", None)
+            for target in targets:
+                if isinstance(target, ast.Name) and isinstance(value, ast.Constant):
+                    values[target.id] = value.value
+    except (SyntaxError, ValueError):
+        return TorchBuild(version, None, complete=False)
+    if "cuda" not in values:
+        return TorchBuild(version, None, complete=False)
+    parts = str(values["cuda"] or "").split(".")
+    numbers = [int(part) for part in parts[:2] if part.isdecimal()]
+    cuda = (numbers[0], numbers[1]) if len(numbers) == 2 else None
+    return TorchBuild(str(values.get("__version__", version)), cuda)
+
+
+def check_torch(build: TorchBuild | None) -> Finding:
+    """Tell whether torch is there and whole."""
+    title = Text("doctor.torch", "PyTorch")
+    if build is None:
+        missing = Text("doctor.torch.missing", "PyTorch is not installed, so no model can be loaded.")
+        return Finding("broken", title, missing, _REPAIR)
+    if not build.complete:
+        damaged = Text.of(
+            "doctor.torch.damaged", "PyTorch {version} lacks some of its files.", version=build.version
+        )
+        return Finding("broken", title, damaged, _REPAIR)
+    if build.cuda is None:
+        text = Text.of("doctor.torch.cpu", "PyTorch {version}, built for the CPU.", version=build.version)
+    else:
+        text = Text.of(
+            "doctor.torch.cuda",
+            "PyTorch {version}, built for CUDA {cuda}.",
+            version=build.version,
+            cuda="{}.{}".format(*build.cuda),
+        )
+    return Finding("ok", title, text)
+
+
+def check_packages() -> Finding:
+    """Tell which other packages are missing."""
+    title = Text("doctor.packages", "Packages")
+    missing = [name for name in PACKAGES if _version(name) is None]
+    if missing:
+        text = Text.of("doctor.packages.missing", "Not installed: {names}.", names=", ".join(missing))
+        return Finding("broken", title, text, _REPAIR)
+    optional = [name for name in OPTIONAL if _version(name) is None]
+    if optional:
+        text = Text.of(
+            "doctor.packages.optional",
+            "Not installed: {names}. Plans with 8 or 4 bits can't be carried out.",
+            names=", ".join(optional),
+        )
+        return Finding("warning", title, text, _REPAIR)
+    versions = ", ".join(f"{name} {_version(name)}" for name in ("gradio", "transformers", *OPTIONAL))
+    return Finding(
+        "ok", title, Text.of("doctor.packages.ok", "All there: {versions}, ...", versions=versions)
+    )
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except (metadata.PackageNotFoundError, KeyError):
+        return None
