@@ -349,8 +349,8 @@ FAILURES = (
     (r"DO NOT MATCH THE HASHES", "a download arrived damaged", "start again; it is downloaded anew"),
     (
         r"No matching distribution|Failed (building|to build)|subprocess-exited-with-error",
-        "there is no ready-made package for Python {python} on this machine ({last})",
-        "install Python 3.12 and start again with it: py -3.12 launch.py or python3.12 launch.py",
+        "the package server has nothing for Python {python} on this machine, or was not reached ({last})",
+        "check the internet connection; if it works, install Python 3.12 and start with that one",
     ),
     (
         r"WinError 126|WinError 1114|DLL load failed",
@@ -420,7 +420,7 @@ def damaged_packages(site: str) -> "list[str]":
             os.stat(os.path.join(info, "INSTALLER"))
             with open(os.path.join(info, "RECORD"), encoding="utf-8") as record:
                 rows = [row for row in csv.reader(record) if row[2] and not row[0].endswith(".pyc")]
-            if any(os.path.getsize(os.path.join(site, row[0])) != int(row[2]) for row in rows):
+            if any(os.path.getsize(os.path.join(site, row[0])) < int(row[2]) for row in rows):
                 damaged.append(name)
         except (OSError, ValueError, IndexError):
             damaged.append(name)
@@ -832,7 +832,7 @@ def carry_out(chosen: Plan, lock: Lock, report: Report, groups: "list[str]", ver
         if code and step.action != "renew":  # an old pip works too
             report.end("failed")
             raise explain(step.title, output, chosen.venv, shutil.disk_usage(chosen.venv).free)
-        report.end()
+        report.end("skipped" if code else "done")
     write_stamp(chosen.venv, groups)
 
 
@@ -901,25 +901,36 @@ def read_arguments(arguments: "list[str]") -> "tuple[Options, list[str]]":
     return Options(dry, system, "--json" in flags, "--repair" in flags, "--verbose" in flags), rest
 
 
-def described(file_name: str, here: System) -> System:
-    """Read a described machine; what it leaves out is as on a fresh copy of this one."""
-    fresh = here._replace(venv="missing", damaged=[], installed_torch=None, old_pip=True, nvidia_driver=None)
-    fresh = fresh._replace(
-        compute_capability=None, index_reachable=True, free_bytes=100 * GIB, snug_venv=None
+def described(file_name: str) -> System:
+    """Read a described machine; what it leaves out is as on a new 64-bit Linux machine without a GPU."""
+    plain = (
+        "linux",
+        "x86_64",
+        "3.12.0",
+        "python3",
+        None,
+        ROOT,
+        data_folder(),
+        True,
+        100 * GIB,
+        False,
+        None,
+        None,
     )
+    values = plain + (True, "missing", True, [], None, False, False, None)
+    known = dict(zip(System._fields, values, strict=True))  # type: dict[str, Any]
     try:
         with open(file_name, encoding="utf-8") as file:
             given = dict(json.load(file))
     except (OSError, ValueError, TypeError) as error:
         remedy = "name a file with a JSON object"
         raise Problem("the described machine can't be read", str(error), remedy, code=2) from error
-    known = fresh._asdict()
     wrong = [key for key in given if key not in known or not isinstance(given[key], fits(known[key]))]
     if wrong:
         remedy = "the keys are " + ", ".join(known)
         why = "unknown or of the wrong type: " + ", ".join(wrong)
         raise Problem("the described machine has mistakes", why, remedy, code=2)
-    return fresh._replace(**given)
+    return System(**dict(known, **given))
 
 
 def fits(value: object) -> "tuple[type, ...]":
@@ -938,8 +949,7 @@ def run(options: Options, arguments: "list[str]") -> int:
     """Bring the environment up to date if need be, then hand over."""
     command = arguments[0] if arguments else "web"
     if options.dry_run:
-        system = observe(options.repair)
-        system = described(options.system, system) if options.system else system
+        system = described(options.system) if options.system else observe(options.repair)
         show(plan(system, read_requirements(), arguments), options.as_json)
         return 0
     if command in ("test", "check"):
@@ -988,6 +998,9 @@ def main(arguments: "list[str]") -> int:
     except KeyboardInterrupt:
         Report().write("\nStopped. Nothing is lost: start again and it goes on where it was.\n")
         return 130
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:
         if "--debug" in arguments:
             raise
