@@ -33,7 +33,7 @@ def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int
     service = Service(settings)
     try:
         service.inspect(options.model)
-        from ui.web.app import serve
+        from ui.web.server import serve
 
         serve(
             service,
