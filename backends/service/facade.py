@@ -67,7 +67,8 @@ class Service:
         if hardware is not None:
             return make_plan(hardware, model, request)
         credit = self._machine.credit(self._host.pids, self._host.loaded)
-        return make_plan(self.snapshot(), model, request, credit=credit)
+        offload = str(self._settings.offload)
+        return make_plan(self.snapshot(), model, request, credit=credit, offload_root=offload)
 
     def import_image(self, source: Path | bytes, name: str) -> ImagePart:
         """Decode and store a picture. Raises ImageUnreadable, ImageTooLarge, DiskFull or FolderReadOnly."""

@@ -309,10 +309,12 @@ class ModelHost:
 
 
 def _does_not_fit(plan: Plan) -> DoesNotFit:
+    """The plan's own words; the reason with the missing bytes tells most."""
     nothing = Text("service.no_reason", "No placement was found.")
+    with_figures = [reason for reason in plan.reasons if reason.code == "reason.short"]
     return DoesNotFit(
         model=plan.request.model,
         preset=plan.request.preset,
-        detail=plan.reasons[0] if plan.reasons else nothing,
+        detail=next(iter([*with_figures, *plan.reasons]), nothing),
         suggestion=Text("service.smaller", "Choose another preset, a smaller model, or a shorter context."),
     )
