@@ -39,11 +39,17 @@ class Progress:
             self.wrong[kind] = share * self.wrong.get(kind, 1.0) + (1 - share) * mean
 
     def weights(self) -> dict[str, float]:
-        """Ask more of what goes wrong: up to four times as often as what goes well."""
-        return {
-            kind: BASE_WEIGHTS.get(kind, 1.0) * (0.25 + min(self.wrong.get(kind, 0.5), 0.75))
-            for kind in MAKERS
-        }
+        """Ask more of what goes wrong, up to four times as often as what goes well.
+
+        What has not begun to work waits for the easier kinds that it builds on; descriptions do
+        not, since they teach where everything is long before a whole one is right.
+        """
+        found = {}
+        for kind in MAKERS:
+            wrong = self.wrong.get(kind, 0.5)
+            ready = 1.0 if wrong < 0.95 or kind == "description" else 0.4
+            found[kind] = BASE_WEIGHTS.get(kind, 1.0) * (0.25 + min(wrong, 0.75)) * ready
+        return found
 
 
 def noisy_truth(attributes: Tensor, generator: torch.Generator) -> Tensor:
@@ -103,9 +109,11 @@ def joint_losses(
     seed: tuple[int, ...],
     step: int,
     rows: int,
+    done: float,
 ) -> Losses:
-    """Stage C: answers from pixels, with the patch losses at a lower weight."""
-    mix = Mix(weights=progress.weights())
+    """Stage C: answers from pixels. The patch losses stay, at a lower weight later on."""
+    mix = Mix(weights=progress.weights(), most=most_shapes(2 * done))
+    weight = 1.0 if done < 0.3 else 0.3
     batch = make_batch(tokenizer, np.random.default_rng((*seed, 3, step)), rows, mix, drawn=True)
     with torch.autocast("cpu", torch.bfloat16):
         if batch.pictures is None:
@@ -113,4 +121,4 @@ def joint_losses(
         features, tokens = model.see(batch.pictures.pixels)
         losses = answer_losses(model, batch, tokens, progress)
         patches = patch_losses(model, features, tokens, batch.pictures)
-    return losses | {k: 0.25 * v for k, v in patches.items()}
+    return losses | {k: weight * v for k, v in patches.items()}

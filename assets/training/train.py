@@ -51,7 +51,7 @@ def run_text(folder: Path, minutes: float, seed: int) -> None:
         part.requires_grad_(requires_grad=False)
     start_from_words(model, word_rows(tokenizer))
     model.language_model.model.compile()
-    optimizer = MuonWithAdamW(model, matrix_rate=0.01)
+    optimizer = MuonWithAdamW(model, matrix_rate=0.004)
     progress = Progress()
 
     def step_losses(step: int, done: float) -> Losses:
@@ -88,13 +88,12 @@ def _joint_process(rank: int, folder: Path, minutes: float, seed: int, meeting: 
         learned = load(folder / stage / "checkpoint.pt")["model"]
         own = {k: v for k, v in learned.items() if k.startswith(parts)}
         model.load_state_dict(own, strict=False)
-    model.vision_tower.vision_model.encoder.compile()
     model.language_model.model.compile()
-    optimizer = MuonWithAdamW(model, matrix_rate=0.006, other_rate=0.001)
+    optimizer = MuonWithAdamW(model, matrix_rate=0.01)
     progress = Progress()
 
-    def step_losses(step: int, _done: float) -> Losses:
-        return joint_losses(model, tokenizer, progress, seed=(seed, rank), step=step, rows=ROWS)
+    def step_losses(step: int, done: float) -> Losses:
+        return joint_losses(model, tokenizer, progress, seed=(seed, rank), step=step, rows=ROWS, done=done)
 
     train(
         model,

@@ -1,8 +1,10 @@
 """Scenes as numbers: what each image patch ought to say, and the labels of the patch loss.
 
-Each patch gets a 64-number description. The background colour stands on every patch; everything
-about a shape stands on one patch only, the one that holds the shape's centre (its anchor), so that
-counting is counting anchors and a relation compares two positions that anchors carry.
+Each patch gets a 64-number description: the background's colour, and of the shape that covers it
+the name, colour, size and the absolute position of its centre. One patch per shape, the one that
+holds the centre, is flagged as its anchor, so that counting is counting anchors and a relation
+compares two positions. (Describing a shape on its anchor alone does not work: one patch in 64 is
+so faint in a fresh attention layer that the text model does not find it.)
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ def square_position(item: Item, aspect: float) -> tuple[float, float]:
 
 
 def describe_item(item: Item) -> Floats:
-    """The 64 numbers of one anchor, without the background."""
+    """The 64 numbers of a shape on its anchor, without the background."""
     row = np.zeros(ATTRIBUTES, np.float32)
     row[ANCHOR] = 1
     if item.shape:
@@ -80,14 +82,28 @@ def patch_of(x: float, y: float) -> int:
 
 
 def attributes(scene: Scene) -> Floats:
-    """(64 patches, 64 numbers): the background everywhere, each shape on its anchor."""
+    """(64 patches, 64 numbers): the background everywhere, each shape where it covers a patch."""
     out = np.zeros((PATCHES, ATTRIBUTES), np.float32)
-    named = scene.background is not None
     out[:, BACKGROUND + COLOURS.index(scene.background) if scene.background else PALE] = 1
-    assert named or scene.background is None
     for item in scene.items:
-        out[patch_of(*square_position(item, scene.aspect))] += describe_item(item)
+        covered, anchor = cover(item, scene.aspect)
+        row = describe_item(item)
+        out[covered, :BACKGROUND] = row[:BACKGROUND]
+        out[covered, ANCHOR] = 0
+        out[anchor, ANCHOR] = 1
     return out
+
+
+def cover(item: Item, aspect: float) -> tuple[NDArray[np.bool_], int]:
+    """Which patches a shape covers (64 bools; its middle, at least), and its anchor's number."""
+    x, y = square_position(item, aspect)
+    middles = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID
+    reach = max(item.radius * min(aspect, 1 / aspect) * 0.95, 0.5 / GRID)
+    inside = (middles[None, :] - x) ** 2 + (middles[:, None] - y) ** 2 < reach**2
+    anchor = patch_of(x, y)
+    covered = inside.reshape(-1)
+    covered[anchor] = True
+    return covered, anchor
 
 
 def labels(scene: Scene) -> Labels:
@@ -95,14 +111,8 @@ def labels(scene: Scene) -> Labels:
     shape = np.zeros(PATCHES, np.int64)
     colour = np.zeros(PATCHES, np.int64)
     place = np.zeros((PATCHES, 3), np.float32)
-    middles = (np.arange(GRID, dtype=np.float32) + 0.5) / GRID
-    short = min(scene.aspect, 1 / scene.aspect)
     for item in scene.items:
-        x, y = square_position(item, scene.aspect)
-        reach = max(item.radius * short * 0.95, 0.5 / GRID)
-        inside = (middles[None, :] - x) ** 2 + (middles[:, None] - y) ** 2 < reach**2
-        own = inside.reshape(-1)
-        own[patch_of(x, y)] = True
+        own, _ = cover(item, scene.aspect)
         shape[own] = SHAPES.index(item.shape) + 1 if item.shape else -100
         colour[own] = COLOURS.index(item.colour) + 1 if item.colour else -100
         place[own] = (item.x, item.y, item.radius)

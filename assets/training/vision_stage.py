@@ -106,22 +106,24 @@ def patch_losses(model: Starter, features: Tensor, tokens: Tensor, truth_: Pictu
     beside = tokens.float() - said @ model.interface
     error = (said - truth_.attributes).square() * known(truth_.attributes)
     anchors = truth_.attributes[..., truth.ANCHOR].sum().clamp(min=1)
-    items = error[..., : truth.BACKGROUND].sum() / anchors
+    items = error[..., truth.SHAPE : truth.BACKGROUND].sum() / covered.sum().clamp(min=1)
+    flags = error[..., truth.ANCHOR].sum() / anchors
     around = error[..., truth.BACKGROUND :].sum(-1).mean()
     return {
         "dense": 0.35 * dense,
         "items": 0.5 * items,
+        "anchors": flags,
         "around": around,
         "beside": 0.2 * beside.square().mean() / scale * truth.ATTRIBUTES,
     }
 
 
 def known(attributes: Tensor) -> Tensor:
-    """1 where the truth is known: an anchor without a shape or colour says nothing about it."""
+    """1 where the truth is known: a shape without a name or colour says nothing about it."""
     weight = torch.ones_like(attributes)
-    anchor = attributes[..., truth.ANCHOR] > 0
+    covered = attributes[..., truth.SIZE : truth.BACKGROUND].sum(-1) > 0
     for first, count in ((truth.SHAPE, len(SHAPES)), (truth.COLOUR, len(COLOURS))):
-        unknown = anchor & (attributes[..., first : first + count].sum(-1) == 0)
+        unknown = covered & (attributes[..., first : first + count].sum(-1) == 0)
         weight[..., first : first + count] = (~unknown)[..., None].float()
     return weight
 
