@@ -18,8 +18,15 @@ from backends.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from backends.messages import Progress
 from backends.placement.types import Plan
 
-# Quantizing the eyes saves little memory and costs accuracy; the head is what transformers leaves out too.
-UNQUANTIZED = ("lm_head", "vision_tower", "vision_model", "visual", "multi_modal_projector", "connector")
+# Patterns of modules that stay in the compute dtype, as the memory model has it: quantizing the eyes saves
+# little memory and costs accuracy; the head is what transformers leaves out too.
+UNQUANTIZED = (
+    "lm_head",
+    *(
+        rf".*\b{part}"
+        for part in ("vision_tower", "vision_model", "visual", "multi_modal_projector", "connector")
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +51,14 @@ def load_model(plan: Plan, progress: ProgressSink, cancel: Flag) -> Loaded:
     read_ahead(files)
     with watched(sizes, progress, cancel):
         model, info = _auto_class(config).from_pretrained(
-            folder, config=config, output_loading_info=True, **load_options(plan)
+            folder,
+            config=config,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # transformers then tells which ones; they are refused below
+            **load_options(plan),
         )
     progress(Progress("place", 0, 0))
-    _complain_about_gaps(sorted(info["missing_keys"]), folder)
+    _refuse_gaps(info, folder)
     model.eval()
     processor = _processor(folder, config)
     tokenizer = getattr(processor, "tokenizer", processor)
@@ -117,8 +128,11 @@ def _processor(folder: Path, config: Any) -> Any:
     return transformers.AutoTokenizer.from_pretrained(folder, **options)
 
 
-def _complain_about_gaps(missing: list[str], folder: Path) -> None:
+def _refuse_gaps(info: dict[str, Any], folder: Path) -> None:
     """Refuse an incomplete checkpoint: transformers fills the gaps with random numbers."""
-    if missing:
+    if missing := sorted(info["missing_keys"]):
         detail = f"{len(missing)} tensors are missing, the first is {missing[0]}."
         raise ModelDamaged(path=str(folder), file="the .safetensors files", detail=detail)
+    if wrong := sorted(info["mismatched_keys"], key=str):
+        detail = f"{len(wrong)} tensors have other sizes than config.json says, the first is {wrong[0][0]}."
+        raise ModelDamaged(path=str(folder), file="config.json and the .safetensors files", detail=detail)

@@ -117,17 +117,20 @@ def _works(template: ChatTemplate) -> bool:
 def _alternating(messages: Sequence[Message], *, keep_system: bool) -> list[Message]:
     """Join turns of the same speaker, which an interrupted chat leaves; move the system text if need be."""
     turns: list[Message] = []
-    pending: tuple[Part, ...] = ()
+    rules: list[Part] = []
     for message in messages:
+        parts = message.parts
         if message.role is Role.SYSTEM and not keep_system:
-            pending += message.parts
+            rules += parts
             continue
-        parts = pending + message.parts if message.role is Role.USER else message.parts
-        pending = () if message.role is Role.USER else pending
+        if message.role is Role.USER and rules:
+            texts = [part for part in parts if isinstance(part, TextPart)]
+            first = parts.index(texts[0]) if texts else len(parts)
+            parts = (*parts[:first], *rules, *parts[first:])
+            rules = []
         if turns and turns[-1].role is message.role:
-            turns[-1] = Message(message.role, turns[-1].parts + parts)
-        else:
-            turns.append(Message(message.role, _merge_text(parts)))
+            parts = turns.pop().parts + parts
+        turns.append(Message(message.role, _merge_text(parts)))
     return turns
 
 
