@@ -212,7 +212,7 @@ def _busy(gpu: Gpu) -> Finding:
     title = Text.of("doctor.busy", "GPU {index}", index=gpu.index)
     process = culprit(gpu)
     held = held_by_others(gpu, Credit())
-    if process is None:
+    if process is None or process.bytes == 0:  # Windows' driver names processes but not their bytes
         return Finding(
             "warning",
             title,

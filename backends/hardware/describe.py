@@ -12,10 +12,12 @@ from backends.hardware import known
 from backends.hardware.fields import BadValue, JsonObject, dotted, is_whole
 from backends.hardware.locate import line_of
 from backends.hardware.types import Cpu, Disk, Gpu, GpuProcess, HardwareSnapshot, OsName, Ram
+from backends.text import Text, Value
 
 # What is taken for a part that a description leaves out: an ordinary desktop.
 _CORES, _FEATURES = 4, ("avx", "avx2", "fma", "f16c")
 _DISK_BYTES = 100 * 1024**3
+_EXAMPLE = Text("cli.hardware_remedy", '`doctor --json` prints such a description under "hardware".')
 
 
 def to_json(snapshot: HardwareSnapshot) -> dict[str, Any]:
@@ -63,18 +65,16 @@ def to_json(snapshot: HardwareSnapshot) -> dict[str, Any]:
 def read_file(path: Path) -> HardwareSnapshot:
     """Read a description file.
 
-    Raises SettingInvalid, naming the key and the line, when it can't be read, is no JSON, or says something
-    impossible.
+    Raises SettingInvalid, naming the key and the line, when it can't be read, is not JSON, or says
+    something impossible. The whole output of `doctor --json` is understood too.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
         document = json.loads(text, parse_constant=_no_constant)
     except (OSError, UnicodeDecodeError, RecursionError) as error:
-        raise _invalid(
-            "--hardware", path, _reason(error), "Give a JSON file that describes a machine."
-        ) from None
+        raise _invalid("--hardware", path, _reason(error), _EXAMPLE) from None
     except json.JSONDecodeError as error:
-        where = f"Line {error.lineno}, column {error.colno} is no JSON: {error.msg}."
+        where = f"Line {error.lineno}, column {error.colno} is not JSON: {error.msg}."
         raise _invalid("--hardware", path, where, "Correct that line.") from None
     except ValueError as error:
         raise _invalid("--hardware", path, str(error), "Write a number, or null.") from None
@@ -100,11 +100,13 @@ def from_json(document: object, source: str) -> HardwareSnapshot:
 
 def _snapshot(document: object) -> HardwareSnapshot:
     root = JsonObject(document, ())
+    if root.get("gpus") is None and root.get("hardware") is not None:
+        root = root.child("hardware")  # the whole output of `doctor --json`
     root.check_names("os", "gpus", "ram", "cpu", "disk")
     system = root.choice("os", get_args(OsName))
     assumed: list[str] = []
     gpus = tuple(
-        _gpu(JsonObject(entry, ("gpus", position)), position, assumed)
+        _gpu(JsonObject(entry, (*root.path, "gpus", position)), position, assumed)
         for position, entry in enumerate(root.items("gpus"))
     )
     _check_indices(gpus)
@@ -242,10 +244,12 @@ def _no_constant(word: str) -> float:
     raise ValueError(f"{word} is not a number that JSON knows.")
 
 
-def _invalid(name: str, value: object, detail: str, suggestion: str) -> SettingInvalid:
-    shown = str(value) if isinstance(value, Path) else json.dumps(value, ensure_ascii=False, default=str)
-    if len(shown) > 60:
-        shown = shown[:57] + "..."
+def _invalid(name: str, value: object, detail: str, suggestion: Value) -> SettingInvalid:
+    if isinstance(value, Path):
+        shown = str(value)
+    else:
+        shown = json.dumps(value, ensure_ascii=False, default=str)
+        shown = shown if len(shown) <= 60 else shown[:57] + "..."
     return SettingInvalid(name=name, value=shown, detail=detail, suggestion=suggestion)
 
 

@@ -199,7 +199,7 @@ def test_the_driver_and_torch_compared(view: TorchView, level: str, code: str) -
 def test_a_torch_that_cannot_use_the_driver(
     build: TorchBuild, cuda: tuple[int, int], code: str, said: str
 ) -> None:
-    snapshot = replace(hardware("rtx3090_24gb"), cuda_version=cuda, driver_version="550.1")
+    snapshot = replace(hardware("rtx3090"), cuda_version=cuda, driver_version="550.1")
     found = gpus.check_match(snapshot, build)
     assert (found.level, found.detail.code) == ("warning", code)
     assert said in str(found.remedy)

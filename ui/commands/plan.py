@@ -10,16 +10,13 @@ import argparse
 import json
 from pathlib import Path
 
-from backends.hardware.describe import from_json
+from backends.hardware.describe import read_file
 from backends.placement.export import plan_to_json
-from backends.service import Service
-
-from backends.errors import SettingInvalid
-from backends.hardware.types import HardwareSnapshot
 from backends.placement.types import Plan, PlanRequest
 from backends.presets import Preset
+from backends.service import Service
 from backends.settings import Settings
-from backends.text import Text, human_bytes, human_seconds
+from backends.text import human_bytes, human_seconds
 from ui.i18n import Translator
 from ui.overrides import parse_overrides
 
@@ -56,7 +53,7 @@ def request(options: argparse.Namespace) -> PlanRequest:
 def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int:
     """Plan and print."""
     asked = request(options)
-    hardware = read_hardware(options.hardware) if options.hardware else None
+    hardware = read_file(options.hardware) if options.hardware else None
     service = Service(settings, preload=False)
     try:
         plan = service.plan(asked, hardware)
@@ -67,26 +64,6 @@ def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int
     else:
         print("\n".join(describe(plan, say)))
     return 0
-
-
-def read_hardware(path: Path) -> HardwareSnapshot:
-    """Read a hardware description (DESIGN section 6). Raises `SettingInvalid`."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise _unreadable(path, f"The file can't be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise _unreadable(path, f"The file is not JSON: {error}.") from error
-    return from_json(content, str(path))
-
-
-def _unreadable(path: Path, detail: str) -> SettingInvalid:
-    return SettingInvalid(
-        name="--hardware",
-        value=str(path),
-        detail=detail,
-        suggestion=Text("cli.hardware_remedy", '`doctor --json` prints such a description under "hardware".'),
-    )
 
 
 def describe(plan: Plan, say: Translator) -> list[str]:

@@ -88,6 +88,14 @@ def test_null_means_unknown(key: str) -> None:
     assert getattr(snapshot.gpus[2], key) is not None
 
 
+def test_the_whole_output_of_doctor_is_understood() -> None:
+    printed = {"hardware": FULL, "findings": [], "ok": True}
+    assert from_json(printed, "test") == from_json(FULL, "test")
+    broken = {"hardware": changed(["gpus", 0, "name"], 3), "findings": []}
+    with pytest.raises(SettingInvalid, match=r"hardware\.gpus\[0\]\.name"):
+        from_json(broken, "test")
+
+
 def test_a_key_that_no_version_knows_is_left_alone() -> None:
     assert len(from_json(changed(["made_by"], "someone"), "test").gpus) == 4
 
