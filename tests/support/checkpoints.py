@@ -1,4 +1,4 @@
-"""Writes checkpoints of published shapes: headers only (a few hundred KB), or zeros for tiny ones. No torch."""
+"""Writes checkpoints of published shapes, without torch: headers only, or zeros for tiny ones."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_model(
     processor: Mapping[str, Any] | None = None,
     weights: bool = False,
 ) -> Path:
-    """Write a model's folder: config.json, the weight files (with an index when sharded), processor settings."""
+    """Write a model's folder: config.json, weight files (with an index when sharded), processor settings."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     if processor is not None:
@@ -146,7 +146,7 @@ def _projector(prefix: str, inner: int, hidden: int) -> Shapes:
 
 
 def llava_15_7b(folder: Path, **changes: Any) -> Path:
-    """llava-hf/llava-1.5-7b-hf: 7.06 B parameters, fp16, in the layout and with the sparse config published."""
+    """llava-hf/llava-1.5-7b-hf: 7.06 B parameters, fp16, with the layout and the sparse config published."""
     config = {
         "architectures": ["LlavaForConditionalGeneration"],
         "model_type": "llava",

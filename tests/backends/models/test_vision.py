@@ -1,0 +1,131 @@
+"""How many tokens a picture becomes, by family."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backends.models.identify import identify
+from backends.models.types import VisionGeometry
+from backends.models.vision import has_vision, vision_geometry
+from tests.support import checkpoints
+
+CLIP_336 = {"image_size": 336, "patch_size": 14, "hidden_size": 1024, "num_hidden_layers": 24}
+SIGLIP_384 = {"image_size": 384, "patch_size": 14, "hidden_size": 1152, "num_hidden_layers": 26}
+PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
+ONEVISION = [[384 * rows, 384 * columns] for rows in range(1, 7) for columns in range(1, 7)]
+
+
+def geometry(config: dict[str, Any], processor: dict[str, Any] | None = None) -> VisionGeometry:
+    found = vision_geometry(config, processor or {}, (), {})
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("config", "processor", "tokens", "tiles"),
+    [
+        pytest.param({"model_type": "llava", "vision_config": CLIP_336}, {}, 576, 1, id="LLaVA-1.5"),
+        pytest.param(
+            {"model_type": "llava", "vision_config": CLIP_336, "image_seq_length": 99},
+            {},
+            576,
+            1,
+            id="LLaVA counts patches, whatever image_seq_length says",
+        ),
+        pytest.param(
+            {"model_type": "llava_next", "vision_config": CLIP_336, "image_grid_pinpoints": PINPOINTS},
+            {},
+            576 + 4 * 576 + 48,
+            5,
+            id="LLaVA-1.6: base, four tiles, a newline a row",
+        ),
+        pytest.param(
+            {"model_type": "llava_onevision", "vision_config": SIGLIP_384, "image_grid_pinpoints": ONEVISION},
+            {},
+            729 + 128 * 51 + 128,
+            37,
+            id="LLaVA-OneVision: worst at 5 x 2 tiles scaled to nine",
+        ),
+        pytest.param(
+            {
+                "model_type": "smolvlm",
+                "vision_config": {**SIGLIP_384, "image_size": 512, "patch_size": 16},
+                "scale_factor": 4,
+            },
+            {"size": {"longest_edge": 2048}, "max_image_size": {"longest_edge": 512}},
+            17 * (64 + 2) + 4 + 3,
+            17,
+            id="SmolVLM: sixteen tiles and an overview",
+        ),
+        pytest.param(
+            {
+                "model_type": "gemma3",
+                "vision_config": {**SIGLIP_384, "image_size": 896},
+                "mm_tokens_per_image": 256,
+            },
+            {},
+            258,
+            1,
+            id="Gemma 3: pooled to 256",
+        ),
+        pytest.param(
+            {"model_type": "paligemma", "vision_config": {**SIGLIP_384, "image_size": 224}},
+            {},
+            256,
+            1,
+            id="PaliGemma 224",
+        ),
+        pytest.param(
+            {
+                "model_type": "internvl",
+                "vision_config": {"image_size": [448, 448], "patch_size": [14, 14], "hidden_size": 1024},
+                "downsample_ratio": 0.5,
+                "image_seq_length": 256,
+            },
+            {"max_patches": 12},
+            13 * 256 + 2,
+            13,
+            id="InternVL: twelve crops and a thumbnail",
+        ),
+    ],
+)
+def test_tokens_and_tiles(config: dict[str, Any], processor: dict[str, Any], tokens: int, tiles: int) -> None:
+    found = geometry(config, processor)
+
+    assert (found.tokens_per_image, found.max_tiles) == (tokens, tiles)
+    assert not found.dynamic
+
+
+@pytest.mark.parametrize(
+    ("max_pixels", "tokens"),
+    [
+        pytest.param(1280 * 28 * 28, 1282, id="the processor's limit"),
+        pytest.param(12_845_056, 2048 * 2048 // 784 + 2, id="stored pictures have at most 2,048 px a side"),
+    ],
+)
+def test_qwen_takes_as_many_tokens_as_pixels(max_pixels: int, tokens: int) -> None:
+    config = {
+        "model_type": "qwen2_vl",
+        "vision_config": {
+            "depth": 32,
+            "embed_dim": 1280,
+            "hidden_size": 3584,
+            "patch_size": 14,
+            "spatial_merge_size": 2,
+        },
+    }
+
+    found = geometry(config, {"max_pixels": max_pixels})
+
+    assert found.dynamic
+    assert found.tokens_per_image == tokens
+    assert found.patches == (tokens - 2) * 4
+    assert found.hidden == 1280
+
+
+def test_a_text_model_has_no_vision(tmp_path: Path) -> None:
+    assert identify(checkpoints.llama(tmp_path / "m")).vision is None
+    assert not has_vision({"model_type": "llama"})
