@@ -73,7 +73,7 @@ class Monitor:
                 self._unused = others.unused_gpus()
                 self._cpu = cpu.read()
             except Exception as error:  # noqa: BLE001 - the panel shows the rest of the machine
-                failed = note("hardware.failed", part="The processor", detail=str(error))
+                failed = note("hardware.failed", part=note("hardware.part.cpu"), detail=str(error))
                 return Cpu("CPU", 1, (), known.assumed_gflops(1, ())), (failed,)
         return self._cpu
 
@@ -95,7 +95,9 @@ def _ram(processor: Cpu) -> tuple[Ram, tuple[Text, ...]]:
     try:
         return others.read_ram(speed)
     except Exception as error:  # noqa: BLE001 - as above
-        return Ram(0, 0, None, speed), (note("hardware.failed", part="The memory", detail=str(error)),)
+        return Ram(0, 0, None, speed), (
+            note("hardware.failed", part=note("hardware.part.ram"), detail=str(error)),
+        )
 
 
 def _disk(path: Path) -> tuple[Disk, tuple[Text, ...]]:
@@ -103,5 +105,5 @@ def _disk(path: Path) -> tuple[Disk, tuple[Text, ...]]:
         return others.read_disk(path), ()
     except Exception as error:  # noqa: BLE001 - as above
         return Disk(str(path), 0, known.ASSUMED_DISK_GBPS), (
-            note("hardware.failed", part="The disk", detail=str(error)),
+            note("hardware.failed", part=note("hardware.part.disk"), detail=str(error)),
         )

@@ -48,6 +48,9 @@ NOTES: Mapping[str, str] = MappingProxyType(
         ),
         "hardware.cpu_limited": "This process may use {cores} of the machine's {total} CPU cores.",
         "hardware.failed": "{part} could not be asked: {detail}.",
+        "hardware.part.cpu": "The processor",
+        "hardware.part.disk": "The disk",
+        "hardware.part.ram": "The memory",
     }
 )
 

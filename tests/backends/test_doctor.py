@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -400,3 +402,24 @@ def test_a_described_gpu_with_a_cpu_torch_is_a_warning(nvml_driver: NvmlDriver, 
 def test_the_driver_that_is_not_running_is_told(settings: Settings) -> None:
     snapshot = replace(hardware("no_gpu_32gb"), notes=(note("hardware.driver_not_loaded"),))
     assert codes(doctor.examine(snapshot, settings))["hardware.driver_not_loaded"] == "warning"
+
+
+def spoken() -> dict[str, str]:
+    """Every sentence of the doctor, from its source: code -> English template."""
+    found = {}
+    for path in sorted(Path(doctor.__file__).parent.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {"Text", "Text.of"}:
+                code, template = (ast.literal_eval(argument) for argument in node.args[:2])
+                found[code] = template
+    return found
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_sentence_is_translated_with_the_same_figures(language: str) -> None:
+    catalog = json.loads((ROOT / "ui" / "i18n" / f"{language}.json").read_text(encoding="utf-8"))
+    sentences = spoken()
+    assert len(sentences) > 40
+    for code, template in sentences.items():
+        assert set(re.findall(r"\{.*?\}", catalog[code])) == set(re.findall(r"\{.*?\}", template)), code
+        assert language != "en" or catalog[code] == template

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import sys
 import threading
@@ -104,4 +106,13 @@ def test_gpus_that_are_not_used_yet_are_named(
 def test_every_note_is_a_full_sentence() -> None:
     for code, template in notes.NOTES.items():
         assert code.startswith("hardware.")
-        assert template.endswith(".")
+        assert template.endswith(".") != code.startswith("hardware.part.")
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_note_is_translated_with_the_same_figures(language: str) -> None:
+    path = Path(__file__).resolve().parents[3] / "ui" / "i18n" / f"{language}.json"
+    catalog = json.loads(path.read_text(encoding="utf-8"))
+    for code, template in notes.NOTES.items():
+        assert set(re.findall(r"\{.*?\}", catalog[code])) == set(re.findall(r"\{.*?\}", template)), code
+        assert language != "en" or catalog[code] == template
