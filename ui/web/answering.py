@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from backends.errors import NotLoaded, SnugError
-from backends.messages import ImagePart, Progress, SamplingParams, TextDelta
+from backends.messages import ImagePart, SamplingParams, TextDelta
 from ui.web import chat_flow
 from ui.web.context import Context
 from ui.web.sessions import Session
 
 # The page is redrawn at most this often while an answer streams: faster than an eye tells words apart.
 _REDRAW_S = 0.05
-_LOADING_POLL_S = 0.1
+_LOADER_POLL_S = 0.05
 
 
 def import_pictures(
@@ -36,10 +36,13 @@ def import_pictures(
 def answer(
     context: Context, session: Session, system: str | None, sampling: SamplingParams
 ) -> Iterator[None]:
-    """Answer the last question, yielding whenever the page should be redrawn."""
+    """Answer the last question, yielding whenever the page should be redrawn.
+
+    A question that comes while the model loads is answered after that; `session.stopping` ends either.
+    """
     drawn = 0.0
     try:
-        yield from _wait_until_loaded(context, session)
+        _wait_for_loader(context, session)
         if session.stopping.is_set():
             session.turns = chat_flow.stop_waiting(session.turns)
             return
@@ -50,26 +53,23 @@ def answer(
             if not isinstance(event, TextDelta) or now - drawn >= _REDRAW_S:
                 drawn = now
                 yield
+    except NotLoaded as error:
+        # When the load failed, why it failed says more than that nothing is loaded.
+        _fail(session, context.loader.error or error)
     except SnugError as error:
-        session.turns = chat_flow.fail(session.turns, error)
-        session.error = error
+        _fail(session, error)
 
 
-def _wait_until_loaded(context: Context, session: Session) -> Iterator[None]:
-    """A question that comes before the model is ready waits, and shows how far the model is."""
-    shown: Progress | None = None
-    while not session.stopping.is_set():
-        state = context.service.state()
-        if state.status != "loading" and not context.loader.busy:
-            if state.status == "empty":
-                raise context.loader.error or NotLoaded()
+def _fail(session: Session, error: SnugError) -> None:
+    session.turns = chat_flow.fail(session.turns, error)
+    session.error = error
+
+
+def _wait_for_loader(context: Context, session: Session) -> None:
+    """A load that was begun a moment ago is not yet the service's to wait for."""
+    while context.loader.busy and context.service.state().status in ("empty", "crashed"):
+        if session.stopping.wait(_LOADER_POLL_S):
             return
-        progress = state.progress or Progress("start", 0, 0)
-        if progress != shown:
-            shown = progress
-            session.turns = chat_flow.advance(session.turns, progress)
-            yield
-        session.stopping.wait(_LOADING_POLL_S)
 
 
 def prime(context: Context, session: Session, system: str | None) -> None:

@@ -31,7 +31,7 @@ def hardware_card(snapshot: HardwareSnapshot, say: Translator) -> str:
     ram = snapshot.ram
     used = ram.total_bytes - ram.available_bytes
     lines.append(_meter(say("hardware.ram"), used, ram.total_bytes, "", say))
-    features = [name for name in _TELLING_FEATURES if name in snapshot.cpu.features][:2]
+    features = [name for name in _TELLING_FEATURES if name in snapshot.cpu.features][:1]
     cpu = say(
         "hardware.cpu",
         cores=snapshot.cpu.cores,

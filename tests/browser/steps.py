@@ -1,0 +1,44 @@
+"""What a person does on the page, in their words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.sync_api import Locator, Page, expect
+
+
+def wait_until_ready(page: Page) -> None:
+    expect(page.locator("#status")).to_contain_text("Ready")
+
+
+def message_box(page: Page) -> Locator:
+    return page.get_by_role("textbox", name="Your question")
+
+
+def add_pictures(page: Page, *pictures: Path) -> None:
+    before = page.locator("#message img").count()
+    page.locator("#message input[type=file]").first.set_input_files([str(picture) for picture in pictures])
+    expect(page.locator("#message img")).to_have_count(before + len(pictures))
+
+
+def ask(page: Page, text: str, *pictures: Path) -> None:
+    if pictures:
+        add_pictures(page, *pictures)
+    message_box(page).fill(text)
+    message_box(page).press("Enter")
+
+
+def turns(page: Page) -> Locator:
+    return page.locator(".sn-turn")
+
+
+def last_answer(page: Page) -> Locator:
+    return turns(page).last.locator(".sn-answer")
+
+
+def wait_for_answer(page: Page, count: int) -> Locator:
+    """Wait until the `count`th question is answered, with its figures."""
+    expect(turns(page)).to_have_count(count)
+    expect(turns(page).last).to_have_attribute("aria-busy", "false")
+    expect(last_answer(page).locator(".sn-stats")).to_contain_text("to first word")
+    return last_answer(page)
