@@ -7,6 +7,7 @@ from typing import Any
 
 from backends.doctor import gpus, machine, models, software
 from backends.doctor.finding import Finding, Level
+from backends.hardware.torch_build import torch_build
 from backends.hardware.types import HardwareSnapshot
 from backends.settings import Settings
 from backends.text import Text
@@ -20,7 +21,7 @@ def examine(snapshot: HardwareSnapshot, settings: Settings) -> tuple[Finding, ..
     Imports no heavy library here; torch is asked in a child process, and only where the driver reports a
     GPU and torch was built for CUDA.
     """
-    build = software.torch_build()
+    build = torch_build()
     return (
         software.check_python(),
         software.check_torch(build),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backends.doctor.finding import Finding
-from backends.doctor.software import TorchBuild
+from backends.hardware.torch_build import TorchBuild
 from backends.hardware.types import Gpu, HardwareSnapshot
 from backends.placement.topology import culprit, held_by_others, is_busy
 from backends.placement.types import Credit

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import platform
 import sys
-from dataclasses import dataclass
 from importlib import metadata
 
 from backends.doctor.finding import Finding
+from backends.hardware.torch_build import TorchBuild
 from backends.text import Text
 
 LEAST_PYTHON = (3, 11)
@@ -18,15 +17,6 @@ PACKAGES = ("gradio", "transformers", "accelerate", "pillow", "psutil", "platfor
 OPTIONAL = ("bitsandbytes",)
 
 _REPAIR = Text("doctor.repair", "Run: python launch.py --repair")
-
-
-@dataclass(frozen=True, slots=True)
-class TorchBuild:
-    """An installed torch. `cuda` is the CUDA version it was built for, None for a CPU build."""
-
-    version: str
-    cuda: tuple[int, int] | None
-    complete: bool = True
 
 
 def check_python() -> Finding:
@@ -49,40 +39,6 @@ def check_python() -> Finding:
         ),
         Text("doctor.python.remedy", "Install a newer Python from python.org, then start launch.py with it."),
     )
-
-
-def torch_build() -> TorchBuild | None:
-    """Read which torch is installed from its own files; None without one."""
-    try:
-        found = metadata.distribution("torch")
-        version = found.version
-    except (metadata.PackageNotFoundError, KeyError):
-        return None
-    try:
-        with open(str(found.locate_file("torch/version.py")), encoding="utf-8") as file:  # noqa: PTH123
-            return parse_build(file.read(), version)
-    except (OSError, UnicodeDecodeError):
-        return TorchBuild(version, None, complete=False)
-
-
-def parse_build(source: str, version: str) -> TorchBuild:
-    """Read `__version__` and `cuda` from the text of torch/version.py without running it."""
-    values: dict[str, object] = {}
-    try:
-        for node in ast.parse(source).body:
-            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-            value = getattr(node, "value", None)
-            for target in targets:
-                if isinstance(target, ast.Name) and isinstance(value, ast.Constant):
-                    values[target.id] = value.value
-    except (SyntaxError, ValueError):
-        return TorchBuild(version, None, complete=False)
-    if "cuda" not in values:
-        return TorchBuild(version, None, complete=False)
-    parts = str(values["cuda"] or "").split(".")
-    numbers = [int(part) for part in parts[:2] if part.isdecimal()]
-    cuda = (numbers[0], numbers[1]) if len(numbers) == 2 else None
-    return TorchBuild(str(values.get("__version__", version)), cuda)
 
 
 def check_torch(build: TorchBuild | None) -> Finding:

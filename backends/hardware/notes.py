@@ -48,6 +48,14 @@ NOTES: Mapping[str, str] = MappingProxyType(
         ),
         "hardware.cpu_limited": "This process may use {cores} of the machine's {total} CPU cores.",
         "hardware.failed": "{part} could not be asked: {detail}.",
+        "hardware.torch_cpu": (
+            "The installed PyTorch ({version}) has no GPU support, so plans use the CPU. "
+            "Run: python launch.py --repair"
+        ),
+        "hardware.torch_newer": (
+            "The NVIDIA driver ({driver}) supports CUDA up to {has}, the installed PyTorch needs {needs}, so "
+            "plans use the CPU. Update the driver, or run: python launch.py --repair"
+        ),
         "hardware.part.cpu": "The processor",
         "hardware.part.disk": "The disk",
         "hardware.part.ram": "The memory",

@@ -18,9 +18,9 @@ import pytest
 from backends import doctor
 from backends.doctor import Finding, gpus, machine, models, software
 from backends.doctor.gpus import TorchView
-from backends.doctor.software import TorchBuild
 from backends.hardware.describe import read_file
 from backends.hardware.notes import NOTES, note
+from backends.hardware.torch_build import TorchBuild, torch_build
 from backends.hardware.types import HardwareSnapshot
 from backends.settings import Settings, load_settings
 from backends.text import Text
@@ -98,29 +98,6 @@ def test_examining_imports_no_heavy_library(tmp_path: Path) -> None:
     )
     assert done.stdout.split() == []
     assert list(tmp_path.iterdir()) == []  # nor does it leave anything behind
-
-
-@pytest.mark.parametrize(
-    ("source", "expected"),
-    [
-        pytest.param("__version__ = '2.13.0+cpu'\ncuda: Optional[str] = None\n", CPU_BUILD, id="CPU"),
-        pytest.param("__version__ = '2.13.0+cu130'\ncuda: Optional[str] = '13.0'\n", CUDA_BUILD, id="CUDA"),
-        pytest.param("__version__ = '2.13.0+cu130'\ncuda = '13.0'\n", CUDA_BUILD, id="without annotation"),
-        pytest.param("import os; cuda = os.getcwd()", TorchBuild("9", None, complete=False), id="not run"),
-        pytest.param("cuda: Optional[str", TorchBuild("9", None, complete=False), id="cut off"),
-        pytest.param("", TorchBuild("9", None, complete=False), id="empty"),
-        pytest.param("\0", TorchBuild("9", None, complete=False), id="zeros after a crash"),
-    ],
-)
-def test_torchs_build_is_read_from_its_text(source: str, expected: TorchBuild) -> None:
-    assert software.parse_build(source, "9") == expected
-
-
-def test_the_installed_torch_is_found() -> None:
-    build = software.torch_build()
-    assert build is not None
-    assert build.version.startswith("2.")
-    assert build.complete
 
 
 @pytest.mark.parametrize(
@@ -375,7 +352,7 @@ def test_a_model_folder_that_does_not_exist_is_named(settings: Settings, tmp_pat
 
 
 def test_a_described_gpu_with_a_cpu_torch_is_a_warning(nvml_driver: NvmlDriver, tmp_path: Path) -> None:
-    build = software.torch_build()
+    build = torch_build()
     if build is None or build.cuda is not None:
         pytest.skip("needs a torch built for the CPU")
     script = (
