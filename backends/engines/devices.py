@@ -57,13 +57,14 @@ def compute_dtype(plan: Plan) -> torch.dtype:
     """The dtype of everything that is not quantized.
 
     LLM.int8 multiplies in fp16; NF4 in bf16 where every GPU has it, else in fp16. Quantized plans without
-    a GPU compute in fp32, which every CPU does at full speed.
+    a GPU compute in bf16 where the CPU has instructions for it, else in fp32.
     """
     if plan.precision in _DTYPES:
         return _DTYPES[plan.precision]
     indices = sorted({int(d[5:]) for _, d in plan.device_map if d.startswith("cuda:")})
     if not indices:
-        return torch.float32
+        features = torch.cpu.get_capabilities()
+        return torch.bfloat16 if features.get("avx512_bf16") or features.get("amx_bf16") else torch.float32
     if plan.precision == "int8":
         return torch.float16
     capabilities = [

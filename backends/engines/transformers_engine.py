@@ -67,9 +67,11 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Drop the model, its caches and its offloaded weights."""
+        held = self._plan is not None
         self._path = self._speaker = None
-        gc.collect()
-        if torch.cuda.is_available():
+        if held:
+            gc.collect()
+        if held and torch.cuda.is_available():
             torch.cuda.empty_cache()
         if self._plan is not None:
             remove_offloaded(self._plan)
@@ -96,9 +98,27 @@ class TransformersEngine:
 
 
 def warm_up() -> None:
-    """Import what a load needs; importing this module has already loaded torch and transformers."""
+    """Import what a load needs. The classes of LLaVA, the most common family, are read ahead as well."""
     quiet()
-    _ = (transformers.AutoModelForImageTextToText, transformers.AutoProcessor, transformers.AutoConfig)
+    import accelerate
+    import jinja2.sandbox
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+
+    get_checkpoint_conversion_mapping("llava")  # builds and keeps the table of all families
+    _ = (
+        accelerate,
+        jinja2.sandbox,
+        transformers.AutoModelForImageTextToText,
+        transformers.AutoProcessor,
+        transformers.CLIPImageProcessorPil,
+        transformers.CLIPVisionModel,
+        transformers.LlamaModel,
+        transformers.LlavaForConditionalGeneration,
+        transformers.LlavaProcessor,
+    )
+    use_physical_cores()
+    with torch.inference_mode():
+        torch.nn.functional.linear(torch.ones(8, 64), torch.ones(64, 64))  # starts the thread pool
 
 
 def quiet() -> None:
