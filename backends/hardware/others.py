@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import sys
@@ -88,8 +87,3 @@ def _windows_gpus() -> Iterator[Text]:
             yield note("hardware.amd", name=name)
         elif "intel" in words and "arc" in words:
             yield note("hardware.intel", name=name)
-
-
-def writable(path: Path) -> bool:
-    """Tell whether this account may write in the nearest existing folder of `path`."""
-    return os.access(nearest_existing(path), os.W_OK)
