@@ -551,7 +551,7 @@ def ask_python(*command: str) -> str:
     return str(output).strip()
 
 
-def examine_venv(folder: str, repair: bool) -> "dict[str, Any]":
+def examine_venv(folder: str, repair: bool = False) -> "dict[str, Any]":
     """Describe the environment at `folder` in the terms of System."""
     found = dict.fromkeys(("installed_torch",), None)  # type: dict[str, Any]
     found.update(venv="missing", old_pip=True, damaged=[])
@@ -774,13 +774,14 @@ def run_step(step: Step, folder: str, lock: Lock, report: Report, verbose: bool)
         command += ["--progress-bar", "raw"] if version >= (24, 1) else ["--progress-bar", "off"]
         command += ["--resume-retries", "20"] if version >= (25, 1) else []
     inherited = () if os.name == "nt" else (lock.file.fileno(),)
+    log = open(os.path.join(folder, LOG), "a", encoding="utf-8")  # noqa: SIM115 - closed below, with the child
     child = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ,
         pass_fds=inherited, encoding="utf-8", errors="replace",
     )  # fmt: skip
     output, context = [], ""
-    try:
-        with open(os.path.join(folder, LOG), "a", encoding="utf-8") as log:
+    with child, log:
+        try:
             log.write("$ {}\n".format(" ".join(command)))
             for line in child.stdout or ():
                 text, context = progress_of(line, context)
@@ -791,14 +792,14 @@ def run_step(step: Step, folder: str, lock: Lock, report: Report, verbose: bool)
                     output.append(line)
                     if verbose:
                         report.write("\n    " + line.rstrip())
-        code = child.wait()
-    finally:
-        if child.poll() is None:
-            child.terminate()
-            try:
-                child.wait(10)
-            except subprocess.TimeoutExpired:
-                child.kill()
+            code = child.wait()
+        finally:
+            if child.poll() is None:
+                child.terminate()
+                try:
+                    child.wait(10)
+                except subprocess.TimeoutExpired:
+                    child.kill()
     return code, "".join(output) + ("Killed" if code == -9 else "")
 
 
@@ -812,7 +813,7 @@ def clear(folder: str, names: "list[str] | None" = None) -> None:
             os.remove(path)
 
 
-def carry_out(chosen: Plan, lock: Lock, report: Report, groups: "list[str]", verbose: bool) -> None:
+def carry_out(chosen: Plan, lock: Lock, report: Report, groups: "list[str]", verbose: bool = False) -> None:
     """Do the steps before the start; the stamp goes first and comes back last."""
     shown = [step for step in chosen.steps if step.action not in ("stamp", "start")]
     if shown:
@@ -917,7 +918,7 @@ def described(file_name: str) -> System:
         None,
         None,
     )
-    values = plain + (True, "missing", True, [], None, False, False, None)
+    values = plain + (True, "missing", True, [], None, False, False, None)  # type: tuple[Any, ...]
     known = dict(zip(System._fields, values, strict=True))  # type: dict[str, Any]
     try:
         with open(file_name, encoding="utf-8") as file:
