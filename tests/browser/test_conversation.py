@@ -1,0 +1,167 @@
+"""Asking, stopping, correcting: the page over a real worker whose engine obeys words in the question."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+from playwright.sync_api import expect
+
+from tests.browser.conftest import OpenPage, Served
+from tests.browser.steps import (
+    add_pictures,
+    ask,
+    last_answer,
+    message_box,
+    turns,
+    wait_for_answer,
+    wait_until_ready,
+)
+
+
+def test_an_answer_streams_and_escape_stops_it(fake_page: Served, open_page: OpenPage) -> None:
+    page = open_page(fake_page)
+    wait_until_ready(page)
+    ask(page, "slow long please")
+    expect(last_answer(page)).to_contain_text("word3")
+    # The box is free for the next question while the answer comes.
+    message_box(page).fill("my next question")
+    page.keyboard.press("Escape")
+    expect(last_answer(page).locator(".sn-stats")).to_contain_text("stopped")
+    expect(message_box(page)).to_have_value("my next question")
+    message_box(page).press("Enter")
+    expect(wait_for_answer(page, 2)).to_contain_text("You said: my next question")
+
+
+def test_the_stop_button_stops(fake_page: Served, open_page: OpenPage) -> None:
+    page = open_page(fake_page)
+    wait_until_ready(page)
+    ask(page, "slow long please")
+    expect(last_answer(page)).to_contain_text("word1")
+    page.locator("#message .stop-button").click()
+    expect(last_answer(page).locator(".sn-stats")).to_contain_text("stopped")
+    expect(page.locator("#message .submit-button")).to_be_visible()
+
+
+def test_answer_again_edit_copy_and_delete(fake_page: Served, open_page: OpenPage, picture: Path) -> None:
+    page = open_page(fake_page)
+    wait_until_ready(page)
+    ask(page, "first", picture)
+    expect(wait_for_answer(page, 1)).to_contain_text("I see 1 picture. You said: first")
+    ask(page, "second")
+    wait_for_answer(page, 2)
+
+    page.get_by_role("button", name="Answer again").click()
+    expect(wait_for_answer(page, 2)).to_contain_text("You said: second")
+
+    page.get_by_role("button", name="Edit the question").last.click()
+    page.get_by_role("textbox", name="Edit the question").fill("third")
+    page.get_by_role("textbox", name="Edit the question").press("Enter")
+    expect(last_answer(page)).to_contain_text("You said: third")
+    wait_for_answer(page, 2)
+
+    page.get_by_role("button", name="Copy the answer").last.click()
+    assert page.evaluate("navigator.clipboard.readText()") == "I see 1 picture. You said: third"
+
+    # Editing an earlier question begins again from there, with its picture.
+    page.get_by_role("button", name="Edit the question").first.click()
+    page.get_by_role("textbox", name="Edit the question").fill("fourth")
+    page.get_by_role("button", name="Ask", exact=True).click()
+    expect(last_answer(page)).to_contain_text("I see 1 picture. You said: fourth")
+    wait_for_answer(page, 1)
+
+    # Deleting the last question gives it back to the box.
+    page.get_by_role("button", name="Delete this question").click()
+    expect(turns(page)).to_have_count(0)
+    expect(message_box(page)).to_have_value("fourth")
+    expect(page.locator("#message img")).to_have_count(1)
+
+
+def test_leaving_an_edit_changes_nothing(fake_page: Served, open_page: OpenPage) -> None:
+    page = open_page(fake_page)
+    wait_until_ready(page)
+    ask(page, "original")
+    wait_for_answer(page, 1)
+    page.get_by_role("button", name="Edit the question").click()
+    page.get_by_role("textbox", name="Edit the question").fill("changed")
+    page.keyboard.press("Escape")
+    expect(page.locator(".sn-text")).to_have_text("original")
+
+
+def test_the_worker_dies_in_the_middle_of_an_answer(fake_page: Served, open_page: OpenPage) -> None:
+    page = open_page(fake_page)
+    wait_until_ready(page)
+    ask(page, "slow long please")
+    expect(last_answer(page)).to_contain_text("word3")
+    message_box(page).fill("a draft")
+    psutil.Process(fake_page.worker_pid).kill()
+    expect(page.get_by_role("alert")).to_contain_text("ended while")
+    expect(last_answer(page)).to_contain_text("word3")
+    page.get_by_role("button", name="Start again").click()
+    wait_until_ready(page)
+    expect(page.get_by_role("alert")).to_contain_text("no whole answer yet")
+    expect(message_box(page)).to_have_value("a draft")
+    page.get_by_role("button", name="Dismiss").click()
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_running_out_of_memory_offers_a_smaller_preset(fake_page: Served, open_page: OpenPage) -> None:
+    page = open_page(fake_page)
+    wait_until_ready(page)
+    ask(page, "oom")
+    expect(page.get_by_role("alert")).to_contain_text("ran out of memory")
+    page.get_by_role("button", name="Use less memory").click()
+    expect(page.get_by_role("combobox", name="Preset")).to_have_value("Low VRAM")
+
+
+def test_two_tabs_share_the_model_and_keep_apart(fake_page: Served, open_page: OpenPage) -> None:
+    first, second = open_page(fake_page), open_page(fake_page)
+    wait_until_ready(first)
+    ask(first, "slow long please")
+    expect(last_answer(first)).to_contain_text("word1")
+    ask(second, "quick")
+    expect(last_answer(second)).to_contain_text("number 1 in line")
+    first.keyboard.press("Escape")
+    expect(wait_for_answer(second, 1)).to_contain_text("You said: quick")
+    expect(turns(first)).to_have_count(1)
+    expect(last_answer(first)).not_to_contain_text("quick")
+
+
+def test_a_reload_keeps_the_conversation(fake_page: Served, open_page: OpenPage, picture: Path) -> None:
+    page = open_page(fake_page)
+    wait_until_ready(page)
+    ask(page, "remember me", picture)
+    wait_for_answer(page, 1)
+    page.reload()
+    expect(wait_for_answer(page, 1)).to_contain_text("You said: remember me")
+    page.get_by_role("button", name="New conversation").click()
+    expect(turns(page)).to_have_count(0)
+    expect(page.locator(".sn-welcome")).to_be_visible()
+
+
+def test_several_pictures_and_no_text(fake_page: Served, open_page: OpenPage, picture: Path) -> None:
+    page = open_page(fake_page)
+    wait_until_ready(page)
+    other = picture.with_name("other.png")
+    other.write_bytes(picture.read_bytes())
+    add_pictures(page, picture, other)
+    message_box(page).press("Enter")
+    expect(wait_for_answer(page, 1)).to_contain_text("I see 2 pictures")
+    expect(page.locator(".sn-pictures img")).to_have_count(2)
+
+
+def test_nothing_in_an_answer_runs_or_loads(fake_page: Served, open_page: OpenPage) -> None:
+    page = open_page(fake_page)
+    wait_until_ready(page)
+    page.evaluate("window.broken = 0")
+    evil = (
+        "<img src=x onerror='window.broken=1'> <script>window.broken=1</script> "
+        "![a](http://127.0.0.9/steal.png) [b](javascript:window.broken=1) **bold**"
+    )
+    ask(page, evil)
+    answer = wait_for_answer(page, 1)
+    expect(answer.locator("strong")).to_have_text("bold")
+    expect(answer.locator("img, script")).to_have_count(0)
+    expect(page.locator(".sn-question img, .sn-question script")).to_have_count(0)
+    expect(answer.locator("a[href^='javascript']")).to_have_count(0)
+    assert page.evaluate("window.broken") == 0
