@@ -435,7 +435,7 @@ def nvidia() -> "tuple[str | None, str | None]":
     for name in names:
         try:
             lib = ctypes.CDLL(name)
-            if lib.nvmlInit_v2() != 0:
+            if lib.nvmlInitWithFlags(0) != 0:
                 continue
             version, count, best = ctypes.create_string_buffer(96), ctypes.c_uint(), []
             lib.nvmlSystemGetDriverVersion(version, 96)
@@ -443,8 +443,10 @@ def nvidia() -> "tuple[str | None, str | None]":
             for index in range(count.value):
                 device, major, minor = ctypes.c_void_p(), ctypes.c_int(), ctypes.c_int()
                 lib.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device))
-                lib.nvmlDeviceGetCudaComputeCapability(device, ctypes.byref(major), ctypes.byref(minor))
-                best.append((major.value, minor.value))
+                if device and not lib.nvmlDeviceGetCudaComputeCapability(
+                    device, ctypes.byref(major), ctypes.byref(minor)
+                ):
+                    best.append((major.value, minor.value))
             lib.nvmlShutdown()
         except (OSError, AttributeError):
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 import launch
+from tests.support.nvml import NvmlDriver, StubDriver, StubGpu
 
 LAUNCHER = Path(launch.__file__)
 WINDOWS = {
@@ -330,17 +332,52 @@ def test_versions_agree_with_pyproject() -> None:
     assert "torch==2.13.0" in project["dependencies"]
 
 
-def test_the_dry_run_of_this_machine_reads_well_and_changes_nothing(tmp_path: Path) -> None:
-    venv = tmp_path / "环境 one"
+def look(folder: Path, *arguments: str, **environ: str) -> str:
+    """Return what --dry-run says of this machine, offline, with its environment in `folder`."""
+    own = {"SNUG_VENV": str(folder), "SNUG_TORCH_INDEX": "http://127.0.0.1:9/", "PYTHONUTF8": "1"}
     answer = subprocess.run(
-        [sys.executable, str(LAUNCHER), "--dry-run", "plan", "starter"],
-        env=launch.os.environ | {"SNUG_VENV": str(venv), "PYTHONUTF8": "1"},
+        [sys.executable, str(LAUNCHER), "--dry-run", *arguments],
+        env=os.environ | own | environ,
         capture_output=True,
         encoding="utf-8",
         check=True,
-        cwd=tmp_path,
+        cwd=folder.parent,
     )
-    assert str(venv) in answer.stdout
-    assert "Start Snug plan starter" in answer.stdout
     assert answer.stderr == ""
+    return answer.stdout
+
+
+def test_the_dry_run_of_this_machine_reads_well_and_changes_nothing(tmp_path: Path) -> None:
+    venv = tmp_path / "环境 one"
+    answer = look(venv, "plan", "starter")
+    assert str(venv) in answer
+    assert "Start Snug plan starter" in answer
     assert not venv.exists()
+
+
+@pytest.mark.parametrize(
+    ("driver", "build"),
+    [
+        pytest.param(StubDriver((StubGpu("RTX 3090", 24 << 30),)), "cu130", id="one GPU"),
+        pytest.param(StubDriver((StubGpu("GTX 1080", 8 << 30, compute=(6, 1)),)), "cu126", id="Pascal"),
+        pytest.param(
+            StubDriver(
+                (StubGpu("GTX 1080", 8 << 30, compute=(6, 1)), StubGpu("RTX 5090", 32 << 30, compute=(12, 0)))
+            ),
+            "cu130",
+            id="the best of two counts",
+        ),
+        pytest.param(
+            StubDriver((StubGpu("RTX 3090", 24 << 30),), driver_version="550.54.14"),
+            "cu126",
+            id="older driver",
+        ),
+        pytest.param(
+            StubDriver((StubGpu("RTX 3090", 24 << 30),), init_error=9), "cpu", id="driver not loaded"
+        ),
+        pytest.param(StubDriver(()), "cpu", id="driver without a GPU"),
+    ],
+)
+def test_the_driver_is_asked(tmp_path: Path, nvml_driver: NvmlDriver, driver: StubDriver, build: str) -> None:
+    answer = look(tmp_path / "venv", "--json", **nvml_driver(driver))
+    assert json.loads(answer)["torch"] == build
