@@ -8,10 +8,13 @@ without `--debug`.
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from backends.errors import InternalError, SettingInvalid, SnugError
@@ -28,26 +31,51 @@ class _Parser(argparse.ArgumentParser):
     """argparse, with our errors instead of its usage dump."""
 
     def error(self, message: str) -> NoReturn:
-        raise SettingInvalid(
-            name=Text("cli.arguments", "These arguments"),
-            value=Text("cli.used", "used"),
-            detail=message[:1].upper() + message[1:] + ".",
-            suggestion=Text.of("cli.help", "Run `{prog} --help` for what there is.", prog=self.prog),
-        )
+        raise _unusable(message[:1].upper() + message[1:] + ".", self.prog)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Arguments of every command; each command module adds its own."""
-    parser = _Parser(prog="launch.py", description="Snug: ask questions about pictures.")
-    # Also accepted after the command, where people write it.
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show tracebacks of errors")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command", parser_class=_Parser)
-    for name, module in _COMMANDS.items():
-        first_line = (module.__doc__ or "").partition("\n")[0]
-        sub = commands.add_parser(name, help=first_line, description=first_line, parents=[common])
-        module.add_arguments(sub)
+def _unusable(detail: str, prog: str) -> SettingInvalid:
+    return SettingInvalid(
+        name=Text("cli.arguments", "These arguments"),
+        value=Text("cli.used", "used"),
+        detail=detail,
+        suggestion=Text.of("cli.help", "Run `{prog} --help` for what there is.", prog=prog),
+    )
+
+
+def parser_for(command: str) -> argparse.ArgumentParser:
+    """The parser of one command; the command's module adds its arguments."""
+    module = _COMMANDS[command]
+    parser = _Parser(prog=f"launch.py {command}", description=_purpose(command))
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    module.add_arguments(parser)
     return parser
+
+
+def _purpose(command: str) -> str:
+    return (_COMMANDS[command].__doc__ or "").partition("\n")[0]
+
+
+def overview() -> str:
+    """What `--help` without a command prints."""
+    lines = ["usage: launch.py [command] [arguments]", "", "Snug: ask questions about pictures.", ""]
+    lines += [f"  {command:8} {_purpose(command)}" for command in _COMMANDS]
+    return "\n".join(
+        [*lines, "", "Without a command the web page opens. `launch.py COMMAND --help` tells more."]
+    )
+
+
+def _parse(arguments: list[str]) -> tuple[str, argparse.Namespace]:
+    """Find the command and read its arguments; without a command, all are the web page's."""
+    command, rest = "web", arguments
+    if arguments and not arguments[0].startswith("-"):
+        command, rest = arguments[0], arguments[1:]
+    if command not in _COMMANDS:
+        near = difflib.get_close_matches(command, _COMMANDS, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise _unusable(f"There is no command {command}.{hint}", "launch.py")
+    # Intermixed: the question may stand after the options, where people write it.
+    return command, parser_for(command).parse_intermixed_args(rest)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,11 +85,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     say = Translator(terminal_language(os.environ))
     debug = "--debug" in arguments
     try:
-        # Without a command, every option is the web page's.
-        if not arguments or (arguments[0].startswith("-") and arguments[0] not in {"-h", "--help"}):
-            arguments.insert(0, "web")
-        options = build_parser().parse_args(arguments)
-        return int(_COMMANDS[options.command].run(options, load_settings(), say))
+        if arguments[:1] in (["-h"], ["--help"]):
+            print(overview())
+            return 0
+        command, options = _parse(arguments)
+        return int(_COMMANDS[command].run(options, load_settings(), say))
     except SnugError as error:
         return _complain(error, say, debug=debug)
     except KeyboardInterrupt:
@@ -72,8 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback for a person
-        unexpected = InternalError(detail=f"{type(error).__name__}: {error}", log="--debug")
-        return _complain(unexpected, say, debug=debug)
+        detail = Text.of("cli.unexpected", "An unexpected {kind} stopped it.", kind=type(error).__name__)
+        return _complain(InternalError(detail=detail, log=_log_traceback()), say, debug=debug)
 
 
 def _complain(error: SnugError, say: Translator, *, debug: bool) -> int:
@@ -82,6 +110,20 @@ def _complain(error: SnugError, say: Translator, *, debug: bool) -> int:
     for label, text in (("error", error.what_text), ("why", error.why_text), ("try", error.remedy_text)):
         print(f"{label}: {say.text(text)}", file=sys.stderr)
     return error.exit_code
+
+
+def _log_traceback() -> str:
+    """Append the current traceback to a file that the person can send; return the file's path."""
+    for folder in (load_settings().logs, Path(tempfile.gettempdir())):
+        path = folder / "snug-command-line.log"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                traceback.print_exc(file=file)
+        except OSError:
+            continue
+        return str(path)
+    return "--debug"
 
 
 def _use_utf8() -> None:

@@ -11,8 +11,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save_file
 
 ROOT = Path(__file__).parents[2]
 PLAN_KEYS = {
@@ -58,7 +60,9 @@ def snug(tmp_path: Path) -> Snug:
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
     (folder / "empty model").mkdir()
     (folder / "not-a-model").mkdir()
-    (folder / "not-a-model" / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
+    bert = {"model_type": "bert", "architectures": ["BertModel"], "hidden_size": 64, "vocab_size": 99}
+    (folder / "not-a-model" / "config.json").write_text(json.dumps(bert), encoding="utf-8")
+    save_file({"encoder.weight": np.zeros((4, 4), np.float32)}, folder / "not-a-model" / "model.safetensors")
     (folder / "bad.json").write_text("{", encoding="utf-8")
     return Snug(folder)
 

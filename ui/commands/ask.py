@@ -8,17 +8,18 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from backends.service import Service
-
 from backends.errors import Cancelled, DoesNotFit, SettingInvalid
 from backends.messages import Done, Message, Part, Progress, Role, SamplingParams, TextDelta, TextPart
 from backends.placement.types import Plan
 from backends.reports import LoadReport
+from backends.service import Service
 from backends.settings import Settings
 from backends.text import Text, human_bytes
 from ui.commands.plan import add_model_arguments, request
 from ui.conversation_file import read_messages
 from ui.i18n import Translator
+
+_DEFAULTS = SamplingParams()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", dest="images", action="append", type=Path, default=[], metavar="FILE")
     parser.add_argument("--messages", type=Path, metavar="FILE.json", help="a whole conversation")
     parser.add_argument("--system", metavar="TEXT", help="the system prompt")
-    parser.add_argument("--max-tokens", type=int, default=SamplingParams.max_tokens)
-    parser.add_argument("--temperature", type=float, default=SamplingParams.temperature, help="0 is greedy")
+    parser.add_argument("--max-tokens", type=int, default=_DEFAULTS.max_tokens)
+    parser.add_argument("--temperature", type=float, default=_DEFAULTS.temperature, help="0 is greedy")
     parser.add_argument("--seed", type=int)
 
 

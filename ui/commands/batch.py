@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from backends.service import Service
 from tqdm import tqdm
 
 from backends.errors import FolderReadOnly, ImageUnreadable, InputError, SettingInvalid
 from backends.messages import Message, Part, Role, TextPart
+from backends.service import Service
 from backends.settings import Settings
 from backends.text import Text
 from ui.commands.ask import load, sampling_params, stream

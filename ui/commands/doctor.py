@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 
+from backends import doctor
 from backends.hardware.describe import to_json
 from backends.service import Service
-
-from backends import doctor
 from backends.settings import Settings
 from ui.i18n import Translator
 

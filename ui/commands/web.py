@@ -6,10 +6,9 @@ import argparse
 import socket
 from collections.abc import Iterator
 
-from backends.service import Service
-
 from backends.errors import PortInUse, SettingInvalid
 from backends.presets import Preset
+from backends.service import Service
 from backends.settings import Settings
 from backends.text import Text
 from ui.i18n import Translator
