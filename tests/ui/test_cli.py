@@ -60,8 +60,7 @@ def snug(tmp_path: Path) -> Snug:
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
     (folder / "empty model").mkdir()
     (folder / "not-a-model").mkdir()
-    bert = {"model_type": "bert", "architectures": ["BertModel"], "hidden_size": 64, "vocab_size": 99}
-    (folder / "not-a-model" / "config.json").write_text(json.dumps(bert), encoding="utf-8")
+    (folder / "not-a-model" / "config.json").write_text('{"model_type": "vit"}', encoding="utf-8")
     save_file({"encoder.weight": np.zeros((4, 4), np.float32)}, folder / "not-a-model" / "model.safetensors")
     (folder / "bad.json").write_text("{", encoding="utf-8")
     return Snug(folder)
@@ -76,7 +75,7 @@ def snug(tmp_path: Path) -> Snug:
         ("no such preset", ["plan", "starter", "--preset", "turbo"], 2, "turbo"),
         ("no such model", ["plan", "missing-model"], 2, "missing-model"),
         ("an empty folder", ["plan", "empty model"], 2, "empty model"),
-        ("a model of another kind", ["plan", "not-a-model"], 2, "bert"),
+        ("a model of another kind", ["plan", "not-a-model"], 2, "vit does not answer"),
         ("no such setting", ["plan", "starter", "--set", "colour=red"], 2, "colour"),
         ("no such GPU", ["plan", "starter", "--set", "gpus=97"], 2, "97"),
         ("hardware file is missing", ["plan", "starter", "--hardware", "none.json"], 2, "none.json"),
