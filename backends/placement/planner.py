@@ -20,6 +20,8 @@ from backends.presets import READING_TOKENS_PER_S, PlacementKind, Policy, Preset
 _NO_CREDIT = Credit()
 # A faster layout must bring this much to be worth more of the machine.
 _WORTH = 1.1
+# And this much to be worth a longer wait for the first token.
+_WORTH_WAITING = 1.25
 
 
 def plan(
@@ -171,9 +173,19 @@ def _reads_along(outcome: Outcome) -> bool:
 
 
 def _fastest(found: list[Candidate]) -> Candidate:
-    """The first, in the policy's order, that is about as fast as the fastest."""
+    """The first, in the policy's order, that is about as fast as the fastest; of its kind, the soonest."""
     top = max(candidate.outcome.expected.tokens_per_s for candidate in found)
-    return next(other for other in found if other.outcome.expected.tokens_per_s * _WORTH >= top)
+    first = next(other for other in found if other.outcome.expected.tokens_per_s * _WORTH >= top)
+    if first.outcome.layout.mode is None:
+        return first
+    twins = [
+        other
+        for other in found
+        if (other.choice, other.kind) == (first.choice, first.kind)
+        and other.outcome.expected.tokens_per_s * _WORTH_WAITING >= first.outcome.expected.tokens_per_s
+    ]
+    # Computing in RAM and streaming to the GPU differ most in the first token: it decides a near draw.
+    return min(twins, key=lambda other: other.outcome.expected.first_token_s)
 
 
 def _to_plan(asked: Case, chosen: Candidate, others: list[Candidate]) -> Plan:

@@ -1,0 +1,110 @@
+"""A map written by hand is carried out as it stands or refused before anything is loaded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from backends.errors import DeviceMapInvalid
+from backends.models.types import ModelInfo
+from backends.placement.planner import plan
+from backends.placement.types import Overrides, Plan, PlanRequest
+from backends.presets import Preset
+from tests.support.machines import gpu, machine, rtx_4060
+
+ONE = machine(gpu(0), ram=64)
+LAYERS = "model.language_model.layers"
+
+
+def decide(model: ModelInfo, device_map: dict[str, str], hardware: Any = ONE, **more: Any) -> Plan:
+    overrides = Overrides(device_map=tuple(device_map.items()), **more)
+    return plan(hardware, model, PlanRequest("m", Preset.CUSTOM, overrides))
+
+
+def test_one_key_for_everything(llava: ModelInfo) -> None:
+    found = decide(llava, {"": "cuda:0"})
+
+    assert {device for _, device in found.device_map} == {"cuda:0"}
+    assert found.verdict == "fits"
+
+
+@pytest.mark.parametrize("device", ["0", "cuda", "cuda:0"])
+def test_spellings_of_a_gpu(llava: ModelInfo, device: str) -> None:
+    assert decide(llava, {"": device}).visible_gpus == (0,)
+
+
+def test_the_longest_key_wins(llava: ModelInfo) -> None:
+    found = dict(decide(llava, {"model": "cuda:0", "lm_head": "cpu", f"{LAYERS}.31": "cpu"}).device_map)
+
+    assert found[f"{LAYERS}.30"] == "cuda:0"
+    assert found[f"{LAYERS}.31"] == found["lm_head"] == "cpu"
+
+
+def test_int8_beside_the_cpu_sets_the_flag_and_counts_full_width(llava: ModelInfo) -> None:
+    device_map = {"model": "cuda:0", "lm_head": "cuda:0", f"{LAYERS}.31": "cpu"}
+
+    found = decide(llava, device_map, precision="int8")
+
+    assert found.int8_fp32_cpu_offload
+    ram = next(share for share in found.devices if share.device == "cpu")
+    assert ram.weights_bytes == 2 * 202_383_360
+    assert found.cpu_layers_mode == "compute"
+
+
+def test_modules_without_weights_follow_the_embeddings(starter: ModelInfo) -> None:
+    device_map = {
+        "model.vision_tower": "cuda:0",
+        "model.multi_modal_projector": "cuda:0",
+        "model.language_model.embed_tokens": "cuda:0",
+        LAYERS: "cpu",
+        "model.language_model.norm": "cpu",
+    }
+
+    found = dict(decide(starter, device_map).device_map)
+
+    assert found["model.language_model.rotary_emb"] == found["lm_head"] == "cuda:0"
+
+
+def test_a_map_that_does_not_fit_is_a_no_with_figures(llava: ModelInfo) -> None:
+    found = decide(llava, {"": "cuda:0"}, machine(rtx_4060()), precision="fp16")
+
+    assert found.verdict == "no"
+    assert "cuda:0 would need" in " ".join(map(str, found.reasons))
+
+
+@pytest.mark.parametrize(
+    ("device_map", "sentence"),
+    [
+        pytest.param({"": "cuda:3"}, "cuda:3, which does not exist", id="no such GPU"),
+        pytest.param({"": "auto"}, "auto is not a device", id="auto"),
+        pytest.param({"": "gpu"}, "does not exist", id="no device at all"),
+        pytest.param({"": "disk"}, "something must compute", id="everything on the disk"),
+        pytest.param(
+            {"model.language_model": "cpu"}, "The map forgets model.vision_tower", id="modules missing"
+        ),
+        pytest.param({}, "forgets", id="an empty map"),
+        pytest.param(
+            {"": "cpu", f"{LAYERS}.3.mlp": "cuda:0"},
+            r"lies inside .*layers\.3, which must stay",
+            id="a split layer",
+        ),
+        pytest.param(
+            {"": "cpu", "model.language_model.layer.3": "cuda:0"},
+            r"nearest names are .*layers\.3",
+            id="misspelt",
+        ),
+        pytest.param(
+            {"": "cpu", "transformer.h.0": "cuda:0"}, "has no module transformer.h.0", id="another family"
+        ),
+        pytest.param(
+            {"": "cpu", f"{LAYERS}.32": "cuda:0"}, r"has no module .*layers\.32", id="a layer too many"
+        ),
+        pytest.param(
+            {"lm_head": "cpu", "lm_head.": "cuda:0", "": "cpu"}, "placed twice", id="the same module twice"
+        ),
+    ],
+)
+def test_maps_that_would_fail(llava: ModelInfo, device_map: dict[str, str], sentence: str) -> None:
+    with pytest.raises(DeviceMapInvalid, match=sentence):
+        decide(llava, device_map)

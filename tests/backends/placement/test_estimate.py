@@ -1,0 +1,135 @@
+"""Each term of the memory model, against figures worked out by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from backends.models.types import ModelInfo, Module, ModuleKind, TextGeometry
+from backends.placement import estimate
+from backends.placement.estimate import Load, Workload
+from backends.placement.precision import Precision
+from tests.support.machines import MIB, gpu
+
+FP16, FP32 = Precision("fp16", "float16"), Precision("fp32", "float32")
+INT8, NF4 = Precision("int8", "float16"), Precision("nf4", "bfloat16")
+LLAMA_7B = TextGeometry(4096, 11008, 32, 32, 32, 128, 32064, 4096)
+GROUPED = TextGeometry(4096, 14336, 32, 32, 8, 128, 32064, 32768)
+LAYER = Module("layers.0", ModuleKind.LAYER, 202_383_360, 404_766_720, 202_375_168, 42_496)
+HEAD = Module("lm_head", ModuleKind.HEAD, 131_334_144, 262_668_288, 131_334_144, 32_064)
+
+
+@pytest.mark.parametrize(
+    ("module", "precision", "quantize", "expected"),
+    [
+        pytest.param(LAYER, FP16, True, 2 * 202_383_360, id="fp16: two bytes"),
+        pytest.param(LAYER, FP32, True, 4 * 202_383_360, id="fp32: four bytes"),
+        pytest.param(
+            LAYER, INT8, True, 202_375_168 + 4 * 42_496 + 2 * 8192, id="int8: a byte, a scale per row"
+        ),
+        pytest.param(
+            LAYER, NF4, True, 101_187_584 + 3_162_112 + 49_408 + 2 * 8192, id="nf4: half a byte, two scales"
+        ),
+        pytest.param(LAYER, INT8, False, 2 * 202_383_360, id="int8 leaves layers in RAM at full width"),
+        pytest.param(HEAD, NF4, True, 2 * 131_334_144, id="the head is never quantized"),
+    ],
+)
+def test_weights(module: Module, precision: Precision, quantize: bool, expected: int) -> None:
+    assert precision.module_bytes(module, quantize=quantize) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "mib"),
+    [
+        pytest.param(LLAMA_7B, 2048, 32, id="7B: 1 GiB for 2,048 tokens over 32 layers"),
+        pytest.param(GROUPED, 2048, 8, id="grouped keys and values: a quarter"),
+    ],
+)
+def test_cache_per_layer(text: TextGeometry, tokens: int, mib: int) -> None:
+    assert estimate.kv_cache_per_layer(text, tokens, 2) == mib * MIB
+
+
+def test_prefill_peaks_in_the_mlp_of_a_7b() -> None:
+    tokens, width = 2048, 2
+    mlp = (4096 + 3 * 11008) * width
+    expected = tokens * (4096 * width + mlp) + tokens * tokens * width + 32 * MIB
+
+    assert estimate.text_activation(LLAMA_7B, tokens, FP16) == expected
+
+
+@pytest.mark.parametrize("precision", [INT8, NF4])
+def test_quantized_prefill_needs_more(precision: Precision) -> None:
+    assert estimate.text_activation(LLAMA_7B, 512, precision) > estimate.text_activation(LLAMA_7B, 512, FP16)
+
+
+def test_activations_grow_with_tokens_pictures_and_tiles(models: dict[str, ModelInfo]) -> None:
+    model = models["llava-1.6-7b"]
+    assert model.vision is not None
+
+    def peak(images: int, tokens: int) -> int:
+        work = Workload(tokens, images, 2928)
+        return estimate.vision_activation(model.vision, model.text, work, 2) if model.vision else 0
+
+    assert peak(0, 4096) == 0
+    assert peak(2, 4096) == 2 * peak(1, 4096)
+    # Five tiles of 577 patches whose 25 layers' outputs of 1,024 numbers are kept.
+    assert peak(1, 4096) > 5 * 577 * 25 * 1024 * 2
+
+
+def test_logits_count_one_token_only() -> None:
+    assert estimate.logits_bytes(LLAMA_7B, 2) == 32064 * 14
+
+
+def test_what_a_device_does_decides_its_activations(llava: ModelInfo) -> None:
+    work = Workload(2048, 1, 576)
+
+    def peak(**flags: bool | int) -> int:
+        return estimate.activation(llava.text, llava.vision, Load(**flags), work, FP16)  # type: ignore[arg-type]
+
+    assert peak() == 0
+    assert peak(head=True) == 32064 * 14
+    assert peak(layers=1) == peak(layers=20)
+    assert peak(layers=1, embed=True) == peak(layers=1) + 2 * 2048 * 4096 * 2
+
+
+@pytest.mark.parametrize(
+    ("capability", "mib"),
+    [((6, 1), 364), ((7, 5), 414), ((8, 6), 514), ((9, 0), 614), ((12, 0), 664), (None, 514)],
+)
+def test_cuda_context_by_generation(capability: tuple[int, int] | None, mib: int) -> None:
+    assert estimate.gpu_overhead(gpu(0, compute_capability=capability)) == mib * MIB
+
+
+def test_quantizing_needs_room_that_cache_and_activations_lend(llava: ModelInfo) -> None:
+    load = Load(weights=1, layers=1, largest=8 * 1024 * MIB, quantizes=True)
+    plain = Load(weights=1, layers=1, largest=8 * 1024 * MIB)
+
+    def staging(found: Load) -> int:
+        return estimate.share(
+            "cuda:0", "card", 0, found,
+            text=llava.text, vision=None, work=Workload(2048, 0, 0), precision=INT8, overhead=0,
+        ).staging_bytes  # fmt: skip
+
+    assert staging(plain) == 0
+    assert 0 < staging(load) < 4 * 8 * 1024 * MIB
+
+
+def test_a_visiting_layer_is_staged(llava: ModelInfo) -> None:
+    share = estimate.share(
+        "cuda:0", "card", 0, Load(visiting=123),
+        text=llava.text, vision=None, work=Workload(2048, 0, 0), precision=FP16, overhead=0,
+    )  # fmt: skip
+
+    assert share.staging_bytes == 123
+
+
+def test_the_total_is_the_sum_of_its_parts(tmp_path: Path, llava: ModelInfo) -> None:
+    share = estimate.share(
+        "cpu", "CPU", 10, Load(weights=1000, layers=2),
+        text=llava.text, vision=None, work=Workload(64, 0, 0), precision=FP32, overhead=7,
+    )  # fmt: skip
+
+    parts = share.weights_bytes + share.kv_cache_bytes + share.activation_bytes + share.staging_bytes
+    assert share.total_bytes == parts + share.overhead_bytes
+    assert share.kv_cache_bytes == 2 * 2 * 32 * 128 * 4 * 64
