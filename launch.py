@@ -370,11 +370,8 @@ def explain(title: str, output: str, folder: str, free_bytes: int) -> Problem:
     unknown = ("", "{last}", "start again; if it stays, delete the folder {folder} first")
     _, why, remedy = next((failure for failure in FAILURES if re.search(failure[0], output)), unknown)
     log = os.path.join(folder, LOG)
-    return Problem(
-        "this step failed: " + title,
-        why.format(**values),
-        "{} (details: {})".format(remedy.format(**values), log),
-    )
+    details = " (details: {})".format(log) if os.path.exists(log) else ""
+    return Problem("this step failed: " + title, why.format(**values), remedy.format(**values) + details)
 
 
 def venv_python(folder: str) -> str:
@@ -594,10 +591,12 @@ def data_folder() -> str:
     if os.environ.get("SNUG_HOME"):
         return os.path.expanduser(os.environ["SNUG_HOME"])
     if sys.platform == "win32":
-        return os.path.join(os.environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local"), "snug")
-    if sys.platform == "darwin":
-        return os.path.join(home, "Library", "Application Support", "snug")
-    return os.path.join(os.environ.get("XDG_DATA_HOME") or os.path.join(home, ".local", "share"), "snug")
+        base = os.environ.get("LOCALAPPDATA") or os.path.join(home, "AppData", "Local")
+    elif sys.platform == "darwin":
+        base = os.path.join(home, "Library", "Application Support")
+    else:
+        base = os.environ.get("XDG_DATA_HOME") or os.path.join(home, ".local", "share")
+    return os.path.join(base, "snug")
 
 
 def long_paths() -> bool:
@@ -611,7 +610,8 @@ def long_paths() -> bool:
                 return bool(winreg.QueryValueEx(key, "LongPathsEnabled")[0])
         except OSError:
             return False
-    return True
+    else:
+        return True
 
 
 def index_reachable(build: str) -> bool:
@@ -722,8 +722,13 @@ class Lock:
     """One installation at a time; children inherit the lock, so it lasts while one left behind works."""
 
     def __init__(self, folder: str, report: Report) -> None:
-        os.makedirs(folder, exist_ok=True)
-        self.file = open(os.path.join(folder, LOCK), "a+", encoding="utf-8")  # noqa: SIM115 - held until closed
+        try:
+            os.makedirs(folder, exist_ok=True)
+            self.file = open(os.path.join(folder, LOCK), "a+", encoding="utf-8")  # noqa: SIM115 - held until closed
+        except OSError as error:
+            why = "{} can't be written ({})".format(folder, error.strerror)
+            remedy = "name a folder that can be written in SNUG_VENV"
+            raise Problem("the environment can't be made", why, remedy) from error
         waiting = False
         while not self.take():
             if not waiting:
@@ -993,7 +998,6 @@ def main(arguments: "list[str]") -> int:
         print(HELP)
         return 0
     try:
-        listen()
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="backslashreplace")  # not every console can show every path
@@ -1036,4 +1040,5 @@ def keep_window(code: int) -> int:
 
 
 if __name__ == "__main__":
+    listen()
     sys.exit(keep_window(main(sys.argv[1:])))

@@ -183,6 +183,18 @@ def test_a_persons_own_folder_is_never_touched(
     assert [entry.name for entry in photos.iterdir()] == ["cat.jpg"]
 
 
+def test_a_place_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SNUG_VENV", str(tmp_path / "file" / "venv"))
+    monkeypatch.setenv("SNUG_TORCH_INDEX", "http://127.0.0.1:9/")
+    assert launch.main(["doctor"]) == 3
+    shown = capsys.readouterr().err
+    assert str(tmp_path / "file" / "venv") in shown
+    assert "SNUG_VENV" in shown
+
+
 @pytest.mark.parametrize(
     ("damage", "found"),
     [
@@ -330,8 +342,9 @@ def test_a_killed_launcher_keeps_others_out_until_its_step_ends(
         ("", "it said nothing"),
     ],
 )  # fmt: skip
-def test_a_failure_is_explained(output: str, words: str) -> None:
-    text = str(launch.explain("Install", output, "/home/li/.venv", 10**8))
+def test_a_failure_is_explained(tmp_path: Path, output: str, words: str) -> None:
+    (tmp_path / launch.LOG).touch()
+    text = str(launch.explain("Install", output, str(tmp_path), 10**8))
     assert words in text
     assert [line.partition(":")[0] for line in text.splitlines()] == ["error", "why", "try"]
     assert launch.LOG in text
