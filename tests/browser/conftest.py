@@ -148,8 +148,8 @@ def open_page(chromium: Browser) -> Iterator[OpenPage]:
         page.on("request", lambda request: _note_stranger(request.url, strangers))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(served.url + query)
-        expect(page.locator("#hardware .sn-meter").first).to_be_visible()
-        expect(page.locator("#plan .sn-meter").first).to_be_visible()
+        expect(page.locator("#hardware .sn-meter").first).to_be_attached()
+        expect(page.locator("#plan .sn-meter").first).to_be_attached()
         return page
 
     yield open_it

@@ -34,7 +34,7 @@ def make_asgi(
     from ui.web.app import build_app
     from ui.web.context import Loader
     from ui.web.guard import Guard
-    from ui.web.theme import build_theme, css, head
+    from ui.web.theme import build_theme, head
 
     loader = Loader(service)
     loader.start_with(PlanRequest(model, preset))
@@ -55,7 +55,6 @@ def make_asgi(
         enable_monitoring=False,
         mcp_server=False,
         theme=build_theme(),
-        css=css(),
         head=head(),
         allowed_paths=[str(settings.images), str(settings.examples)],
     )

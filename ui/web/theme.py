@@ -17,6 +17,7 @@ _MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "Liberation Mono", "DejaV
 ON_ARRIVAL = "() => window.snug.arrive()"
 ON_LANGUAGE = "(language) => window.snug.language(language)"
 ON_THEME = "() => window.snug.theme()"
+ON_CAMERA = "() => window.snug.camera()"
 ON_SETUP = "() => window.snug.setup()"
 
 
@@ -98,17 +99,13 @@ def build_theme() -> gr.themes.Base:
     )
 
 
-def css() -> str:
-    """The page's style sheet."""
-    return (_STATIC / "snug.css").read_text(encoding="utf-8")
-
-
 def transcript_script() -> str:
     """What the conversation does on clicks; Gradio runs it once for each of its halves."""
     return (_STATIC / "transcript.js").read_text(encoding="utf-8")
 
 
 def head() -> str:
-    """The page's script and tab icon, inline."""
+    """The page's style and script, inline: Gradio's own `css` would scope rules away from <html>."""
+    style = (_STATIC / "snug.css").read_text(encoding="utf-8")
     script = (_STATIC / "snug.js").read_text(encoding="utf-8")
-    return f'<meta name="color-scheme" content="light dark"><script>{script}</script>'
+    return f'<meta name="color-scheme" content="light dark"><style>{style}</style><script>{script}</script>'

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import gradio as gr
 
 from backends.errors import Action
-from ui.web import chat_flow
+from ui.web import chat_flow, theme
 from ui.web.answering import answer, import_pictures, prime
 from ui.web.context import Context, say_for
 from ui.web.panels import generation as generation_panel
@@ -218,8 +218,9 @@ def wire(page: Page, generation: Generation, context: Context) -> None:
     chat.dismiss.click(handlers.dismiss, None, page.live, **at_once)
 
     camera = [chat.camera_box, chat.camera]
-    chat.camera_open.click(lambda: gr.Column(visible=True), None, chat.camera_box, **at_once)
+    opened = chat.camera_open.click(lambda: gr.Column(visible=True), None, chat.camera_box, **at_once)
+    opened.then(None, None, None, js=theme.ON_CAMERA)
     chat.camera_close.click(lambda: [gr.Column(visible=False), None], None, camera, **at_once)
-    chat.camera.input(
+    chat.camera.change(
         _shoot, [chat.camera, chat.message], [chat.message, chat.camera, chat.camera_box], **at_once
     )

@@ -80,6 +80,12 @@
       store.setItem("snug-theme", dark() ? "light" : "dark");
       paint();
     },
+    // The person has already said "camera": press Gradio's own button for it as soon as it is there.
+    camera(tries = 40) {
+      const access = document.querySelector("#camera video")?.parentElement.querySelector("button");
+      if (access) access.click();
+      else if (tries) setTimeout(() => window.snug.camera(tries - 1), 50);
+    },
     setup() {
       html.classList.toggle("sn-setup");
     },
