@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from backends.errors import NotLoaded, SnugError
@@ -34,11 +34,12 @@ def import_pictures(
 
 
 def answer(
-    context: Context, session: Session, system: str | None, sampling: SamplingParams
+    context: Context, session: Session, system: str | None, sampling: Callable[[], SamplingParams]
 ) -> Iterator[None]:
     """Answer the last question, yielding whenever the page should be redrawn.
 
     A question that comes while the model loads is answered after that; `session.stopping` ends either.
+    `sampling` may raise, as anything that is asked of the service may: the question then stays, unanswered.
     """
     drawn = 0.0
     try:
@@ -47,7 +48,7 @@ def answer(
             session.turns = chat_flow.stop_waiting(session.turns)
             return
         messages = chat_flow.to_messages(session.turns, system)
-        for event in context.service.chat(session.ident, messages, sampling):
+        for event in context.service.chat(session.ident, messages, sampling()):
             session.turns = chat_flow.advance(session.turns, event)
             now = time.monotonic()
             if not isinstance(event, TextDelta) or now - drawn >= _REDRAW_S:

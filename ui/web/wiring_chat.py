@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import gradio as gr
@@ -69,7 +70,7 @@ class Handlers:
         temperature: float,
         top_p: float,
         max_tokens: float,
-        seed: float | None,
+        seed: str,
         request: gr.Request,
     ) -> Iterator[list[Any]]:
         """Answer the waiting question, if there is one."""
@@ -81,8 +82,8 @@ class Handlers:
         try:
             box = gr.MultimodalTextbox(submit_btn=False, stop_btn=True)
             yield [*conversation_view(self.context, session), box, *same]
-            sampling = generation_panel.sampling(temperature, top_p, max_tokens, seed)
-            for _ in answer(self.context, session, system, sampling):
+            drawing = partial(generation_panel.sampling, temperature, top_p, max_tokens, seed)
+            for _ in answer(self.context, session, system, drawing):
                 yield [*conversation_view(self.context, session), gr.skip(), *same]
         finally:
             session.end()

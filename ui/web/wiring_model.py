@@ -11,7 +11,6 @@ import gradio as gr
 from backends.errors import Action, SettingInvalid, SnugError
 from backends.placement.types import Plan, PlanRequest
 from backends.presets import Preset
-from backends.text import Text
 from ui.i18n import Translator
 from ui.web import notices
 from ui.web.context import Context, say_for
@@ -90,7 +89,7 @@ def refresh(context: Context, session: Session) -> list[Any]:
         update("load", pressed, lambda: load),
         update("unload", pressed, lambda: unload),
         update("note", note, lambda: f'<p class="sn-note" role="status">{esc(note)}</p>' if note else ""),
-        update("notice_box", card is not None, lambda: gr.Group(visible=card is not None)),
+        update("notice_box", card is not None, lambda: gr.Column(visible=card is not None)),
         update("notice", card, lambda: card.html(say) if card else ""),
         update("act", card and card.label, lambda: _action_button(card, say)),
         update("timer", loading, lambda: gr.Timer(_LOADING_TICK_S if loading else TICK_S)),
@@ -126,8 +125,8 @@ def wire(page: Page, context: Context) -> None:
         model: str,
         preset: str,
         precision: str,
-        gpu_layers: float | None,
-        size: float | None,
+        gpu_layers: str,
+        size: str,
         gpus: str,
         request: gr.Request,
     ) -> list[Any]:
@@ -135,8 +134,8 @@ def wire(page: Page, context: Context) -> None:
         try:
             session.request = setup_panel.to_request(model, preset, precision, gpu_layers, size, gpus)
             session.error = None
-        except ValueError:
-            session.error = gpu_numbers_invalid(gpus)
+        except SettingInvalid as error:
+            session.error = error
         say = say_for(session)
         return [
             gr.Dropdown(info=say(f"preset.{preset}.info")),
@@ -174,16 +173,6 @@ def wire(page: Page, context: Context) -> None:
     )
     setup.load.click(load, None, page.live, **quiet)
     setup.unload.click(unload, None, page.live, **quiet)
-
-
-def gpu_numbers_invalid(value: str) -> SettingInvalid:
-    """The error of a GPU list that is not numbers."""
-    return SettingInvalid(
-        name="GPU",
-        value=f'"{value}"',
-        detail=Text("ui.gpus_invalid", "GPUs are given as numbers separated by commas."),
-        suggestion=Text("ui.gpus_remedy", "Write, for example, 0 or 0,1, or leave the field empty."),
-    )
 
 
 def act_on_model(context: Context, session: Session, action: Action) -> PlanRequest | None:

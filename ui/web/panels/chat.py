@@ -20,7 +20,7 @@ class Chat:
 
     past: gr.HTML
     live: gr.HTML
-    notice_box: gr.Group
+    notice_box: gr.Column
     notice: gr.HTML
     act: gr.Button
     dismiss: gr.Button
@@ -44,7 +44,7 @@ def build(say: Translator, examples: Sequence[Example]) -> Chat:
             html_template='<div role="log" aria-live="polite">${value}</div>',
             js_on_load=theme.transcript_script(),
         )
-    with gr.Group(visible=False, elem_id="notice") as notice_box:
+    with gr.Column(visible=False, elem_id="notice", min_width=0) as notice_box:
         notice = gr.HTML("", apply_default_css=False)
         with gr.Row(elem_id="notice-row"):
             act = gr.Button("", variant="primary", size="sm", min_width=0, scale=0, elem_id="notice-act")

@@ -9,6 +9,7 @@ import gradio as gr
 
 from backends.messages import SamplingParams
 from ui.i18n import Translator
+from ui.web.panels.setup import whole_number
 
 _DEFAULTS = SamplingParams()
 
@@ -22,7 +23,7 @@ class Generation:
     temperature: gr.Slider
     top_p: gr.Slider
     max_tokens: gr.Slider
-    seed: gr.Number
+    seed: gr.Textbox
 
     @property
     def inputs(self) -> list[Any]:
@@ -40,17 +41,17 @@ def build(say: Translator) -> Generation:
                           info=say("generation.top_p_info"))  # fmt: skip
         max_tokens = gr.Slider(16, 2048, _DEFAULTS.max_tokens, step=16, label=say("generation.max_tokens"),
                                info=say("generation.max_tokens_info"))  # fmt: skip
-        seed = gr.Number(None, label=say("generation.seed"), info=say("generation.seed_info"), precision=0)
+        seed = gr.Textbox("", label=say("generation.seed"), info=say("generation.seed_info"))
     return Generation(box, system, temperature, top_p, max_tokens, seed)
 
 
-def sampling(temperature: float, top_p: float, max_tokens: float, seed: float | None) -> SamplingParams:
-    """The panel's values as sampling parameters; an emptied field means its default."""
+def sampling(temperature: float, top_p: float, max_tokens: float, seed: str) -> SamplingParams:
+    """The panel's values as sampling parameters; an emptied field means its default. Raises `SettingInvalid`."""
     return SamplingParams(
         temperature=float(_DEFAULTS.temperature if temperature is None else temperature),
         top_p=float(top_p or _DEFAULTS.top_p),
         max_tokens=int(max_tokens or _DEFAULTS.max_tokens),
-        seed=None if seed is None else int(seed),
+        seed=whole_number("generation.seed", seed or "", 0),
     )
 
 
@@ -71,5 +72,5 @@ def translate(say: Translator) -> tuple[Any, ...]:
         gr.Slider(**words("temperature")),
         gr.Slider(**words("top_p")),
         gr.Slider(**words("max_tokens")),
-        gr.Number(**words("seed")),
+        gr.Textbox(**words("seed")),
     )

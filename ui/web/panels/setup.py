@@ -8,10 +8,12 @@ from typing import Any
 
 import gradio as gr
 
+from backends.errors import SettingInvalid
 from backends.models.types import ModelEntry
 from backends.placement.types import Overrides, PlanRequest
 from backends.presets import Preset
 from backends.service import ModelState
+from backends.text import Text
 from ui.i18n import Translator
 
 _PRECISIONS = ("bf16", "fp16", "fp32", "int8", "nf4")
@@ -25,8 +27,8 @@ class Setup:
     preset: gr.Dropdown
     custom: gr.Accordion
     precision: gr.Dropdown
-    gpu_layers: gr.Number
-    context: gr.Number
+    gpu_layers: gr.Textbox
+    context: gr.Textbox
     gpus: gr.Textbox
     load: gr.Button
     unload: gr.Button
@@ -61,10 +63,8 @@ def build_choices(say: Translator, entries: tuple[ModelEntry, ...], start: PlanR
     ) as custom:
         precision = gr.Dropdown(_precision_choices(say), value="", label=say("custom.precision"),
                                 info=say("custom.precision_info"), filterable=False)  # fmt: skip
-        gpu_layers = gr.Number(None, label=say("custom.gpu_layers"), info=say("custom.gpu_layers_info"),
-                               precision=0, minimum=0)  # fmt: skip
-        context = gr.Number(None, label=say("custom.context"), info=say("custom.context_info"), precision=0,
-                            minimum=1)  # fmt: skip
+        gpu_layers = gr.Textbox("", label=say("custom.gpu_layers"), info=say("custom.gpu_layers_info"))
+        context = gr.Textbox("", label=say("custom.context"), info=say("custom.context_info"))
         gpus = gr.Textbox("", label=say("custom.gpus"), info=say("custom.gpus_info"))
     return model, preset, custom, precision, gpu_layers, context, gpus
 
@@ -96,23 +96,39 @@ def _precision_choices(say: Translator) -> list[tuple[str, str]]:
 
 
 def to_request(  # noqa: PLR0917 - the order of `Setup.inputs`
-    model: str | None, preset: str, precision: str, gpu_layers: float | None, context: float | None, gpus: str
+    model: str | None, preset: str, precision: str, gpu_layers: str, context: str, gpus: str
 ) -> PlanRequest:
-    """The panel's values as a request. Raises ValueError when the GPU numbers are not numbers."""
+    """The panel's values as a request. Raises `SettingInvalid` for what should be a number and is not."""
     chosen = Preset(preset)
     named = (model or "starter").strip().strip('"') or "starter"
     if chosen is not Preset.CUSTOM:
         return PlanRequest(named, chosen)
-    numbers = tuple(int(part) for part in gpus.replace("，", ",").split(",") if part.strip())
+    wanted = gpus.replace("，", ",").split(",") if gpus.strip() else ()
+    numbers = tuple(whole_number("custom.gpus", part, 0) for part in wanted)
     return PlanRequest(
         named,
         chosen,
         Overrides(
-            gpus=numbers or None,
-            gpu_layers=None if gpu_layers is None else int(gpu_layers),
+            gpus=tuple(number for number in numbers if number is not None) or None,
+            gpu_layers=whole_number("custom.gpu_layers", gpu_layers, 0),
             precision=precision or None,
-            context_tokens=None if context is None else int(context),
+            context_tokens=whole_number("custom.context", context, 1),
         ),
+    )
+
+
+def whole_number(field: str, text: str, minimum: int) -> int | None:
+    """Read an optional number field, None when empty. Raises `SettingInvalid` naming the field."""
+    written = text.strip().replace(",", "").replace(" ", "")
+    if not written:
+        return None
+    if written.isdecimal() and int(written) >= minimum:
+        return int(written)
+    raise SettingInvalid(
+        name=Text(field, field),
+        value=f'"{text.strip()[:40]}"',
+        detail=Text.of("ui.not_a_number", "It takes a whole number, {minimum} or more.", minimum=minimum),
+        suggestion=Text("ui.not_a_number_remedy", "Correct it, or leave the field empty."),
     )
 
 
@@ -152,7 +168,7 @@ def translate(say: Translator, preset: Preset) -> tuple[Any, ...]:
         ),
         gr.Accordion(label=say("setup.custom")),
         gr.Dropdown(**words("precision"), choices=_precision_choices(say)),
-        gr.Number(**words("gpu_layers")),
-        gr.Number(**words("context")),
+        gr.Textbox(**words("gpu_layers")),
+        gr.Textbox(**words("context")),
         gr.Textbox(**words("gpus")),
     )
