@@ -18,7 +18,7 @@ from backends.placement.case import (
     executing_share,
 )
 from backends.placement.evaluate import Outcome, evaluate
-from backends.placement.fill import around, filled
+from backends.placement.fill import around, can_start, filled
 from backends.placement.precision import Precision
 from backends.placement.types import CpuLayersMode
 from backends.presets import PlacementKind
@@ -95,6 +95,8 @@ def _single(case: Case, choice: str) -> Iterator[Outcome]:
     best: Outcome | None = None
     for gpu in case.gpus:
         precision = precisions.on_gpus(choice, case.model.dtype, (gpu,))
+        if best is not None and _hopeless(case, precision, (gpu,)):
+            continue
         outcome = evaluate(case, _whole(case, precision, cuda(gpu)))
         if best is None or outcome.missing_bytes < best.missing_bytes:
             best = outcome
@@ -117,6 +119,8 @@ def _several(case: Case, choice: str) -> Iterator[Outcome]:
     for count in range(2, len(case.gpus) + 1):
         chosen = case.gpus[:count]
         precision = precisions.on_gpus(choice, case.model.dtype, chosen)
+        if count < len(case.gpus) and _hopeless(case, precision, chosen):
+            continue
         outcome = evaluate(case, _balanced(case, precision, chosen))
         if not outcome.fits:
             # Proportional shares can miss by a layer where filling one GPU after the other does not.
@@ -125,6 +129,12 @@ def _several(case: Case, choice: str) -> Iterator[Outcome]:
         if outcome.fits or count == len(case.gpus):
             yield outcome
             return
+
+
+def _hopeless(case: Case, precision: Precision, gpus: Sequence[Gpu]) -> bool:
+    """Whether the weights alone are more than these GPUs hold together."""
+    weights = sum(precision.module_bytes(module, quantize=True) for module in case.model.modules)
+    return weights > sum(case.budgets[cuda(gpu)] for gpu in gpus)
 
 
 def _balanced(case: Case, precision: Precision, gpus: Sequence[Gpu]) -> Layout:
@@ -154,6 +164,8 @@ def _hybrid(case: Case, choice: str, rest: tuple[str, ...]) -> Iterator[Outcome]
         for gpus in groups:
             precision = precisions.on_gpus(choice, case.model.dtype, gpus)
             slots = (*(cuda(gpu) for gpu in gpus), *rest)
+            if (best is not None or DISK in rest) and not can_start(case, precision, slots, mode):
+                continue
             judged = evaluate(case, filled(case, precision, slots, mode, case.request.overrides.gpu_layers))
             if best is None or _better(judged, best):
                 best = judged
@@ -180,11 +192,12 @@ def _better(one: Outcome, other: Outcome) -> bool:
 
 
 def _disk(case: Case, choice: str) -> Iterator[Outcome]:
-    """RAM and disk, behind a GPU where the policy has one."""
-    if case.gpus:
-        yield from _hybrid(case, choice, (CPU, DISK))
-        return
-    if choice in ("int8", "nf4"):
+    """RAM and disk, behind a GPU where one holds the model's first parts."""
+    fits = False
+    for outcome in _hybrid(case, choice, (CPU, DISK)):
+        fits = fits or outcome.fits
+        yield outcome
+    if fits or choice in ("int8", "nf4"):
         return
     # The narrowest precision keeps most of the model in memory.
     precision = min(_cpu_precisions(case, choice), key=lambda option: option.width)

@@ -77,6 +77,12 @@ def filled(
     return Layout(precision, tuple(slots[place] for place in places), mode)
 
 
+def can_start(case: Case, precision: Precision, slots: tuple[str, ...], mode: CpuLayersMode | None) -> bool:
+    """Whether the first slot holds at least what stands before the layers."""
+    line = _Line(case, precision, slots, mode, head=len(slots), gpu_layers=None, on_disk=0)
+    return _holds(line, 0, around(case, precision, slots[0], first=True, last=False), 0)
+
+
 def around(case: Case, precision: Precision, device: str, *, first: bool, last: bool) -> Load:
     """What a device holds besides layers, if it is the first or the last of a run."""
     has_gpu = device.startswith("cuda:")

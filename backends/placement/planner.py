@@ -13,7 +13,7 @@ from backends.placement.case import CPU, DISK, Case, Layout
 from backends.placement.evaluate import Outcome, evaluate
 from backends.placement.explain import alternatives, explain
 from backends.placement.precision import QUALITY
-from backends.placement.types import CpuLayersMode, Credit, Plan, PlanRequest
+from backends.placement.types import CpuLayersMode, Credit, Overrides, Plan, PlanRequest
 from backends.placement.workload import workload
 from backends.presets import READING_TOKENS_PER_S, PlacementKind, Policy, Preset, policy
 
@@ -46,7 +46,7 @@ def plan(
         found = _stand_in(asked)
     chosen = _choose(asked.policy, found)
     others = [candidate for candidate in found if candidate is not chosen]
-    if not chosen.outcome.fits:
+    if not chosen.outcome.fits and (asked.policy != policy(Preset.AUTO) or request.overrides != Overrides()):
         others += _beyond(asked)
     return _to_plan(asked, chosen, others)
 

@@ -221,6 +221,14 @@ def test_a_no_says_what_is_missing_and_what_would_run(llava: ModelInfo) -> None:
     assert any(other.verdict == "fits" and other.precision == "nf4" for other in found.alternatives)
 
 
+def test_a_card_that_holds_nothing_does_not_keep_the_disk_from_helping(llava: ModelInfo) -> None:
+    found = decide(llava, machine(gpu(0, free=0.5), ram=8, available=5))
+
+    assert found.verdict == "slow"
+    assert {device for _, device in found.device_map} == {"cpu", "disk"}
+    assert "does not hold enough" in said(found)
+
+
 def test_alternatives_say_why_they_were_not_taken(llava: ModelInfo) -> None:
     found = decide(llava, machine(gpu(0)))
 
