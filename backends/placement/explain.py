@@ -79,7 +79,7 @@ def _why_not(chosen: Candidate, other: Outcome) -> Text:
         return reasons.why_lower_quality(reasons.precision_label(other.layout.precision.name))
     if speed < READING_TOKENS_PER_S <= mine:
         return reasons.why_below_reading(speed, READING_TOKENS_PER_S)
-    return reasons.why_slower(speed, mine) if speed < mine else reasons.why_more_devices(speed)
+    return reasons.why_slower(speed, mine) if speed < mine else reasons.why_no_gain(speed)
 
 
 def _placement(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Iterator[Text]:
@@ -141,7 +141,7 @@ def _share(outcome: Outcome, device: str) -> DeviceShare:
 def _shortage(case: Case, outcome: Outcome) -> Iterator[Text]:
     yield reasons.no_room_anywhere(case.request.preset.value)
     if outcome.refused:
-        yield reasons.no_gpu() if not case.hardware.gpus else reasons.cpu_chosen()
+        yield reasons.gpu_only(case.request.preset.value)
         return
     yield from _shortages(outcome)
 
@@ -160,7 +160,7 @@ def _shortages(outcome: Outcome) -> list[Text]:
         missing = outcome.commit_needed - outcome.commit_budget
         page_file = outcome.page_file_bytes + missing
         found.append(reasons.short_commit(outcome.commit_needed, outcome.commit_budget, page_file))
-    return found or [reasons.no_gpu()]
+    return found
 
 
 def _busy(case: Case) -> Iterator[Text]:

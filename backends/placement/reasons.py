@@ -104,16 +104,25 @@ def preset_needs_gpu(preset: str) -> Text:
     """The preset is meant for GPUs, and there is none."""
     return Text.of(
         "reason.preset_needs_gpu",
-        'The preset "{preset}" is meant for a GPU, and none was found, so the model would run on the CPU.',
+        'The preset "{preset}" is meant for a GPU, and none was found, so the model runs on the CPU.',
+        preset=preset,
+    )
+
+
+def gpu_only(preset: str) -> Text:
+    """The preset uses GPUs only, and there is none."""
+    return Text.of(
+        "reason.gpu_only",
+        'The preset "{preset}" uses GPUs only, and this machine has no usable one.',
         preset=preset,
     )
 
 
 def checkpoint_precision(precision: str) -> Text:
-    """The published precision is kept."""
+    """Full quality: half precision."""
     return Text.of(
         "reason.checkpoint",
-        "The weights keep half precision ({precision}), so nothing is lost.",
+        "The weights are in half precision ({precision}), not quantized.",
         precision=precision,
     )
 
@@ -358,11 +367,11 @@ def why_below_reading(tokens_per_s: float, reading: float) -> Text:
     )
 
 
-def why_more_devices(tokens_per_s: float) -> Text:
-    """An alternative uses more devices for nothing."""
+def why_no_gain(tokens_per_s: float) -> Text:
+    """An alternative of the same quality is no better."""
     return Text.of(
-        "why.more_devices",
-        "It would use more of the machine for no gain (about {tokens_per_s:.1f} tokens/s).",
+        "why.no_gain",
+        "It brings nothing more here (about {tokens_per_s:.1f} tokens/s).",
         tokens_per_s=tokens_per_s,
     )
 
@@ -381,6 +390,7 @@ def samples() -> tuple[Text, ...]:
         cpu_preset(),
         cpu_chosen(),
         preset_needs_gpu("high"),
+        gpu_only("high"),
         checkpoint_precision("bf16"),
         quantized("4-bit (NF4)", gib),
         cpu_full_width("fp16"),
@@ -407,7 +417,7 @@ def samples() -> tuple[Text, ...]:
         not_in_preset(12.0),
         why_lower_quality("4-bit (NF4)"),
         why_below_reading(1.0, 5.0),
-        why_more_devices(5.0),
+        why_no_gain(5.0),
     )
 
 

@@ -82,8 +82,7 @@ def test_a_plan_that_does_not_fit_says_what_is_missing(grid: Grid) -> None:
                 "reason.short",
                 "reason.short_loading",
                 "reason.short_commit",
-                "reason.no_gpu",
-                "reason.cpu_chosen",
+                "reason.gpu_only",
             }, label
 
 
