@@ -759,9 +759,12 @@ def progress_of(line: str, context: str) -> "tuple[str, str]":
     if line.startswith("Progress ") and len(words) == 4 and words[3].isdigit() and int(words[3]):
         share = "{:.0%} of {:.0f} MB".format(int(words[1]) / int(words[3]), int(words[3]) / 1e6)
         return "{} {}".format(context, share), context
-    for start, say in (("Collecting ", "looking for "), ("Downloading ", "downloading ")):
-        if line.strip().startswith(start):
-            context = say + re.split(r"[<>=!~;\[( -]", words[1].rpartition("/")[2])[0]
+    for start, say, end in (
+        ("Collecting", "looking for ", r"[<>=!~;\[(]"),
+        ("Downloading", "downloading ", "-"),
+    ):
+        if words[:1] == [start] and len(words) > 1:
+            context = say + re.split(end, words[1].rpartition("/")[2])[0]
             return context, context
     if line.startswith("Installing collected packages: "):
         context = "unpacking {} packages".format(line.count(",") + 1)

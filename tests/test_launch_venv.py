@@ -355,6 +355,8 @@ def test_a_failure_is_explained(tmp_path: Path, output: str, words: str) -> None
     [
         (["Collecting gradio<7,>=6.31"], "looking for gradio"),
         (["Collecting torch==2.13.0+cu130"], "looking for torch"),
+        (["Collecting nvidia-ml-py>=13.580"], "looking for nvidia-ml-py"),
+        (["Collecting"], ""),
         (["  Downloading torch-2.13.0-cp312.whl (888 MB)", "Progress 444000000 of 888000000"],
          "downloading torch 50% of 888 MB"),
         (["Progress 5 of 0"], ""),
