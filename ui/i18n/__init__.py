@@ -7,10 +7,11 @@ English sentences of the backends (errors, reasons, notes) stand where they are 
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from backends.text import Text, Value, render
 
@@ -26,23 +27,39 @@ def catalog(language: Language) -> Mapping[str, str]:
     return content
 
 
+class _Localised(string.Formatter):
+    """Fills templates like `backends.text.render`, with the units of time in words of the language."""
+
+    def __init__(self, units: Mapping[str, str]) -> None:
+        self._units = units
+
+    def format_field(self, value: Any, format_spec: str) -> str:  # noqa: ANN401 - the base class's signature
+        rendered = render("{value:" + format_spec + "}", {"value": value})
+        if format_spec != "seconds":
+            return rendered
+        figure, _, unit = rendered.rpartition(" ")
+        return f"{figure} {self._units.get(unit, unit)}"
+
+
 class Translator:
     """Says things in one language. `say(key, **values)` for own words, `say.text(Text)` for sentences."""
 
     def __init__(self, language: Language) -> None:
         self.language = language
+        units = {unit: catalog(language).get(f"unit.{unit}", unit) for unit in ("ms", "s", "min")}
+        self._formatter = _Localised(units)
 
     def __call__(self, key: str, **values: Value) -> str:
         """Render the string `key`; raises KeyError for a key that no catalog has."""
         template = catalog(self.language).get(key) or catalog("en")[key]
-        return render(template, self._translated(values))
+        return self._formatter.vformat(template, (), self._translated(values))
 
     def text(self, text: Text | str) -> str:
         """Render a sentence of the backends, and the sentences inside it first."""
         if isinstance(text, str):
             return text
         template = catalog(self.language).get(text.code, text.template)
-        return render(template, self._translated(dict(text.values)))
+        return self._formatter.vformat(template, (), self._translated(dict(text.values)))
 
     def _translated(self, values: Mapping[str, Value]) -> dict[str, Value]:
         return {

@@ -9,7 +9,7 @@ from backends.hardware.types import Gpu, HardwareSnapshot
 from backends.messages import Done, Progress
 from backends.placement.types import DeviceShare, Plan
 from backends.reports import UnloadReport
-from backends.text import Text, human_bytes
+from backends.text import human_bytes
 from ui.i18n import Translator
 from ui.web.html import Segment, badge, bar, esc, section
 
@@ -211,17 +211,12 @@ def unloaded_text(report: UnloadReport, say: Translator) -> str:
 
 def stats_line(done: Done, say: Translator) -> str:
     """`0.4 s to first token · 38 tokens/s · 576 image tokens` as plain text."""
-    parts = [say("stats.first", seconds=done.timings.first_token_s)]
+    parts = [say("stats.first", seconds=done.timings.first_token_s)] if done.token_ids else []
     if len(done.token_ids) > 1 and done.timings.tokens_per_s > 0:
         rate = done.timings.tokens_per_s
         parts.append(say("stats.rate", rate=f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"))
-    if done.usage.image_tokens:
+    if done.token_ids and done.usage.image_tokens:
         parts.append(say("stats.image_tokens", count=done.usage.image_tokens))
     if done.finish_reason != "stop":
         parts.append(say(f"stats.{done.finish_reason}"))
     return " · ".join(parts)
-
-
-def sentence(text: Text | str, say: Translator) -> str:
-    """A sentence of the backends as escaped HTML."""
-    return esc(say.text(text))
