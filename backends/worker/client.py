@@ -40,7 +40,7 @@ from backends.worker.protocol import (
     Upward,
 )
 from backends.worker.stages import IDLE, LOADING, STARTING, stage_of
-from backends.worker.task import Task
+from backends.worker.task import Task, stop_timer
 
 LOG = logging.getLogger("snug.client")
 
@@ -185,7 +185,7 @@ class WorkerClient:
         try:
             while (reply := self._next_reply()) is not None:
                 if isinstance(reply, Ready):
-                    self._start_limit.cancel()
+                    stop_timer(self._start_limit)
                     self._ready.set()
                 elif (task := self._tasks.get(reply.task)) is not None:
                     self._handle(task, reply)
@@ -232,7 +232,7 @@ class WorkerClient:
         task.end(error)
 
     def _ended(self) -> None:
-        self._start_limit.cancel()
+        stop_timer(self._start_limit)
         exit_code = _exit_code(self._process)
         with self._lock:
             closing, pending = self._closing, list(self._tasks.values())

@@ -93,8 +93,9 @@ class Task:
         with self._lock:
             self.error = error
             self._ended.set()
-            if self._limit is not None:
-                self._limit.cancel()
+            limit = self._limit
+        if limit is not None:
+            stop_timer(limit)
         self._items.put(None)
         if self._on_end is not None:
             self._on_end(self)
@@ -107,6 +108,12 @@ class Task:
             self._limit = threading.Timer(seconds, give_up)
             self._limit.daemon = True
             self._limit.start()
+
+
+def stop_timer(timer: threading.Timer) -> None:
+    """Cancel a timer and wait until its thread is gone."""
+    timer.cancel()
+    timer.join()
 
 
 def _merge(items: list[Event]) -> Iterator[Event]:
