@@ -17,6 +17,7 @@ from backends.placement.types import Plan, PlanRequest
 from backends.reports import UnloadReport
 from backends.service.conversations import Conversations
 from backends.service.host import ModelHost
+from backends.service.journal import Journal
 from backends.service.library import Library
 from backends.service.machine import Machine
 from backends.service.state import ModelState
@@ -32,6 +33,7 @@ class Service:
 
     def __init__(self, settings: Settings, *, preload: bool = True, engine: str | None = None) -> None:
         self._settings = settings
+        self._journal = Journal(settings.logs)
         self._library = Library(settings)
         self._machine = Machine(settings)
         self._host = ModelHost(self._machine, engine=engine, preload=preload)
@@ -128,3 +130,4 @@ class Service:
         """End every process and thread; the service can't be used afterwards."""
         self._host.close()
         self._machine.close()
+        self._journal.close()

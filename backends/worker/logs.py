@@ -10,13 +10,12 @@ import time
 from pathlib import Path
 
 KEEP = 20
-_PREFIX = "worker-"
 _TAIL_BYTES = 16 * 1024
 
 
-def new_log(folder: Path, *, keep: int = KEEP) -> Path:
+def new_log(folder: Path, *, keep: int = KEEP, prefix: str = "worker") -> Path:
     """Choose a new log file and remove the oldest beyond `keep`; the system's temp folder if need be."""
-    name = f"{_PREFIX}{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{time.monotonic_ns() % 10**9:09d}.log"
+    name = f"{prefix}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{time.monotonic_ns() % 10**9:09d}.log"
     for candidate in (folder, Path(tempfile.gettempdir()) / "snug-logs"):
         try:
             candidate.mkdir(parents=True, exist_ok=True)
@@ -24,13 +23,13 @@ def new_log(folder: Path, *, keep: int = KEEP) -> Path:
             path.touch()
         except OSError:
             continue
-        _remove_oldest(candidate, keep)
+        _remove_oldest(candidate, keep, prefix)
         return path
     return Path(os.devnull)
 
 
-def _remove_oldest(folder: Path, keep: int) -> None:
-    logs = sorted(folder.glob(f"{_PREFIX}*.log"), key=lambda path: path.name)
+def _remove_oldest(folder: Path, keep: int, prefix: str) -> None:
+    logs = sorted(folder.glob(f"{prefix}-*.log"), key=lambda path: path.name)
     for old in logs[: max(len(logs) - keep, 0)]:
         with contextlib.suppress(OSError):  # Windows keeps files that a living child still has open
             old.unlink()

@@ -149,3 +149,38 @@ def test_what_a_process_holds_on_a_gpu(service: Service, told: int, planned: int
         service.snapshot(), gpus=(gpu(0, GpuProcess(7, "python", GIB)), gpu(1, GpuProcess(7, "python", told)))
     )
     assert held_on_gpus(snapshot, 7, plan) == ((1, held),)
+
+
+_CRASH = """
+import psutil, sys
+from backends.errors import WorkerCrashed
+from backends.service import Service
+from backends.settings import load_settings
+from tests.support.plans import make_plan
+from tests.support.processes import ask
+from tests.support.asking import GREEDY
+
+if __name__ == "__main__":
+    with Service(load_settings(), preload=False, engine="fake") as service:
+        list(service.load(make_plan("model")))
+        try:
+            list(service.chat("tab", ask("crash"), GREEDY))
+        except WorkerCrashed:
+            print("told")
+"""
+
+
+def test_a_crash_is_written_to_a_log_and_not_to_the_console(tmp_path: Path) -> None:
+    script = tmp_path / "crash.py"
+    script.write_text(_CRASH, encoding="utf-8")
+    root = Path(__file__).parents[3]
+    told = subprocess.run(
+        [sys.executable, script],
+        env={**os.environ, "SNUG_HOME": str(tmp_path / "home"), "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (told.stdout.strip(), told.stderr) == ("told", "")
+    (log,) = (tmp_path / "home" / "logs").glob("service-*.log")
+    assert "ended while answering" in log.read_text(encoding="utf-8")
