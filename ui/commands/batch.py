@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tqdm import tqdm
 
@@ -152,7 +152,7 @@ def _append(out: Path) -> IO[str]:
         raise FolderReadOnly(path=str(out), detail=f"{error.strerror}.") from error
 
 
-def _bar(total: int, rest: int) -> tqdm[None]:
+def _bar(total: int, rest: int) -> tqdm[Any]:
     return tqdm(total=total, initial=total - rest, unit="", disable=None, file=sys.stderr)
 
 
