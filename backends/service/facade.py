@@ -70,7 +70,12 @@ class Service:
             return make_plan(hardware, model, request)
         credit = self._machine.credit(self._host.pids, self._host.loaded)
         offload = str(self._settings.offload)
-        return make_plan(self.snapshot(), model, request, credit=credit, offload_root=offload)
+        usable = self._machine.usable(self._host.pids)
+        return make_plan(usable, model, request, credit=credit, offload_root=offload)
+
+    def calibrate(self) -> None:
+        """Measure memory and processor speed once, so that plans need not assume them; kept on disk."""
+        self._machine.calibrate()
 
     def import_image(self, source: Path | bytes, name: str) -> ImagePart:
         """Decode and store a picture. Raises ImageUnreadable, ImageTooLarge, DiskFull or FolderReadOnly."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from backends.hardware import calibrate
+from backends.hardware.calibrate import Calibration
 from backends.hardware.detect import Monitor
+from backends.hardware.torch_build import torch_build, without_idle_gpus
 from backends.hardware.types import Gpu, HardwareSnapshot
 from backends.placement.types import Credit, Plan
 from backends.service.host import OnExit
@@ -31,6 +35,8 @@ class Machine:
         self._monitor: Monitor | None = None
         self._seen: HardwareSnapshot | None = None
         self._seen_at = 0.0
+        self._calibration: Calibration | None = None
+        self._calibration_read = False
 
     def snapshot(self, ours: Sequence[int] = (), *, fresh: bool = False) -> HardwareSnapshot:
         """The hardware, at most a second old; GPU processes with a pid in `ours` are marked."""
@@ -38,10 +44,36 @@ class Machine:
             if self._monitor is None:
                 self._monitor = Monitor(self._settings.home)
             if fresh or self._seen is None or time.monotonic() - self._seen_at >= _FRESH_S:
-                self._seen = self._monitor.snapshot()
+                self._seen = self._calibrated(self._monitor.snapshot())
                 self._seen_at = time.monotonic()
             seen = self._seen
         return mark_ours(seen, ours)
+
+    def usable(self, ours: Sequence[int] = ()) -> HardwareSnapshot:
+        """The hardware that plans may count on: without GPUs that the installed torch can't use."""
+        return without_idle_gpus(self.snapshot(ours), torch_build())
+
+    def calibrate(self) -> None:
+        """Measure this processor and its memory (about half a second of all cores), unless that was done."""
+        cpu = self.snapshot().cpu
+        if self._calibration is not None:
+            return
+        measured = calibrate.measure(cpu)
+        with self._lock:
+            self._calibration, self._seen = measured, None
+        # Plans use what was measured also where it can't be kept.
+        with contextlib.suppress(OSError):
+            calibrate.save(self._calibration_file, measured)
+
+    @property
+    def _calibration_file(self) -> Path:
+        return self._settings.home / "calibration.json"
+
+    def _calibrated(self, seen: HardwareSnapshot) -> HardwareSnapshot:
+        if not self._calibration_read:
+            self._calibration_read = True
+            self._calibration = calibrate.load(self._calibration_file, seen.cpu)
+        return calibrate.apply(seen, self._calibration)
 
     def spawn(self, engine: str, plan: Plan | None, on_exit: OnExit) -> WorkerClient:
         """Start a child process; with a plan, one that sees that plan's GPUs from the start."""
