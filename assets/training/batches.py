@@ -74,7 +74,6 @@ class Batch:
     asked: Tensor
     kinds: tuple[str, ...]
     pictures: Pictures | None
-    scenes: tuple[Scene, ...]
 
 
 class Row:
@@ -258,30 +257,23 @@ def text_row(tokenizer: Tokenizer, rng: np.random.Generator, mix: Mix) -> Row:
             return row
 
 
-def make_batch(tokenizer: Tokenizer, rng: np.random.Generator, rows: int, mix: Mix, *, drawn: bool) -> Batch:
-    """A batch of rows. `drawn`: with pixels; without, the pictures carry the truth alone."""
+def make_batch(tokenizer: Tokenizer, rng: np.random.Generator, rows: int, mix: Mix) -> Batch:
+    """A batch of rows with their pictures drawn."""
     made: list[Row] = []
     scenes: list[Scene] = []
-    pixels: list[Pixels | None] = []
+    pixels: list[Pixels] = []
     for _ in range(rows):
         if rng.random() < mix.text_only:
             made.append(text_row(tokenizer, rng, mix))
-        else:
-            row, its_scenes, its_pixels = picture_row(tokenizer, rng, mix)
-            made.append(row)
-            scenes += its_scenes
-            pixels += its_pixels
-    pictures = None
-    if scenes:
-        if drawn:
-            shown = [paint(s, rng) if p is None else p for s, p in zip(scenes, pixels, strict=True)]
-        else:
-            shown = [np.zeros((1, 1, 3), np.uint8)] * len(scenes)
-        pictures = bundle(shown, scenes)
-    return collate(made, pictures, tuple(scenes))
+            continue
+        row, its_scenes, its_pixels = picture_row(tokenizer, rng, mix)
+        made.append(row)
+        scenes += its_scenes
+        pixels += [paint(s, rng) if p is None else p for s, p in zip(its_scenes, its_pixels, strict=True)]
+    return collate(made, bundle(pixels, scenes) if scenes else None)
 
 
-def collate(rows: list[Row], pictures: Pictures | None, scenes: tuple[Scene, ...]) -> Batch:
+def collate(rows: list[Row], pictures: Pictures | None) -> Batch:
     """Pad rows to one length and turn them into tensors."""
     shape = (len(rows), ROW_TOKENS)
     ids = np.full(shape, PAD_ID, np.int64)
@@ -308,7 +300,6 @@ def collate(rows: list[Row], pictures: Pictures | None, scenes: tuple[Scene, ...
         asked=table[:, 2],
         kinds=tuple(kinds),
         pictures=pictures,
-        scenes=scenes,
     )
 
 

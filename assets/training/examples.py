@@ -96,7 +96,8 @@ def _cover(item: Item, size: int, *, shift: float, soft: float) -> Floats:
     x, y = (axis[None, :] - item.x) / item.radius, (axis[:, None] - item.y - shift) / item.radius
     cos, sin = math.cos(item.angle), math.sin(item.angle)
     field = distance(item.shape, x * cos + y * sin, y * cos - x * sin, item.stretch)
-    return np.clip(0.5 - field * item.radius * size / soft, 0, 1)[..., None].astype(np.float32)
+    cover: Floats = np.clip(0.5 - field * item.radius * size / soft, 0, 1)[..., None]
+    return cover.astype(np.float32)
 
 
 def main() -> None:

@@ -22,7 +22,6 @@ from transformers import (
     GenerationConfig,
     LlamaConfig,
     LlavaConfig,
-    PreTrainedTokenizerFast,
 )
 
 from assets.training.loop import load
@@ -101,15 +100,18 @@ def config(sizes: Sizes) -> LlavaConfig:
 
 def write_processor(out: Path, tokenizer_file: Path, sizes: Sizes) -> None:
     """Tokenizer, image processor and chat template."""
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer_at(tokenizer_file),
-        eos_token=END,
-        pad_token=PAD,
-        additional_special_tokens=[START, IMAGE],
-        model_max_length=sizes.context,
-        clean_up_tokenization_spaces=False,
+    tokenizer_at(tokenizer_file).save(str(out / "tokenizer.json"))
+    _write_json(
+        out / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "eos_token": END,
+            "pad_token": PAD,
+            "additional_special_tokens": [START, IMAGE],
+            "clean_up_tokenization_spaces": False,
+            "model_max_length": sizes.context,
+        },
     )
-    tokenizer.save_pretrained(out)
     image: dict[str, Any] = {
         "image_processor_type": "LlavaImageProcessor",
         "do_convert_rgb": True,

@@ -1,8 +1,6 @@
-"""Stages B and C: learn to answer, first from the truth, then from pixels.
+"""Stage B: learn to answer from pixels, everything trained together.
 
-Stage B ("text") needs no vision: image tokens are made of the truth by `Starter.imagine`, so the
-text model learns to count, compare and describe while stage A runs on another core. Stage C
-("joint") trains everything on drawn pictures and keeps stage A's losses.
+The patch losses of stage A stay, so that the image tokens go on saying what they said.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from assets.training.batches import BASE_WEIGHTS, Batch, Mix, make_batch
 from assets.training.loop import Losses
 from assets.training.model import Starter
 from assets.training.questions import MAKERS
-from assets.training.vision_stage import known, patch_losses
+from assets.training.vision_stage import patch_losses
 
 
 @dataclass(slots=True)
@@ -52,13 +50,6 @@ class Progress:
         return found
 
 
-def noisy_truth(attributes: Tensor, generator: torch.Generator) -> Tensor:
-    """The truth with errors like those that a vision tower makes."""
-    noise = torch.randn(attributes.shape, generator=generator)
-    fade = 1 + 0.12 * torch.randn(attributes.shape[:2], generator=generator)[..., None]
-    return (attributes * known(attributes) * fade + 0.06 * noise).float()
-
-
 def answer_losses(model: Starter, batch: Batch, tokens: Tensor | None, progress: Progress) -> Losses:
     """Cross-entropy of the answers' tokens, given the image tokens."""
     language = model.language_model
@@ -77,28 +68,7 @@ def answer_losses(model: Starter, batch: Batch, tokens: Tensor | None, progress:
 
 def most_shapes(done: float) -> int:
     """The curriculum: two shapes at first, then three, then all six."""
-    return 2 if done < 0.12 else 3 if done < 0.35 else 6
-
-
-def text_losses(
-    model: Starter,
-    tokenizer: Tokenizer,
-    progress: Progress,
-    *,
-    seed: int,
-    step: int,
-    rows: int,
-    done: float,
-) -> Losses:
-    """Stage B on a batch that depends on seed, step and progress."""
-    mix = Mix(weights=progress.weights(), most=most_shapes(done))
-    batch = make_batch(tokenizer, np.random.default_rng((seed, 2, step)), rows, mix, drawn=False)
-    tokens = None
-    if batch.pictures is not None:
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        tokens = model.imagine(noisy_truth(batch.pictures.attributes, generator))
-    with torch.autocast("cpu", torch.bfloat16):
-        return answer_losses(model, batch, tokens, progress)
+    return 2 if done < 0.06 else 3 if done < 0.2 else 6
 
 
 def joint_losses(
@@ -111,10 +81,10 @@ def joint_losses(
     rows: int,
     done: float,
 ) -> Losses:
-    """Stage C: answers from pixels. The patch losses stay, at a lower weight later on."""
-    mix = Mix(weights=progress.weights(), most=most_shapes(2 * done))
-    weight = 1.0 if done < 0.3 else 0.3
-    batch = make_batch(tokenizer, np.random.default_rng((*seed, 3, step)), rows, mix, drawn=True)
+    """Stage B: answers from pixels. The patch losses stay, at a lower weight later on."""
+    mix = Mix(weights=progress.weights(), most=most_shapes(done))
+    weight = 1.0 if done < 0.5 else 0.4
+    batch = make_batch(tokenizer, np.random.default_rng((*seed, 3, step)), rows, mix)
     with torch.autocast("cpu", torch.bfloat16):
         if batch.pictures is None:
             return answer_losses(model, batch, None, progress)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from assets.training.scenes import COLOURS, SHAPES
-from assets.training.truth import ATTRIBUTES, PATCHES
+from assets.training.truth import ATTRIBUTES, BACKGROUND, PATCHES, SHAPE
 
 IMAGE_SIZE = 128
 PATCH_SIZE = 16
@@ -293,42 +293,65 @@ class Starter(nn.Module):
         self.language_model = LanguageModel(sizes)
         # Per covered patch: shape, colour (each with "none") and x, y, radius.
         self.patch_head = nn.Linear(sizes.vision_width, len(SHAPES) + len(COLOURS) + 2 + 3)
-        self.register_buffer("interface", make_interface(sizes.text_width, seed), persistent=False)
+        interface, constant = make_interface(sizes.text_width, seed)
+        self.register_buffer("interface", interface, persistent=False)
+        self.register_buffer("constant", constant, persistent=False)
         self.interface: Tensor
+        self.constant: Tensor
 
     def see(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised pixels (batch, 3, 128, 128) to vision features and projected tokens."""
         features = self.vision_tower.vision_model(pixels)
         return features, self.multi_modal_projector(features)
 
-    def imagine(self, attributes: Tensor) -> Tensor:
-        """Image tokens made of the truth: (batch, 64, 64 numbers) to (batch, 64, width)."""
-        return attributes @ self.interface
+    def reads(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """What image tokens say, as 64 numbers, and the part of them that says nothing."""
+        free = tokens.float() - self.constant
+        said = free @ (self.interface / self.interface.square().sum(-1, keepdim=True)).T
+        return said, free - said @ self.interface
 
 
 @torch.no_grad()
-def start_from_words(model: Starter, rows: Mapping[int, int]) -> None:
-    """A head start for matching words with what is seen; `rows`: token number -> truth number.
+def start_from_words(model: Starter, meanings: Mapping[int, Tensor]) -> None:
+    """A head start for matching words with what is seen; `meanings`: token number -> 64 numbers.
 
-    The word "red" starts along the direction that red patches will have, as input and as output,
-    and keys start equal to queries, so that attention prefers like to like from the first step.
+    Left to chance, a model this small spends thousands of steps on finding that "red" in a
+    question and red in a picture belong together. So the word starts along the direction that red
+    patches have, as input and as output; and in every layer one head starts by attending from
+    words to patches of that name or colour, and two start by copying what a patch says.
     """
     language = model.language_model
-    for token, row in rows.items():
-        direction = model.interface[row] / model.interface[row].norm()
+    directions = functional.normalize(model.interface, dim=-1)
+    for token, meaning in meanings.items():
+        direction = functional.normalize(meaning @ directions, dim=0)
         language.model.embed_tokens.weight[token] *= 0.4
         language.model.embed_tokens.weight[token] += 3.0 * direction
         language.lm_head.weight[token] += 0.4 * direction
+    head = model.sizes.head
+    # Rotary angles hardly turn the slow half of a head's numbers over the length of a picture.
+    slow = [*range(head // 4, head // 2), *range(3 * head // 4, head)]
+    names = directions[SHAPE : SHAPE + len(SHAPES) + len(COLOURS)]
     for layer in language.model.layers:
-        layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
+        assert isinstance(layer, TextLayer)
+        attention = layer.self_attn
+        for matrix in (attention.q_proj.weight, attention.k_proj.weight):
+            matrix[:head] *= 0.1
+            matrix[slow[: len(names)]] += 0.9 * names
+        for first in (0, head):
+            attention.v_proj.weight[first : first + head] = directions
+            attention.o_proj.weight[:, first : first + head] = 0.4 * directions.T
 
 
-def make_interface(width: int, seed: int) -> Tensor:
-    """A fixed (64 numbers, width) dictionary of orthogonal directions.
+def make_interface(width: int, seed: int) -> tuple[Tensor, Tensor]:
+    """A fixed (64 numbers, width) dictionary of orthogonal directions, and a constant (width).
 
-    The text model learns from `attributes @ interface` while the vision tower learns to produce
-    the same thing from pixels; afterwards the two halves fit.
+    Stage A teaches the vision tower to produce `attributes @ dictionary + constant`, and
+    `start_from_words` tells the text model what these directions mean. The background is faint
+    and the constant keeps empty patches from being blown up by the first norm: otherwise they,
+    being nine in ten, drown the shapes.
     """
-    noise = torch.randn(width, ATTRIBUTES, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(width, ATTRIBUTES + 1, generator=torch.Generator().manual_seed(seed))
     basis, _ = torch.linalg.qr(noise)
-    return 1.5 * basis.T.contiguous()
+    rows = 1.5 * basis.T.contiguous()
+    rows[BACKGROUND:ATTRIBUTES] *= 0.25
+    return rows[:ATTRIBUTES], rows[ATTRIBUTES] * (2.5 / 1.5)

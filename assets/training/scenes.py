@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 Pixels = NDArray[np.uint8]
 
 SHAPES = ("circle", "square", "rectangle", "triangle", "star", "heart", "cross", "diamond")
@@ -274,46 +276,75 @@ def _paint(canvas: Floats, item: Item, rng: np.random.Generator, *, outline: boo
     part += alpha * (fill - part)
 
 
-def distance(  # noqa: PLR0911 - one case per shape
-    shape: str, x: Floats, y: Floats, stretch: float = 1.8
-) -> Floats:
+def distance(shape: str, x: Floats, y: Floats, stretch: float = 1.8) -> Floats:
     """Signed distance (negative inside) to the unit shape, y pointing down.
 
-    Exact for convex edges away from corners, which is all that antialiasing needs.
+    Exact for convex edges away from corners, which is all that antialiasing needs. Raises
+    ValueError for a shape that nobody can draw.
     """
-    if shape == "circle":
-        return np.hypot(x, y) - 1
-    if shape == "square":
-        return np.maximum(np.abs(x), np.abs(y)) - 0.87
-    if shape == "rectangle":
-        long, short = 0.87 * math.sqrt(stretch), 0.87 / math.sqrt(stretch)
-        return np.maximum(np.abs(x) - long, np.abs(y) - short)
-    if shape == "triangle":
-        low = y - 0.62
-        side = np.abs(x) * math.sin(math.pi / 3) - y * math.cos(math.pi / 3) - 0.62
-        return np.maximum(low, side)
-    if shape == "diamond":
-        wide, tall = 0.75, 1.2
-        return (np.abs(x) / wide + np.abs(y) / tall - 1) / math.hypot(1 / wide, 1 / tall)
-    if shape == "cross":
-        ax, ay = np.abs(x), np.abs(y)
-        return np.minimum(np.maximum(ax - 1.05, ay - 0.36), np.maximum(ax - 0.36, ay - 1.05))
-    if shape == "heart":
-        half = 0.84
-        ax, ay = np.abs(x), y + 0.05
-        lobe = np.hypot(ax - half / 2, ay + half / 2) - half / math.sqrt(2)
-        return np.minimum(lobe, (ax + np.abs(ay) - half) / math.sqrt(2))
-    if shape == "star":
-        # Fold the plane into one tenth: an edge from the outer tip to the inner corner.
-        sector = math.pi / 5
-        angle = np.abs((np.arctan2(x, -y) + sector) % (2 * sector) - sector)
-        reach = np.hypot(x, y)
-        px, py = reach * np.cos(angle), reach * np.sin(angle)
-        tip, inner = 1.22, 0.52
-        ex, ey = inner * math.cos(sector) - tip, inner * math.sin(sector)
-        length = math.hypot(ex, ey)
-        return ((px - tip) * ey - py * ex) / length
-    raise ValueError(f"unknown shape: {shape}")
+    if shape not in _FIELDS:
+        raise ValueError(f"unknown shape: {shape}")
+    return _FIELDS[shape](x, y, stretch)
+
+
+def _circle(x: Floats, y: Floats, _stretch: float) -> Floats:
+    return np.hypot(x, y) - 1
+
+
+def _square(x: Floats, y: Floats, _stretch: float) -> Floats:
+    return np.maximum(np.abs(x), np.abs(y)) - 0.87
+
+
+def _rectangle(x: Floats, y: Floats, stretch: float) -> Floats:
+    long, short = 0.87 * math.sqrt(stretch), 0.87 / math.sqrt(stretch)
+    return np.maximum(np.abs(x) - long, np.abs(y) - short)
+
+
+def _triangle(x: Floats, y: Floats, _stretch: float) -> Floats:
+    side = np.abs(x) * math.sin(math.pi / 3) - y * math.cos(math.pi / 3)
+    return np.maximum(y, side) - 0.62
+
+
+def _diamond(x: Floats, y: Floats, _stretch: float) -> Floats:
+    wide, tall = 0.75, 1.2
+    return (np.abs(x) / wide + np.abs(y) / tall - 1) / math.hypot(1 / wide, 1 / tall)
+
+
+def _cross(x: Floats, y: Floats, _stretch: float) -> Floats:
+    ax, ay = np.abs(x), np.abs(y)
+    return np.minimum(np.maximum(ax - 1.05, ay - 0.36), np.maximum(ax - 0.36, ay - 1.05))
+
+
+def _heart(x: Floats, y: Floats, _stretch: float) -> Floats:
+    # Two discs on the upper edges of a square that stands on its corner.
+    half = 0.84
+    ax, ay = np.abs(x), y + 0.05
+    lobe = np.hypot(ax - half / 2, ay + half / 2) - half / math.sqrt(2)
+    field: Floats = np.minimum(lobe, (ax + np.abs(ay) - half) / math.sqrt(2))
+    return field
+
+
+def _star(x: Floats, y: Floats, _stretch: float) -> Floats:
+    # Fold the plane into one tenth: an edge from the outer tip to the inner corner.
+    sector = math.pi / 5
+    angle = np.abs((np.arctan2(x, -y) + sector) % (2 * sector) - sector)
+    reach = np.hypot(x, y)
+    px, py = reach * np.cos(angle), reach * np.sin(angle)
+    tip, inner = 1.22, 0.52
+    ex, ey = inner * math.cos(sector) - tip, inner * math.sin(sector)
+    return ((px - tip) * ey - py * ex) / math.hypot(ex, ey)
+
+
+_FIELDS: dict[str, Callable[[Floats, Floats, float], Floats]] = {
+    "circle": _circle,
+    "square": _square,
+    "rectangle": _rectangle,
+    "triangle": _triangle,
+    "star": _star,
+    "heart": _heart,
+    "cross": _cross,
+    "diamond": _diamond,
+}
 
 
 def _wear(canvas: Floats, rng: np.random.Generator) -> Floats:

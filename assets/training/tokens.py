@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
 
 from assets.training.questions import MAKERS
 from assets.training.scenes import COLOURS, SHAPES, random_scene
 from assets.training.smalltalk import CHAT, SYSTEM_PROMPTS, off_topic
-from assets.training.truth import COLOUR, SHAPE
+from assets.training.truth import ATTRIBUTES, BINS, CENTRE_X, CENTRE_Y, COLOUR, SHAPE
 from assets.training.words import plural
 
 PAD, START, END, IMAGE = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>"
@@ -77,13 +79,20 @@ def tokenizer_at(path: Path, seed: int = 7) -> Tokenizer:
     return Tokenizer.from_file(str(path))
 
 
-def word_rows(tokenizer: Tokenizer) -> dict[int, int]:
-    """Token numbers of colour and shape words, to their place in a patch's description."""
-    rows: dict[int, int] = {}
-    for first, words in ((SHAPE, SHAPES), (COLOUR, COLOURS)):
-        for number, word in enumerate(words):
-            for form in (word, plural(word), word.replace("gray", "grey")):
-                ids = tokenizer.encode(f" {form}", add_special_tokens=False).ids
-                if len(ids) == 1:
-                    rows[ids[0]] = first + number
-    return rows
+def word_meanings(tokenizer: Tokenizer) -> dict[int, Tensor]:
+    """Token numbers of the words for what patches show, to a patch's description (64 numbers)."""
+    parts = {word: [SHAPE + i] for i, word in enumerate(SHAPES)}
+    parts |= {word: [COLOUR + i] for i, word in enumerate(COLOURS)}
+    parts |= {plural(shape): parts[shape] for shape in SHAPES} | {"grey": parts["gray"]}
+    third = BINS // 3
+    parts["left"] = [CENTRE_X + i for i in range(third)]
+    parts["right"] = [CENTRE_X + i for i in range(2 * third, BINS)]
+    parts["top"] = [CENTRE_Y + i for i in range(third)]
+    parts["bottom"] = [CENTRE_Y + i for i in range(2 * third, BINS)]
+    parts["middle"] = [first + i for first in (CENTRE_X, CENTRE_Y) for i in range(third, 2 * third)]
+    meanings: dict[int, Tensor] = {}
+    for word, numbers in parts.items():
+        ids = tokenizer.encode(f" {word}", add_special_tokens=False).ids
+        if len(ids) == 1:
+            meanings[ids[0]] = torch.zeros(ATTRIBUTES).index_fill(0, torch.tensor(numbers), 1.0)
+    return meanings

@@ -1,12 +1,12 @@
 """Train the starter model.
 
-    python -m assets.training.train --folder RUNS vision --minutes 25
-    python -m assets.training.train --folder RUNS text --minutes 25
-    python -m assets.training.train --folder RUNS joint --minutes 60
+    python -m assets.training.train --folder RUNS vision --minutes 30
+    python -m assets.training.train --folder RUNS joint --minutes 48
 
-The first two are independent (one core each); `joint` starts from both. Every stage can be killed
-and started again. Seeds are fixed; the schedule follows the clock, so a faster machine takes more
-steps in the same minutes.
+`vision` (one process) teaches the tower to say what each patch shows; `joint` (two processes)
+starts from it and learns to answer. Both can be killed and started again at any moment. Seeds are
+fixed and batches depend on seed and step alone; the learning rate and the curriculum follow the
+clock, so a faster machine takes more steps in the same minutes.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from assets.training import vision_stage
-from assets.training.language_stage import Progress, joint_losses, text_losses
+from assets.training.language_stage import Progress, joint_losses
 from assets.training.loop import Losses, Plan, load, train
 from assets.training.model import Sizes, Starter, start_from_words
 from assets.training.muon import MuonWithAdamW
-from assets.training.tokens import tokenizer_at, word_rows
+from assets.training.tokens import tokenizer_at, word_meanings
 
 PROCESSES = 2
 ROWS = 12
@@ -43,37 +43,13 @@ def run_vision(folder: Path, minutes: float, seed: int) -> None:
     train(model, optimizer, step_losses, folder / "vision", Plan(minutes))
 
 
-def run_text(folder: Path, minutes: float, seed: int) -> None:
-    """Stage B."""
-    tokenizer = tokenizer_at(folder / "tokenizer.json", seed)
-    model = Starter(Sizes(), seed)
-    for part in (model.vision_tower, model.multi_modal_projector, model.patch_head):
-        part.requires_grad_(requires_grad=False)
-    start_from_words(model, word_rows(tokenizer))
-    model.language_model.model.compile()
-    optimizer = MuonWithAdamW(model, matrix_rate=0.004)
-    progress = Progress()
-
-    def step_losses(step: int, done: float) -> Losses:
-        return text_losses(model, tokenizer, progress, seed=seed, step=step, rows=16, done=done)
-
-    train(
-        model,
-        optimizer,
-        step_losses,
-        folder / "text",
-        Plan(minutes),
-        notes=lambda: {k: round(v, 2) for k, v in sorted(progress.wrong.items())},
-    )
-
-
 def run_joint(folder: Path, minutes: float, seed: int) -> None:
-    """Stage C, on two processes."""
+    """Stage B, on two processes."""
     tokenizer_at(folder / "tokenizer.json", seed)
     meeting = folder / "joint" / "meeting"
     meeting.parent.mkdir(parents=True, exist_ok=True)
     meeting.unlink(missing_ok=True)
-    mp.spawn(_joint_process, (folder, minutes, seed, meeting), nprocs=PROCESSES)  # type: ignore[no-untyped-call]
+    mp.spawn(_joint_process, (folder, minutes, seed, meeting), nprocs=PROCESSES)  # type: ignore[attr-defined, no-untyped-call]
 
 
 def _joint_process(rank: int, folder: Path, minutes: float, seed: int, meeting: Path) -> None:
@@ -81,15 +57,13 @@ def _joint_process(rank: int, folder: Path, minutes: float, seed: int, meeting: 
     dist.init_process_group("gloo", init_method=meeting.resolve().as_uri(), rank=rank, world_size=PROCESSES)
     tokenizer = tokenizer_at(folder / "tokenizer.json", seed)
     model = Starter(Sizes(), seed)
-    for stage, parts in (
-        ("vision", ("vision_tower", "multi_modal_projector", "patch_head")),
-        ("text", ("language_model",)),
-    ):
-        learned = load(folder / stage / "checkpoint.pt")["model"]
-        own = {k: v for k, v in learned.items() if k.startswith(parts)}
-        model.load_state_dict(own, strict=False)
+    seen = load(folder / "vision" / "checkpoint.pt")["model"]
+    parts = ("vision_tower", "multi_modal_projector", "patch_head")
+    model.load_state_dict({k: v for k, v in seen.items() if k.startswith(parts)}, strict=False)
+    start_from_words(model, word_meanings(tokenizer))
     model.language_model.model.compile()
-    optimizer = MuonWithAdamW(model, matrix_rate=0.01)
+    # The tower has learned to see; noise from the first answers must not undo that.
+    optimizer = MuonWithAdamW(model, matrix_rate=0.001, eye_rate=0.0003)
     progress = Progress()
 
     def step_losses(step: int, done: float) -> Losses:
@@ -125,14 +99,14 @@ def average_gradients(model: Starter, seconds: float) -> float:
 def main() -> None:
     """Parse the command line and run one stage."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", choices=("vision", "text", "joint"))
+    parser.add_argument("stage", choices=("vision", "joint"))
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    stages = {"vision": run_vision, "text": run_text, "joint": run_joint}
+    stages = {"vision": run_vision, "joint": run_joint}
     stages[options.stage](options.folder, options.minutes, options.seed)
 
 

@@ -50,7 +50,8 @@ class Labels:
 def bumps(value: float, marks: Floats) -> Floats:
     """A number as overlapping Gaussian bumps on `marks`, so that near values look alike."""
     width = 0.8 * (marks[1] - marks[0])
-    return np.exp(-0.5 * ((value - marks) / width) ** 2).astype(np.float32)
+    found: Floats = np.exp(-0.5 * ((value - marks) / width) ** 2).astype(np.float32)
+    return found
 
 
 def square_position(item: Item, aspect: float) -> tuple[float, float]:

@@ -101,9 +101,7 @@ def patch_losses(model: Starter, features: Tensor, tokens: Tensor, truth_: Pictu
         )
         + 40 * (place * covered).sum() / covered.sum().clamp(min=1) / 3
     )
-    scale = model.interface[0].square().sum()
-    said = tokens.float() @ model.interface.T / scale
-    beside = tokens.float() - said @ model.interface
+    said, beside = model.reads(tokens)
     error = (said - truth_.attributes).square() * known(truth_.attributes)
     anchors = truth_.attributes[..., truth.ANCHOR].sum().clamp(min=1)
     items = error[..., truth.SHAPE : truth.BACKGROUND].sum() / covered.sum().clamp(min=1)
@@ -114,7 +112,7 @@ def patch_losses(model: Starter, features: Tensor, tokens: Tensor, truth_: Pictu
         "items": 0.5 * items,
         "anchors": flags,
         "around": around,
-        "beside": 0.2 * beside.square().mean() / scale * truth.ATTRIBUTES,
+        "beside": 5.0 * beside.square().mean(),
     }
 
 

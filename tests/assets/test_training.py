@@ -224,7 +224,7 @@ class TestPacking:
     def test_a_packed_answer_equals_the_answer_alone(self) -> None:
         tokenizer = tokenizer_at(STARTER / "tokenizer.json")
         rng = np.random.default_rng(3)
-        batch = make_batch(tokenizer, rng, 1, Mix(text_only=0, easy=0, two_pictures=0), drawn=True)
+        batch = make_batch(tokenizer, rng, 1, Mix(text_only=0, easy=0, two_pictures=0))
         model = Starter(Sizes()).eval()
         language = model.language_model.model
         with torch.inference_mode():
@@ -246,7 +246,7 @@ class TestPacking:
 
     def test_targets_spell_answers(self) -> None:
         tokenizer = tokenizer_at(STARTER / "tokenizer.json")
-        batch = make_batch(tokenizer, np.random.default_rng(4), 2, Mix(), drawn=False)
+        batch = make_batch(tokenizer, np.random.default_rng(4), 2, Mix())
         flat = batch.ids.flatten()
         assert torch.equal(flat[batch.sources + 1], batch.targets)
         assert int(batch.asked.max()) == len(batch.kinds) - 1
