@@ -3,7 +3,7 @@
 A random-weight LLaVA of about 0.5 billion parameters; every comparison alternates within one run, and the
 quoted figure is the median of the rounds' ratios.
 
-    python -m benchmarks.engine_speed FOLDER [--rounds 5] [--tokens 48] [--precision bf16]
+    python -m benchmarks.engine_speed FOLDER [--rounds 5] [--tokens 24] [--precision bf16]
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--tokens", type=int, default=24)
     parser.add_argument("--precision", default="bf16")
     options = parser.parse_args()
     engine = TransformersEngine()
@@ -147,7 +147,7 @@ def main() -> None:
         checkpoint(HALF_BILLION, options.folder), precision=options.precision, context_tokens=2048
     )
     engine.load(plan, lambda _: None, Flag())
-    speeds = decoding(engine, options.rounds, options.tokens)
+    speeds = decoding(engine, 2 * options.rounds, options.tokens)
     with tempfile.TemporaryDirectory() as folder:
         firsts = first_tokens(engine, options.rounds, Path(folder))
     engine.close()

@@ -124,8 +124,19 @@ def _processor(folder: Path, config: Any) -> Any:
     """The processor with Pillow's resizing: the torchvision one differs from what models were trained on."""
     options = {"local_files_only": True, "trust_remote_code": False}
     if config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
-        return transformers.AutoProcessor.from_pretrained(folder, backend="pil", **options)
+        return _completed(
+            transformers.AutoProcessor.from_pretrained(folder, backend="pil", **options), config
+        )
     return transformers.AutoTokenizer.from_pretrained(folder, **options)
+
+
+def _completed(processor: Any, config: Any) -> Any:
+    """Fill in what LLaVA processors saved before late 2024 lack and need to count a picture's tokens."""
+    if getattr(processor, "patch_size", 0) is None:
+        processor.patch_size = config.vision_config.patch_size
+        processor.vision_feature_select_strategy = config.vision_feature_select_strategy
+        processor.num_additional_image_tokens = 1  # the class token of CLIP, which those models all have
+    return processor
 
 
 def _refuse_gaps(info: dict[str, Any], folder: Path) -> None:

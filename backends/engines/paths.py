@@ -97,6 +97,8 @@ class ChunkedPath:
 
     def prime(self, conversation: str, messages: Sequence[Message], cancel: Flag) -> None:
         """Prefill the chunks that no draft can change."""
+        if not messages:
+            return
         prompt, settled = self._builder.settled(messages)
         if len(prompt) >= self._context or cancel.is_set():
             return

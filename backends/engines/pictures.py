@@ -13,7 +13,7 @@ from backends.errors import ImageUnreadable
 from backends.messages import ImagePart
 
 _PIXELS_KEPT = 16
-_FEATURE_BYTES = 256 * 1024 * 1024
+_FEATURE_BYTES = 64 * 1024 * 1024
 _NOT_FOR_THE_TOWER = frozenset({"input_ids", "attention_mask", "token_type_ids", "mm_token_type_ids"})
 
 
@@ -63,7 +63,7 @@ def open_picture(picture: ImagePart) -> Image.Image:
 
 
 class FeatureStore:
-    """Image features by the digest of their picture, the least recently used dropped beyond 256 MB."""
+    """Image features by the digest of their picture, the least recently used dropped beyond 64 MB."""
 
     def __init__(self, model: Any, dtype: torch.dtype, device: torch.device) -> None:
         self._model = model

@@ -260,6 +260,21 @@ def test_bad_folders_give_one_clear_error(
     assert caught.value.exit_code in (2, 3)
 
 
+def test_an_older_processor_without_sizes_is_completed(models: Models, picture: Draw, tmp_path: Path) -> None:
+    folder = copy(models("llava"), tmp_path / "older")
+    path = folder / "processor_config.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("patch_size", "vision_feature_select_strategy", "num_additional_image_tokens"):
+        document.pop(key)
+    path.write_text(json.dumps(document), encoding="utf-8")
+    question = (picture("red"), TextPart("What?"))
+    older, _, _ = load(make_plan(folder))
+    newer, _, _ = load(make_plan(models("llava")))
+    assert answer(older, *question) == answer(newer, *question)
+    older.close()
+    newer.close()
+
+
 def test_a_missing_shard_is_named(models: Models, tmp_path: Path) -> None:
     folder = shard(models("llava"), tmp_path / "sharded")
     (folder / "model-00002-of-00003.safetensors").unlink()
