@@ -6,9 +6,13 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from backends.errors import ModelDamaged
 from backends.placement.types import PlanRequest
 from backends.service import Service
 from backends.settings import load_settings
+from tests.support.checkpoints import starter_like
 
 
 def service_in(home: Path) -> Service:
@@ -51,3 +55,11 @@ def test_plans_of_this_machine_use_it(tmp_path: Path) -> None:
         plan = service.plan(PlanRequest("starter"))
     assumed = [reason for reason in plan.reasons if "memory_gbps" in str(reason)]
     assert not assumed
+
+
+def test_a_model_of_headers_only_can_be_planned_and_not_loaded(tmp_path: Path) -> None:
+    folder = starter_like(tmp_path / "headers only")
+    with service_in(tmp_path / "home") as service:
+        plan = service.plan(PlanRequest(str(folder)))
+        with pytest.raises(ModelDamaged, match="headers only"):
+            service.load(plan)

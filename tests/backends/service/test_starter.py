@@ -54,6 +54,7 @@ def test_the_plan_is_what_the_engine_did(real: Service) -> None:
     assert report.supports_images
 
 
+@pytest.mark.timeout(900)  # four starts of the real engine, each with its imports
 def test_killed_at_every_moment_it_starts_again_and_answers_the_same(
     real: Service, settings: Settings
 ) -> None:
