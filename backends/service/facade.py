@@ -11,6 +11,7 @@ from typing import Self
 from backends.hardware.types import HardwareSnapshot
 from backends.images import import_image
 from backends.messages import Event, ImagePart, Message, Progress, SamplingParams
+from backends.models.identify import ensure_loadable
 from backends.models.types import ModelEntry, ModelInfo
 from backends.placement.planner import plan as make_plan
 from backends.placement.types import Plan, PlanRequest
@@ -33,6 +34,7 @@ class Service:
 
     def __init__(self, settings: Settings, *, preload: bool = True, engine: str | None = None) -> None:
         self._settings = settings
+        self._engine = engine
         self._journal = Journal(settings.logs)
         self._library = Library(settings)
         self._machine = Machine(settings)
@@ -85,8 +87,11 @@ class Service:
         """Load a model; the one before is unloaded first, a load under way gives way (it raises Cancelled).
 
         The load starts at once and goes on whether the iterator is followed or not; `cancel_load` stops
-        it. The iterator gives the newest progress and raises what went wrong (any SnugError).
+        it. The iterator gives the newest progress and raises what went wrong (any SnugError), or at once
+        ModelDamaged for a model of which only the headers are here.
         """
+        if self._engine is None:
+            ensure_loadable(self.inspect(plan.request.model))
         return self._host.load(plan)
 
     def cancel_load(self) -> None:
