@@ -98,7 +98,8 @@ def _serve(home: Path, *engine: str) -> Iterator[Served]:
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
-        assert ready.wait(120) and child.poll() is None, "".join(served.lines)
+        assert ready.wait(120), "".join(served.lines)
+        assert child.poll() is None, "".join(served.lines)
         yield served
     finally:
         child.terminate()

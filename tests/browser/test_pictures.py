@@ -72,9 +72,9 @@ def _huge(path: Path) -> None:
     ids=["text named .png", "cut short", "900 megapixels"],
 )
 def test_a_bad_picture_is_named_and_the_draft_stays(
-    make: object, said: str, fake_page: Served, open_page: OpenPage, picture: Path, tmp_path: Path
+    make: object, said: str, fake_page: Served, open_page: OpenPage, picture: Path
 ) -> None:
-    bad = tmp_path / "bad.png"
+    bad = picture.with_name("bad.png")
     assert callable(make)
     make(bad)
     page = open_page(fake_page)

@@ -41,7 +41,7 @@ def answer(
     A question that comes while the model loads is answered after that; `session.stopping` ends either.
     `sampling` may raise, as anything that is asked of the service may: the question then stays, unanswered.
     """
-    drawn = 0.0
+    drawn = -_REDRAW_S
     try:
         _wait_for_loader(context, session)
         if session.stopping.is_set():
@@ -50,9 +50,10 @@ def answer(
         messages = chat_flow.to_messages(session.turns, system)
         for event in context.service.chat(session.ident, messages, sampling()):
             session.turns = chat_flow.advance(session.turns, event)
-            now = time.monotonic()
-            if not isinstance(event, TextDelta) or now - drawn >= _REDRAW_S:
-                drawn = now
+            if not isinstance(event, TextDelta):
+                yield
+            elif time.monotonic() - drawn >= _REDRAW_S:
+                drawn = time.monotonic()
                 yield
     except NotLoaded as error:
         # When the load failed, why it failed says more than that nothing is loaded.

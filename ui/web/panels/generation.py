@@ -46,7 +46,7 @@ def build(say: Translator) -> Generation:
 
 
 def sampling(temperature: float, top_p: float, max_tokens: float, seed: str) -> SamplingParams:
-    """The panel's values as sampling parameters; an emptied field means its default. Raises `SettingInvalid`."""
+    """The panel's values; an emptied field means its default. Raises `SettingInvalid`."""
     return SamplingParams(
         temperature=float(_DEFAULTS.temperature if temperature is None else temperature),
         top_p=float(top_p or _DEFAULTS.top_p),
