@@ -12,7 +12,7 @@ from backends.errors import ModelDamaged
 from backends.placement.types import PlanRequest
 from backends.service import Service
 from backends.settings import load_settings
-from tests.support.checkpoints import starter_like
+from tests.support.checkpoints import llava_15_7b
 
 
 def service_in(home: Path) -> Service:
@@ -58,8 +58,8 @@ def test_plans_of_this_machine_use_it(tmp_path: Path) -> None:
 
 
 def test_a_model_of_headers_only_can_be_planned_and_not_loaded(tmp_path: Path) -> None:
-    folder = starter_like(tmp_path / "headers only")
+    folder = llava_15_7b(tmp_path / "headers only")
     with service_in(tmp_path / "home") as service:
-        plan = service.plan(PlanRequest(str(folder)))
+        plan = replace(service.plan(PlanRequest(str(folder))), verdict="slow")
         with pytest.raises(ModelDamaged, match="headers only"):
             service.load(plan)
