@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from backends.errors import SnugError
 from backends.hardware.types import Gpu, HardwareSnapshot
@@ -85,22 +86,23 @@ def _gigabytes(count: int) -> str:
     return f"{count / 2**30:.1f}"
 
 
-def plan_card(plan: Plan, say: Translator) -> str:
-    """What will run where, and how fast."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the loaded plan really did; None is not known yet."""
+
+    load_s: float | None = None
+    first_token_s: float | None = None
+    tokens_per_s: float | None = None
+
+
+def plan_card(plan: Plan, say: Translator, measured: Measured | None = None) -> str:
+    """What will run where, and how fast; what was `measured` stands under what was expected."""
     where = _where(plan, say)
     headline = (
         f'<p class="sn-headline">{badge("verdict-" + plan.verdict, say("verdict." + plan.verdict))}'
         f"<span>{esc(where)}</span></p>"
     )
-    speed = ""
-    if plan.verdict != "no":
-        speed = (
-            '<dl class="sn-speed">'
-            + _figure(say("plan.first_token"), say("unit.about_seconds", seconds=plan.expected.first_token_s))
-            + _figure(say("plan.tokens_per_s"), _rate(plan.expected.tokens_per_s, say))
-            + _figure(say("plan.load"), say("unit.about_seconds", seconds=plan.expected.load_s))
-            + "</dl>"
-        )
+    speed = "" if plan.verdict == "no" else _speed(plan, measured or Measured(), say)
     devices = "".join(_device(share, say) for share in plan.devices)
     return section(say("ui.plan"), headline + devices + _legend(plan.devices, say) + speed)
 
@@ -124,8 +126,26 @@ def _where(plan: Plan, say: Translator) -> str:
 _NAMED = ("int8", "nf4")
 
 
-def _figure(name: str, value: str) -> str:
-    return f"<div><dt>{esc(name)}</dt><dd>{esc(value)}</dd></div>"
+def _speed(plan: Plan, measured: Measured, say: Translator) -> str:
+    expected = plan.expected
+
+    def seconds(key: str, planned: float, real: float | None) -> str:
+        shown = None if real is None else say("unit.about_seconds", seconds=real)
+        return _figure(say(key), say("unit.about_seconds", seconds=planned), shown, say)
+
+    rate = None if measured.tokens_per_s is None else _rate(measured.tokens_per_s, say)
+    return (
+        '<dl class="sn-speed">'
+        + seconds("plan.first_token", expected.first_token_s, measured.first_token_s)
+        + _figure(say("plan.tokens_per_s"), _rate(expected.tokens_per_s, say), rate, say)
+        + seconds("plan.load", expected.load_s, measured.load_s)
+        + "</dl>"
+    )
+
+
+def _figure(name: str, planned: str, real: str | None, say: Translator) -> str:
+    below = "" if real is None else f'<dd class="sn-measured">{esc(say("plan.measured", value=real))}</dd>'
+    return f"<div><dt>{esc(name)}</dt><dd>{esc(planned)}</dd>{below}</div>"
 
 
 def _rate(tokens_per_s: float, say: Translator) -> str:

@@ -64,6 +64,7 @@ def refresh(context: Context, session: Session) -> list[Any]:
     state = service.state()
     request = session.request or context.start
     plan = make_plan(context, request)
+    real = placement.measured(plan, state, session.turns)
     possible = isinstance(plan, Plan) and plan.verdict != "no"
     card = notices.choose(
         session.turns if not session.answering else (),
@@ -83,7 +84,7 @@ def refresh(context: Context, session: Session) -> list[Any]:
     load, unload = setup_panel.buttons(state, request, say, possible=possible)
     return [
         update("hardware", hardware, lambda: hardware),
-        update("plan", placement.gist(plan), lambda: placement.card(plan, say)),
+        update("plan", (placement.gist(plan), real), lambda: placement.card(plan, say, real)),
         update("details", placement.gist(plan), lambda: placement.details(plan, say)),
         update("status", status, lambda: status),
         update("load", pressed, lambda: load),

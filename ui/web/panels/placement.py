@@ -6,8 +6,10 @@ import gradio as gr
 
 from backends.errors import SnugError
 from backends.placement.types import Plan
+from backends.service import ModelState
 from ui.i18n import Translator
-from ui.web.format import error_card, plan_card, plan_details
+from ui.web.chat_flow import Conversation
+from ui.web.format import Measured, error_card, plan_card, plan_details
 from ui.web.html import section
 
 
@@ -16,11 +18,11 @@ def build() -> gr.HTML:
     return gr.HTML("", apply_default_css=False, elem_id="plan")
 
 
-def card(plan: Plan | SnugError, say: Translator) -> str:
+def card(plan: Plan | SnugError, say: Translator, measured: Measured) -> str:
     """The plan, or why there is none."""
     if isinstance(plan, SnugError):
         return section(say("ui.plan"), error_card(plan, say))
-    return plan_card(plan, say)
+    return plan_card(plan, say, measured)
 
 
 def details(plan: Plan | SnugError, say: Translator) -> str:
@@ -39,3 +41,18 @@ def gist(plan: Plan | SnugError) -> object:
         plan.request, plan.verdict, plan.engine, plan.precision, plan.device_map, budgets,
         f"{plan.expected.tokens_per_s:.1g}", tuple(str(reason.code) for reason in plan.reasons),
     )  # fmt: skip
+
+
+def measured(plan: Plan | SnugError, state: ModelState, turns: Conversation) -> Measured:
+    """What the loaded model did, when `plan` is what is loaded: its load and the newest answer."""
+    if isinstance(plan, SnugError) or state.plan is None or state.report is None:
+        return Measured()
+    if state.plan.request != plan.request or state.plan.device_map != plan.device_map:
+        return Measured()
+    done = next(
+        (turn.done for turn in reversed(turns) if turn.done is not None and turn.done.token_ids), None
+    )
+    if done is None:
+        return Measured(state.report.seconds)
+    rate = done.timings.tokens_per_s if len(done.token_ids) > 1 else None
+    return Measured(state.report.seconds, done.timings.first_token_s, rate)

@@ -45,8 +45,9 @@
     view.dataset.followed = "1";
     let stuck = true;
     view.addEventListener("scroll", () => { stuck = view.scrollHeight - view.scrollTop - view.clientHeight < 80; });
-    new MutationObserver(() => { if (stuck) view.scrollTop = view.scrollHeight; })
-      .observe(view, { childList: true, subtree: true, characterData: true });
+    const stay = () => { if (stuck) view.scrollTop = view.scrollHeight; };
+    new MutationObserver(stay).observe(view, { childList: true, subtree: true, characterData: true });
+    new ResizeObserver(stay).observe(view);
   };
 
   // Gradio leaves these controls without a name of their own.
