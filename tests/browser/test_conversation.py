@@ -75,6 +75,8 @@ def test_answer_again_edit_copy_and_delete(fake_page: Served, open_page: OpenPag
     expect(turns(page)).to_have_count(0)
     expect(message_box(page)).to_have_value("fourth")
     expect(page.locator("#message img")).to_have_count(1)
+    message_box(page).press("Enter")
+    expect(wait_for_answer(page, 1)).to_contain_text("I see 1 picture. You said: fourth")
 
 
 def test_leaving_an_edit_changes_nothing(fake_page: Served, open_page: OpenPage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -14,5 +15,7 @@ if __name__ == "__main__":
     settings = fake_settings(Path(sys.argv[2]))
     machine = CPU_MACHINE if "cpu" in sys.argv[3:] else GPU_MACHINE
     service = FakeService(settings, machine=machine)
-    serve(service, settings, host="127.0.0.1", port=int(sys.argv[1]), open_browser=False, model="starter",
-          preset=Preset.AUTO, say=Translator("en"))  # fmt: skip
+    with contextlib.suppress(KeyboardInterrupt):
+        serve(service, settings, host="127.0.0.1", port=int(sys.argv[1]), open_browser=False, model="starter",
+              preset=Preset.AUTO, say=Translator("en"))  # fmt: skip
+    sys.exit(130)

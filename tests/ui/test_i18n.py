@@ -80,7 +80,7 @@ def test_chinese_is_chinese() -> None:
 def test_a_sentence_within_a_sentence_is_translated_first() -> None:
     error = OutOfRam(stage=Text("worker.stage.loading", "loading"), needed_bytes=3 * 2**30, free_bytes=2**30)
     assert Translator("en").text(error.what_text) == "The machine ran out of memory while loading."
-    assert Translator("zh").text(error.what_text) == "在加载时内存不足。"
+    assert Translator("zh").text(error.what_text) == "在加载模型时内存不足。"
     assert Translator("zh").text(error.why_text) == "需要 3.0 GB，只剩 1.0 GB。"
 
 

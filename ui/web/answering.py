@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from backends.errors import NotLoaded, SnugError
+from backends.errors import InternalError, NotLoaded, SnugError
 from backends.messages import ImagePart, SamplingParams, TextDelta
+from backends.text import Text
 from ui.web import chat_flow
 from ui.web.context import Context
 from ui.web.sessions import Session
 
+_LOG = logging.getLogger(__name__)
 # The page is redrawn at most this often while an answer streams: faster than an eye tells words apart.
 _REDRAW_S = 0.05
 _LOADER_POLL_S = 0.05
@@ -60,6 +63,11 @@ def answer(
         _fail(session, context.loader.error or error)
     except SnugError as error:
         _fail(session, error)
+    except Exception as error:  # noqa: BLE001 - the last line of defence
+        # A mistake of ours must not leave the tab waiting for ever.
+        _LOG.exception("an answer broke off")
+        kind = Text.of("ui.unexpected", "An unexpected {kind} ended the answer.", kind=type(error).__name__)
+        _fail(session, InternalError(detail=kind, log=str(context.settings.logs)))
 
 
 def _fail(session: Session, error: SnugError) -> None:

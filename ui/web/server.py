@@ -49,7 +49,8 @@ def make_asgi(
         footer_links=[],
         run_history=False,
         show_error=False,
-        max_file_size=settings.max_image_bytes,
+        # Larger than what we decode, so that our own message says what is wrong with a large picture.
+        max_file_size=4 * settings.max_image_bytes,
         ssr_mode=False,
         pwa=False,
         enable_monitoring=False,

@@ -36,6 +36,7 @@ class Session:
     error: SnugError | None = None
     dismissed: SnugError | None = None
     shown: dict[str, object] = field(default_factory=dict)
+    ticks: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self) -> bool:
@@ -51,6 +52,13 @@ class Session:
         """The running answer has ended."""
         with self.lock:
             self.answering = False
+
+    def forget_shown(self) -> None:
+        """Send everything again next time: two answers of the server may have overtaken one another.
+
+        The plan's details stay as they are, so that what the person has opened stays open.
+        """
+        self.shown = {panel: value for panel, value in self.shown.items() if panel == "details"}
 
     def changed(self, panel: str, value: object) -> bool:
         """Note what `panel` shows; False when it shows that already."""

@@ -26,6 +26,7 @@ from ui.web.sessions import Session
 
 TICK_S = 2.0
 _LOADING_TICK_S = 0.4
+_TICKS_TO_REPEAT = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,11 @@ def wire(page: Page, context: Context) -> None:
     setup = page.setup
 
     def tick(request: gr.Request) -> list[Any]:
-        return refresh(context, context.session(request))
+        session = context.session(request)
+        session.ticks += 1
+        if session.ticks % _TICKS_TO_REPEAT == 0:
+            session.forget_shown()
+        return refresh(context, session)
 
     def choose(  # noqa: PLR0917 - Gradio passes inputs by position
         model: str,

@@ -14,7 +14,7 @@ import gradio as gr
 import pytest
 from PIL import Image
 
-from backends.errors import DoesNotFit, ModelNotFound, NotLoaded, SettingInvalid, WorkerCrashed
+from backends.errors import DoesNotFit, InternalError, ModelNotFound, NotLoaded, SettingInvalid, WorkerCrashed
 from backends.messages import SamplingParams
 from backends.placement.types import Overrides, PlanRequest
 from backends.presets import Preset
@@ -160,6 +160,19 @@ def test_a_wrong_seed_is_said_and_the_question_stays(tab: Tab) -> None:
     assert isinstance(tab.session.error, SettingInvalid)
     assert tab.session.turns[-1].status == "failed"
     assert tab.service.asked == []
+
+
+def test_a_mistake_of_ours_does_not_leave_the_tab_waiting(
+    tab: Tab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tab.load()
+    monkeypatch.setattr(tab.service, "chat", lambda *_: [][0])
+    tab.ask("one")
+    tab.stream()
+    assert isinstance(tab.session.error, InternalError)
+    assert "IndexError" in str(tab.session.error)
+    assert not tab.session.answering
+    assert "an answer broke off" in caplog.text
 
 
 def test_stopping_before_the_model_is_there(tab: Tab) -> None:
