@@ -67,8 +67,8 @@ def answer_losses(model: Starter, batch: Batch, tokens: Tensor | None, progress:
 
 
 def most_shapes(done: float) -> int:
-    """The curriculum: two shapes at first, then three, then all six."""
-    return 2 if done < 0.06 else 3 if done < 0.2 else 6
+    """The curriculum: two shapes at first, then three, then five."""
+    return 2 if done < 0.06 else 3 if done < 0.2 else 5
 
 
 def joint_losses(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from assets.training.scenes import COLOURS, SHAPES
-from assets.training.truth import ATTRIBUTES, BACKGROUND, PATCHES, SHAPE
+from assets.training.truth import ANCHOR, ATTRIBUTES, BACKGROUND, PATCHES, SHAPE
 
 IMAGE_SIZE = 128
 PATCH_SIZE = 16
@@ -346,7 +346,8 @@ def make_interface(width: int, seed: int) -> tuple[Tensor, Tensor]:
     """A fixed (64 numbers, width) dictionary of orthogonal directions, and a constant (width).
 
     Stage A teaches the vision tower to produce `attributes @ dictionary + constant`, and
-    `start_from_words` tells the text model what these directions mean. The background is faint
+    `start_from_words` tells the text model what these directions mean. Anchors are loud, since
+    counting needs them; the background is faint
     and the constant keeps empty patches from being blown up by the first norm: otherwise they,
     being nine in ten, drown the shapes.
     """
@@ -354,4 +355,5 @@ def make_interface(width: int, seed: int) -> tuple[Tensor, Tensor]:
     basis, _ = torch.linalg.qr(noise)
     rows = 1.5 * basis.T.contiguous()
     rows[BACKGROUND:ATTRIBUTES] *= 0.25
+    rows[ANCHOR] *= 2.5
     return rows[:ATTRIBUTES], rows[ATTRIBUTES] * (2.5 / 1.5)

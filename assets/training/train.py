@@ -26,7 +26,7 @@ from assets.training.muon import MuonWithAdamW
 from assets.training.tokens import tokenizer_at, word_meanings
 
 PROCESSES = 2
-ROWS = 12
+ROWS = 8
 
 
 def run_vision(folder: Path, minutes: float, seed: int) -> None:
