@@ -1,30 +1,29 @@
-"""What launch.py decides for a described machine: pure tables over Windows, Linux and macOS."""
+"""What is decided for a described machine: pure tables over Windows, Linux and macOS."""
 
 from __future__ import annotations
 
-import ast
 import json
-import os
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import launch
-from tests.support.nvml import NvmlDriver, StubDriver, StubGpu
+from ui.setup.main import main
 
-LAUNCHER = Path(launch.__file__)
+ROOT = Path(__file__).parents[3]
+
 WINDOWS = {
     "os": "windows",
     "root": r"D:\我的 文档\snug",
     "data_folder": r"C:\Users\Li\AppData\Local\snug",
     "executable": r"C:\Python312\python.exe",
 }
+
 LINUX = {"os": "linux", "root": "/home/li/snug", "data_folder": "/home/li/.local/share/snug"}
+
 MAC = {"os": "macos", "machine": "arm64", "root": "/Users/li/snug", "data_folder": "/Users/li/Library/snug"}
+
 FRESH = ["create", "renew", "torch", "packages", "verify", "stamp", "start"]
 
 
@@ -33,7 +32,7 @@ def dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
     def ask(system: dict[str, Any], *arguments: str) -> tuple[int, dict[str, Any]]:
         file = tmp_path / "机器 one.json"
         file.write_text(json.dumps(system), encoding="utf-8")
-        code = launch.main(["--dry-run", "--json", "--system", str(file), *arguments])
+        code = main(["--dry-run", "--json", "--system", str(file), *arguments], str(ROOT))
         return code, json.loads(capsys.readouterr().out)
 
     return ask
@@ -209,7 +208,7 @@ def test_only_what_is_missing_is_done(dry_run: Any, state: dict[str, Any], actio
 
 @pytest.mark.parametrize("command", ["test", "check"])
 def test_the_test_extra_is_installed_for_those_who_need_it(dry_run: Any, command: str) -> None:
-    extra = tomllib.loads((LAUNCHER.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
         "optional-dependencies"
     ]["test"]
     ready = LINUX | {"venv": "ready", "installed_torch": "2.13.0+cpu", "old_pip": False}
@@ -256,128 +255,3 @@ def test_an_old_python_hands_over_to_a_newer_one(dry_run: Any) -> None:
     assert [step["command"] for step in answer["steps"]] == [
         [r"C:\Py312\python.exe", r"D:\我的 文档\snug\launch.py", "plan", "starter"]
     ]
-
-
-@pytest.mark.parametrize("content", ["", "{", "[1]", "7", '"text"'])
-def test_a_broken_description_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
-) -> None:
-    file = tmp_path / "m.json"
-    file.write_text(content, encoding="utf-8")
-    assert launch.main(["--dry-run", "--system", str(file)]) == 2
-    assert "can't be read" in capsys.readouterr().err
-    assert launch.main(["--dry-run", "--system", str(tmp_path / "absent.json")]) == 2
-
-
-@pytest.mark.parametrize(
-    ("typed", "rest", "flags"),
-    [
-        ([], [], set()),
-        (["--port", "8000"], ["--port", "8000"], set()),
-        (["doctor", "--json"], ["doctor", "--json"], set()),
-        (["--dry-run", "--json", "doctor"], ["doctor"], {"dry_run", "as_json"}),
-        (["doctor", "--dry-run"], ["doctor"], {"dry_run"}),
-        (["--verbose", "plan", "starter"], ["plan", "starter"], {"verbose"}),
-        (["test", "--verbose", "-k", "launch"], ["test", "--verbose", "-k", "launch"], set()),
-        (["--repair"], [], {"repair"}),
-        (["ask", "starter", "what is --dry-run ?"], ["ask", "starter", "what is --dry-run ?"], set()),
-    ],
-)
-def test_own_options_are_told_from_the_commands(typed: list[str], rest: list[str], flags: set[str]) -> None:
-    options, left = launch.read_arguments(typed)
-    assert left == rest
-    assert {name for name, value in options._asdict().items() if value} == flags
-
-
-@pytest.mark.parametrize(
-    ("typed", "hint"), [("tset", "launch.py test"), ("docter", "launch.py doctor"), ("x", "--help")]
-)
-def test_a_mistyped_command_installs_nothing(
-    capsys: pytest.CaptureFixture[str], typed: str, hint: str
-) -> None:
-    assert launch.main([typed]) == 2
-    assert hint in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("version", [(3, 4), (3, 5), (3, 6), (3, 8)])
-def test_any_python_3_can_read_it_far_enough(version: tuple[int, int]) -> None:
-    tree = ast.parse(LAUNCHER.read_text(encoding="utf-8"), feature_version=version)
-    # newer parsers accept f-strings and annotated variables for every version
-    assert not [
-        node for node in ast.walk(tree) if isinstance(node, (ast.JoinedStr, ast.AnnAssign, ast.NamedExpr))
-    ]
-
-
-def test_only_old_modules_are_imported_before_the_version_check() -> None:
-    body = ast.parse(LAUNCHER.read_text(encoding="utf-8")).body
-    check = next(
-        i for i, node in enumerate(body) if isinstance(node, ast.If) and "NEWEST" in ast.dump(node.test)
-    )
-    names = {alias.name for node in body[:check] if isinstance(node, ast.Import) for alias in node.names}
-    assert names <= {"os", "re", "signal", "subprocess", "sys"}
-    assert not any(isinstance(node, ast.ImportFrom) for node in body[:check])
-
-
-def test_it_needs_the_standard_library_alone() -> None:
-    tree = ast.parse(LAUNCHER.read_text(encoding="utf-8"))
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
-
-
-def test_versions_agree_with_pyproject() -> None:
-    project = tomllib.loads((LAUNCHER.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert project["requires-python"] == ">=" + ".".join(map(str, launch.OLDEST))
-    # the tables of CUDA builds and of Python versions hold for this release; look them up again when it moves
-    assert "torch==2.13.0" in project["dependencies"]
-
-
-def look(folder: Path, *arguments: str, **environ: str) -> str:
-    """Return what --dry-run says of this machine, offline, with its environment in `folder`."""
-    own = {"SNUG_VENV": str(folder), "SNUG_TORCH_INDEX": "http://127.0.0.1:9/", "PYTHONUTF8": "1"}
-    answer = subprocess.run(
-        [sys.executable, str(LAUNCHER), "--dry-run", *arguments],
-        env=os.environ | own | environ,
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-        cwd=folder.parent,
-    )
-    assert answer.stderr == ""
-    return answer.stdout
-
-
-def test_the_dry_run_of_this_machine_reads_well_and_changes_nothing(tmp_path: Path) -> None:
-    venv = tmp_path / "环境 one"
-    answer = look(venv, "plan", "starter")
-    assert str(venv) in answer
-    assert "Start Snug plan starter" in answer
-    assert not venv.exists()
-
-
-@pytest.mark.parametrize(
-    ("driver", "build"),
-    [
-        pytest.param(StubDriver((StubGpu("RTX 3090", 24 << 30),)), "cu130", id="one GPU"),
-        pytest.param(StubDriver((StubGpu("GTX 1080", 8 << 30, compute=(6, 1)),)), "cu126", id="Pascal"),
-        pytest.param(
-            StubDriver(
-                (StubGpu("GTX 1080", 8 << 30, compute=(6, 1)), StubGpu("RTX 5090", 32 << 30, compute=(12, 0)))
-            ),
-            "cu130",
-            id="the best of two counts",
-        ),
-        pytest.param(
-            StubDriver((StubGpu("RTX 3090", 24 << 30),), driver_version="550.54.14"),
-            "cu126",
-            id="older driver",
-        ),
-        pytest.param(
-            StubDriver((StubGpu("RTX 3090", 24 << 30),), init_error=9), "cpu", id="driver not loaded"
-        ),
-        pytest.param(StubDriver(()), "cpu", id="driver without a GPU"),
-    ],
-)
-def test_the_driver_is_asked(tmp_path: Path, nvml_driver: NvmlDriver, driver: StubDriver, build: str) -> None:
-    answer = look(tmp_path / "venv", "--json", **nvml_driver(driver))
-    assert json.loads(answer)["torch"] == build
