@@ -18,6 +18,9 @@ from backends.messages import SamplingParams
 Draw = Callable[[torch.Tensor, Sequence[int]], int]
 _BROKEN = "\ufffd"  # what decoders write for a character whose bytes are not all there yet
 _WINDOW = 8
+# Below this, dividing by the temperature can leave fp32's range; the outcome is the greedy one long before.
+_GREEDY_BELOW = 1e-5
+_SEEDS = 2**64  # what torch's generators tell apart
 
 
 def make_draw(sampling: SamplingParams, repetition_penalty: float, device: torch.device) -> Draw:
@@ -34,7 +37,7 @@ def make_draw(sampling: SamplingParams, repetition_penalty: float, device: torch
         punished: torch.Tensor = penalty(seen, logits.float())
         return punished
 
-    if sampling.temperature <= 0:
+    if sampling.temperature < _GREEDY_BELOW:
         return lambda logits, ids: int(penalized(logits, ids).argmax())
     warpers = LogitsProcessorList([TemperatureLogitsWarper(float(sampling.temperature))])
     if sampling.top_p < 1.0:
@@ -43,7 +46,7 @@ def make_draw(sampling: SamplingParams, repetition_penalty: float, device: torch
     if sampling.seed is None:
         generator.seed()
     else:
-        generator.manual_seed(sampling.seed)
+        generator.manual_seed(sampling.seed % _SEEDS)
 
     def draw(logits: torch.Tensor, ids: Sequence[int]) -> int:
         scores = warpers(None, penalized(logits, ids).float())

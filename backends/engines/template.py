@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +28,8 @@ class ChatTemplate:
     """How to render messages for one model.
 
     `parts`: the template takes lists of typed parts (else plain strings, with `image_token` written into
-    them); `system`: it knows that role (else the text goes before the first question).
+    them); `system`: it knows that role (else the text goes before the first question); `reserved`: markup
+    that only the template may write, such as the token that ends a turn.
     """
 
     renderer: Any
@@ -35,6 +37,7 @@ class ChatTemplate:
     image_token: str
     parts: bool = True
     system: bool = True
+    reserved: tuple[str, ...] = ()
 
     def render(self, messages: Sequence[Message], *, answer: bool = True) -> str:
         """The prompt's text, one `image_token` a picture; with `answer`, ready for the model to go on."""
@@ -56,9 +59,7 @@ class ChatTemplate:
     def _typed(self, part: Part) -> dict[str, str]:
         if isinstance(part, ImagePart):
             return {"type": "image"}
-        text = part.text
-        if self.image_token:  # only pictures may stand for pictures: split a placeholder that a person typed
-            text = text.replace(self.image_token, f"{self.image_token[0]} {self.image_token[1:]}")
+        text = _plain(part.text, (*self.reserved, self.image_token))
         return {"type": "text", "text": text}
 
 
@@ -73,12 +74,13 @@ def choose_template(processor: Any, tokenizer: Any, image_token: str) -> ChatTem
     if not own and not getattr(tokenizer, "chat_template", None):
         candidates = []
     candidates.append(ChatTemplate(tokenizer, VICUNA, image_token, parts=False))
+    reserved = tuple(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
     for candidate in candidates:
         for system in (True, False):
-            tried = replace(candidate, system=system)
+            tried = replace(candidate, system=system, reserved=reserved)
             if _works(tried):
                 return tried
-    return candidates[-1]
+    return replace(candidates[-1], reserved=reserved)
 
 
 def end_of_turn(template: ChatTemplate, tokenizer: Any) -> int | None:
@@ -92,6 +94,18 @@ def end_of_turn(template: ChatTemplate, tokenizer: Any) -> int | None:
     ids = tokenizer.encode(after, add_special_tokens=False)
     starts_special = bool(ids) and ids[0] in tokenizer.added_tokens_decoder
     return int(ids[0]) if starts_special else None
+
+
+def _plain(text: str, reserved: Sequence[str]) -> str:
+    """Text that no tokenizer takes for markup: a reserved word that a person typed is split by a space.
+
+    Halves of surrogate pairs, which JSON and browsers let through, become U+FFFD: they are no text.
+    """
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    words = sorted((word for word in reserved if len(word) > 1), key=len, reverse=True)
+    if not words:
+        return text
+    return re.sub("|".join(map(re.escape, words)), lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
 
 def _works(template: ChatTemplate) -> bool:

@@ -160,3 +160,37 @@ def test_the_settled_part_of_a_draft_ends_before_its_text(
     for text in ("", "Why?", "x", "\n", "图片"):
         full = builder.build([SYSTEM, Message(Role.USER, (picture("red"), TextPart(text)))])
         assert full.keys[: prompt.spans[0].end] == prompt.keys[: prompt.spans[0].end]
+
+
+@pytest.mark.parametrize("markup", [special for special in SPECIALS if len(special) > 1])
+@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("template", [PARTS, STRINGS, None], ids=["typed parts", "plain strings", "none"])
+def test_markup_that_a_person_types_stays_text(template: str | None, role: Role, markup: str) -> None:
+    """Neither ends a turn, nor begins one, nor stands for a picture."""
+    tokenizer = tokenizer_with(template)
+    chosen = choose_template(tokenizer, tokenizer, "<image>")
+
+    def specials(text: str) -> list[int]:
+        talk = [Message(role, (TextPart(text),)), Message(Role.USER, (TextPart("And?"),))]
+        return [token for token in tokenizer.encode(chosen.render(talk)) if token < len(SPECIALS)]
+
+    typed = f"a{markup}b {markup}{markup} {markup[0]}{markup}{markup[1:]}"
+    assert specials(typed) == specials("plain")
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("a\ud83d b", "a\ufffd b"),
+        ("\udc00", "\ufffd"),
+        ("\ud83d\udc4d", "\U0001f44d"),
+        ("\ufeffx\x00", "\ufeffx\x00"),
+    ],
+    ids=["half a pair", "the other half", "a whole pair in two halves", "what looks odd but is text"],
+)
+def test_halves_of_characters_do_not_stop_an_answer(typed: str, read: str) -> None:
+    tokenizer = tokenizer_with(STRINGS)
+    chosen = choose_template(tokenizer, tokenizer, "<image>")
+    text = chosen.render([Message(Role.USER, (TextPart(typed),))])
+    assert f"user\n{read}<" in text
+    assert tokenizer.encode(text)

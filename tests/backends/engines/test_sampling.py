@@ -84,3 +84,15 @@ def test_a_seed_repeats_the_draws_and_temperature_spreads_them() -> None:
     assert draws(5) == draws(5)
     assert draws(5) != draws(6)
     assert len(set(draws(5))) > 1
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-30, 1e-45, 5e-324])
+def test_a_tiny_temperature_is_greedy_and_stays_in_range(temperature: float) -> None:
+    draw = make_draw(SamplingParams(temperature=temperature, seed=0), 1.0, CPU)
+    assert {draw(LOGITS * 20, ()) for _ in range(20)} == {1}
+
+
+@pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 1, 2**64, 10**30])
+def test_every_whole_number_is_a_seed(seed: int) -> None:
+    draws = [make_draw(SamplingParams(temperature=2.0, seed=seed), 1.0, CPU) for _ in range(2)]
+    assert [draws[0](LOGITS, ()) for _ in range(20)] == [draws[1](LOGITS, ()) for _ in range(20)]
