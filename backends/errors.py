@@ -2,7 +2,7 @@
 
     SnugError
     |-- InputError             the person's input is wrong          (exit code 2)
-    |   |-- ModelNotFound, ModelDamaged, ModelUnsupported
+    |   |-- ModelNotFound (StarterMissing), ModelDamaged, ModelUnsupported
     |   |-- ImageUnreadable, ImageTooLarge
     |   |-- SettingInvalid, DeviceMapInvalid
     |   `-- ContextExceeded
@@ -94,6 +94,15 @@ class ModelNotFound(InputError):
     why = "{detail}"
     remedy = "Give the folder that holds config.json and the .safetensors files, or choose the starter model."
     action = Action.PICK_MODEL
+
+
+class StarterMissing(ModelNotFound):
+    """The model that comes with Snug is not where it belongs."""
+
+    code = "starter_missing"
+    what = "The starter model is missing."
+    why = "Snug's own folder should hold it in {path}."
+    remedy = "Copy or clone Snug's folder again, or name another model."
 
 
 class ModelDamaged(InputError):

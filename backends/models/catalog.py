@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from backends.errors import ModelNotFound
+from backends.errors import ModelNotFound, StarterMissing
 from backends.models.types import ModelEntry
 from backends.settings import Settings
+from backends.text import Text
 
 STARTER = "starter"
 
@@ -23,25 +24,34 @@ def resolve(model: str, settings: Settings, environ: Mapping[str, str] = os.envi
     wanted = model.strip().strip('"')
     if wanted == STARTER:
         if not (settings.starter / "config.json").is_file():
-            raise ModelNotFound(path=str(settings.starter), detail="The bundled starter model is missing.")
+            raise StarterMissing(path=str(settings.starter))
         return settings.starter
     if not wanted:
-        raise ModelNotFound(path='""', detail="No model was named.")
+        raise ModelNotFound(path='""', detail=Text("catalog.unnamed", "No model was named."))
     try:
         path = Path(wanted).expanduser()
         if path.exists():
             return path.resolve()
         known = _known(settings, environ)
     except (OSError, RuntimeError, ValueError) as error:
-        raise ModelNotFound(path=wanted, detail="That is not a valid path.") from error
+        detail = Text("catalog.invalid_path", "That is not a valid path.")
+        raise ModelNotFound(path=wanted, detail=detail) from error
     if wanted in known:
         return known[wanted]
     near = difflib.get_close_matches(wanted, [STARTER, *known], n=3, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(near)}?" if near else ""
-    detail = (
-        f"There is no such folder, and no model of that name in the model folders or the Hub cache.{hint}"
+    if near:
+        similar = Text.of(
+            "catalog.similar",
+            "There is no such folder, and no model of that name in the model folders or the Hub cache. "
+            "Did you mean {names}?",
+            names=", ".join(near),
+        )
+        raise ModelNotFound(path=wanted, detail=similar)
+    unknown = Text(
+        "catalog.unknown",
+        "There is no such folder, and no model of that name in the model folders or the Hub cache.",
     )
-    raise ModelNotFound(path=wanted, detail=detail)
+    raise ModelNotFound(path=wanted, detail=unknown)
 
 
 def entries(settings: Settings, environ: Mapping[str, str] = os.environ) -> tuple[ModelEntry, ...]:

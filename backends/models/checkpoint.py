@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from backends.errors import ModelDamaged, ModelNotFound, ModelUnsupported
-from backends.models.safetensors_header import Header, read_header
+from backends.models.safetensors_header import Header, read_header, shown_name
+from backends.text import Text
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 # A config is a page of text; more than this is not one.
 _MAX_JSON_BYTES = 50_000_000
+# What file systems take.
+_LONGEST_NAME = 255
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object. Raises ModelDamaged when `path` is not one, ModelNotFound when it is absent."""
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
-            raise _damaged(path, f"{path.name} is larger than any such file.")
+            raise _damaged(
+                path, Text.of("checkpoint.huge", "{file} is larger than any such file.", file=path.name)
+            )
         value = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
-        raise ModelNotFound(path=str(path.parent), detail=f"{path.name} is missing.") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise _damaged(path, f"{path.name} can't be read as JSON.") from error
+        raise ModelNotFound(path=str(path.parent), detail=_missing(path.name)) from error
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON, endless digits
+        raise _damaged(
+            path, Text.of("checkpoint.not_json", "{file} can't be read as JSON.", file=path.name)
+        ) from error
     if not isinstance(value, dict):
-        raise _damaged(path, f"{path.name} is not a JSON object.")
+        raise _damaged(path, Text.of("checkpoint.not_object", "{file} is not a JSON object.", file=path.name))
     return value
 
 
@@ -52,26 +60,63 @@ def read_headers(folder: Path) -> tuple[Header, ...]:
 def _read_shards(folder: Path, index: Path) -> tuple[Header, ...]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise _damaged(index, f"{index.name} has no weight_map.")
+        raise _damaged(
+            index, Text.of("checkpoint.no_weight_map", "{file} has no weight_map.", file=index.name)
+        )
     wanted: dict[str, set[str]] = {}
     for tensor, file in weight_map.items():
-        # A shard lies beside its index; a path would reach outside the model's folder.
-        if not isinstance(file, str) or Path(file).name != file or "\\" in file:
-            raise _damaged(index, f"{index.name} places {tensor} in an invalid file name.")
+        if not isinstance(file, str) or not _is_beside(file):
+            raise _damaged(
+                index,
+                Text.of(
+                    "checkpoint.invalid_name",
+                    "{file} places {tensor} in an invalid file name.",
+                    file=index.name,
+                    tensor=shown_name(tensor),
+                ),
+            )
         wanted.setdefault(file, set()).add(tensor)
     missing = sorted(file for file in wanted if not (folder / file).is_file())
     if missing:
-        detail = f"{len(missing)} of {len(wanted)} weight files are missing: {', '.join(missing[:4])}."
-        raise ModelDamaged(path=str(folder), detail=detail, file=", ".join(missing[:4]))
+        names = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
+        detail = Text.of(
+            "checkpoint.missing_files",
+            "{missing} of {count} weight files are missing: {names}.",
+            count=len(wanted),
+            missing=len(missing),
+            names=names,
+        )
+        raise ModelDamaged(path=str(folder), detail=detail, file=names)
     headers: list[Header] = []
+    seen: set[str] = set()
     for file in sorted(wanted):
         header = read_header(folder / file)
         absent = wanted[file] - {tensor.name for tensor in header.tensors}
         if absent:
-            detail = f"{file} lacks {len(absent)} tensors that the index places in it, such as {min(absent)}."
+            detail = Text.of(
+                "checkpoint.missing_tensors",
+                "{file} lacks {count} tensors that the index places in it, such as {tensor}.",
+                file=file,
+                count=len(absent),
+                tensor=shown_name(min(absent)),
+            )
             raise _damaged(folder / file, detail)
-        headers.append(header)
+        # A tensor that lies in two files is loaded once.
+        fresh = tuple(tensor for tensor in header.tensors if tensor.name not in seen)
+        seen.update(tensor.name for tensor in fresh)
+        headers.append(replace(header, tensors=fresh))
     return tuple(headers)
+
+
+def _is_beside(file: str) -> bool:
+    """Whether a shard's name is that of a file in its index's folder, on any system."""
+    if not file or not file.isprintable() or len(file) > _LONGEST_NAME:
+        return False
+    return PureWindowsPath(file).name == file and file not in (".", "..") and ":" not in file
+
+
+def _missing(file: str) -> Text:
+    return Text.of("checkpoint.missing", "{file} is missing.", file=file)
 
 
 def _explain_absence(folder: Path) -> ModelUnsupported | ModelNotFound:
@@ -84,29 +129,54 @@ def _explain_absence(folder: Path) -> ModelUnsupported | ModelNotFound:
     if "adapter_config.json" in names:
         return ModelUnsupported(
             path=where,
-            detail="It holds an adapter (LoRA), which is an addition to a model and not a model.",
-            suggestion="Open the model that the adapter belongs to.",
+            detail=Text(
+                "checkpoint.adapter",
+                "It holds an adapter (LoRA), which is an addition to a model and not a model.",
+            ),
+            suggestion=Text("checkpoint.adapter_remedy", "Open the model that the adapter belongs to."),
         )
-    if name := some(".bin", ".pt", ".pth"):
+    if name := some(".bin", ".pt", ".pth", ".bin.index.json"):
         return ModelUnsupported(
             path=where,
-            detail=f"Its weights are in the older pickle format ({name}), which can run code when opened.",
-            suggestion="Get the same model with .safetensors files; most publishers offer them.",
+            detail=Text.of(
+                "checkpoint.pickle",
+                "Its weights are in the older pickle format ({file}), which can run code when opened.",
+                file=name,
+            ),
+            suggestion=Text(
+                "checkpoint.pickle_remedy",
+                "Get the same model with .safetensors files; most publishers offer them.",
+            ),
         )
     if name := some(".gguf"):
         return ModelUnsupported(
             path=where,
-            detail=f"Its weights are in GGUF format ({name}), which this version does not read.",
-            suggestion="Get the same model with config.json and .safetensors files.",
+            detail=Text.of(
+                "checkpoint.gguf",
+                "Its weights are in GGUF format ({file}), which this version does not read.",
+                file=name,
+            ),
+            suggestion=Text(
+                "checkpoint.gguf_remedy", "Get the same model with config.json and .safetensors files."
+            ),
         )
     if name := some(".safetensors"):
         return ModelUnsupported(
             path=where,
-            detail=f"There is {name}, but neither {_SINGLE} nor {_INDEX}.",
-            suggestion="Download all files of the model in the layout of its publisher.",
+            detail=Text.of(
+                "checkpoint.layout",
+                "There is {file}, but neither {single} nor {index}.",
+                file=name,
+                single=_SINGLE,
+                index=_INDEX,
+            ),
+            suggestion=Text(
+                "checkpoint.layout_remedy", "Download all files of the model in the layout of its publisher."
+            ),
         )
-    return ModelNotFound(path=where, detail="The folder has a config.json but no .safetensors weights.")
+    detail = Text("checkpoint.no_weights", "The folder has a config.json but no .safetensors weights.")
+    return ModelNotFound(path=where, detail=detail)
 
 
-def _damaged(path: Path, detail: str) -> ModelDamaged:
+def _damaged(path: Path, detail: Text) -> ModelDamaged:
     return ModelDamaged(path=str(path.parent), detail=detail, file=path.name)

@@ -8,6 +8,7 @@ from typing import Any
 from backends.errors import ModelDamaged
 from backends.models.structure import Structure
 from backends.models.types import Tensor, TextGeometry
+from backends.text import Text
 
 _TEXT_KEYS = ("text_config", "llm_config", "language_config")
 # Attention heads of the common 7B shapes, for configs that leave the figure to the class's default.
@@ -26,10 +27,10 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def number(config: Mapping[str, Any], *keys: str) -> int | None:
-    """Return the first positive integer among `keys`."""
+    """Return the first believable size among `keys`: a positive integer below 2**31."""
     for key in keys:
         value = config.get(key)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 31:
             return value
     return None
 
@@ -55,7 +56,9 @@ def text_geometry(
     if hidden is None or not layers:
         raise ModelDamaged(
             path=folder,
-            detail="Neither config.json nor the weight files tell the language model's sizes.",
+            detail=Text(
+                "model.no_sizes", "Neither config.json nor the weight files tell the language model's sizes."
+            ),
             file="config.json",
         )
     q_rows = _rows(shapes, "q_proj")

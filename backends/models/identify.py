@@ -14,9 +14,17 @@ from backends.models.checkpoint import read_headers, read_json, read_json_if_the
 from backends.models.geometry import number, text_config, text_geometry
 from backends.models.naming import loaded_names
 from backends.models.registry import known_types
+from backends.models.safetensors_header import shown_name
 from backends.models.types import ModelFile, ModelInfo, Tensor
 from backends.models.vision import has_vision, vision_geometry
+from backends.text import Text
 
+# Classes of one architecture that label, rank or fill gaps, and never write an answer.
+_OTHER_TASKS = (
+    *("ForMaskedLM", "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"),
+    *("ForMultipleChoice", "ForNextSentencePrediction", "ForImageClassification"),
+)
+_ANSWERING = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "Decoder", "ModelWithLMHead")
 _FLOATS = ("bfloat16", "float16", "float32", "float64")
 
 
@@ -33,14 +41,12 @@ def identify(path: Path) -> ModelInfo:
     headers = read_headers(path)
     tensors = [tensor for header in headers for tensor in header.tensors]
     if not tensors:
-        raise ModelDamaged(path=str(path), detail="The weight files hold no tensor.", file=headers[0].file)
+        detail = Text("model.no_tensors", "The weight files hold no tensor.")
+        raise ModelDamaged(path=str(path), detail=detail, file=headers[0].file)
     names = loaded_names((tensor.name for tensor in tensors), multimodal=has_vision(config))
-    built = structure.build(
-        tensors,
-        names,
-        layers=number(text_config(config), "num_hidden_layers", "n_layer", "num_layers"),
-        tied=_tied(config),
-    )
+    layers = number(text_config(config), "num_hidden_layers", "n_layer", "num_layers")
+    built = structure.build(tensors, names, layers=layers, tied=_tied(config))
+    _check_layers(path, built.layers, layers)
     return ModelInfo(
         path=path,
         name=path.name,
@@ -65,8 +71,13 @@ def ensure_loadable(model: ModelInfo) -> None:
     have = sum(file.nbytes for file in model.files)
     raise ModelDamaged(
         path=str(model.path),
-        detail=f"The weight files hold their headers only: {have:,} bytes of about "
-        f"{have + model.weights_bytes:,}. That is enough to plan with, not to load.",
+        detail=Text.of(
+            "model.headers_only",
+            "The weight files hold their headers only: {have:count} bytes of about {whole:count}. That is "
+            "enough to plan with, not to load.",
+            have=have,
+            whole=have + model.weights_bytes,
+        ),
         file=", ".join(file.path for file in model.files[:4]),
     )
 
@@ -75,22 +86,47 @@ def _check_folder(path: Path) -> None:
     if path.is_file():
         raise ModelUnsupported(
             path=str(path),
-            detail=f"{path.name} is a single file; Snug reads folders with config.json and .safetensors.",
-            suggestion="Give the folder of the model.",
+            detail=Text.of(
+                "model.single_file",
+                "{file} is a single file; Snug reads folders with config.json and .safetensors.",
+                file=path.name,
+            ),
+            suggestion=Text("model.single_file_remedy", "Give the folder of the model."),
         )
     if not path.is_dir():
-        raise ModelNotFound(path=str(path), detail="The folder does not exist.")
+        raise ModelNotFound(path=str(path), detail=Text("model.no_folder", "The folder does not exist."))
     if (path / "config.json").is_file():
         return
     try:
         inside = sorted(path.iterdir())
     except OSError as error:
-        raise ModelNotFound(path=str(path), detail="The folder can't be read.") from error
+        detail = Text("model.closed_folder", "The folder can't be read.")
+        raise ModelNotFound(path=str(path), detail=detail) from error
     if not inside:
-        raise ModelNotFound(path=str(path), detail="The folder is empty.")
+        raise ModelNotFound(path=str(path), detail=Text("model.empty_folder", "The folder is empty."))
     below = [child.name for child in inside if (child / "config.json").is_file()]
-    hint = f" There is a model in its subfolder {below[0]}." if below else ""
-    raise ModelNotFound(path=str(path), detail=f"The folder has no config.json.{hint}")
+    if below:
+        deeper = Text.of(
+            "model.deeper",
+            "The folder has no config.json. There is a model in its subfolder {folder}.",
+            folder=below[0],
+        )
+        raise ModelNotFound(path=str(path), detail=deeper)
+    raise ModelNotFound(path=str(path), detail=Text("model.no_config", "The folder has no config.json."))
+
+
+def _check_layers(path: Path, have: int, stated: int | None) -> None:
+    """Refuse weights that lack the decoder, or its last layers: loading would fill them with noise."""
+    if have and have >= (stated or 0):
+        return
+    detail = Text.of(
+        "model.layers_missing",
+        "The weight files hold {have} decoder layers, and config.json says {stated}.",
+        have=have,
+        stated=stated or "?",
+    )
+    files = Text("model.all_files", "config.json and the .safetensors files")
+    raise ModelDamaged(path=str(path), detail=detail, file=files)
 
 
 def _check_family(path: Path, config: Mapping[str, Any]) -> str:
@@ -100,28 +136,71 @@ def _check_family(path: Path, config: Mapping[str, Any]) -> str:
     if not isinstance(family, str) or not family:
         raise ModelUnsupported(
             path=str(path),
-            detail="Its config.json names no model_type.",
-            suggestion="Download config.json again; if the publisher's has none, use another model.",
+            detail=Text("model.no_type", "Its config.json names no model_type."),
+            suggestion=Text(
+                "model.no_type_remedy",
+                "Download config.json again; if the publisher's has none, use another model.",
+            ),
         )
-    if family in known.chat or family in known.text or not known.chat:
+    if not known.chat:
         return family
-    if family in known.other:
-        raise ModelUnsupported(
-            path=str(path),
-            detail=f"{family} does not answer in words (it is a part of a model, or for other tasks).",
-            suggestion="Use a vision-language model, such as a LLaVA or Qwen2.5-VL.",
-        )
+    if family in known.chat or family in known.text:
+        _check_task(path, config, family, fills_gaps=family in known.masked)
+        return family
+    if family in known.other or family in known.masked:
+        raise _not_answering(path, family)
     near = difflib.get_close_matches(family, known.chat | known.text, n=1, cutoff=0.75)
     if "auto_map" in config:
         raise ModelUnsupported(
             path=str(path),
-            detail=f"{family} runs only with program code from its folder, which Snug never executes.",
-            suggestion="Look for a conversion that transformers supports itself (often named -hf).",
+            detail=Text.of(
+                "model.remote_code",
+                "{family} runs only with program code from its folder, which Snug never executes.",
+                family=shown_name(family),
+            ),
+            suggestion=Text(
+                "model.remote_code_remedy",
+                "Look for a conversion that transformers supports itself (often named -hf).",
+            ),
         )
     raise ModelUnsupported(
         path=str(path),
-        detail=f"{family} is not an architecture that the installed transformers knows.",
-        suggestion=f"The nearest known one is {near[0]}." if near else "Use a LLaVA or Qwen-VL model.",
+        detail=Text.of(
+            "model.unknown_type",
+            "{family} is not an architecture that the installed transformers knows.",
+            family=shown_name(family),
+        ),
+        suggestion=Text.of("model.nearest_type", "The nearest known one is {near}.", near=near[0])
+        if near
+        else _USE_A_VLM,
+    )
+
+
+_USE_A_VLM = Text("model.use_a_vlm", "Use a vision-language model, such as a LLaVA or Qwen2.5-VL.")
+
+
+def _check_task(path: Path, config: Mapping[str, Any], family: str, *, fills_gaps: bool) -> None:
+    """Refuse checkpoints of a known family that were made for another task: a BertForMaskedLM, a classifier.
+
+    Of families that fill gaps, only the classes that continue text answer.
+    """
+    stated = config.get("architectures")
+    classes = [name for name in stated if isinstance(name, str)] if isinstance(stated, list) else []
+    if any(name.endswith(_ANSWERING) for name in classes):
+        return
+    if fills_gaps or (classes and all(name.endswith(_OTHER_TASKS) for name in classes)):
+        raise _not_answering(path, shown_name(classes[0]) if classes else family)
+
+
+def _not_answering(path: Path, name: str) -> ModelUnsupported:
+    return ModelUnsupported(
+        path=str(path),
+        detail=Text.of(
+            "model.not_answering",
+            "{name} does not answer questions: it is a part of a model, or made for other tasks.",
+            name=name,
+        ),
+        suggestion=_USE_A_VLM,
     )
 
 

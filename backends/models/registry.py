@@ -13,11 +13,15 @@ _ENTRY = re.compile(r"\(\s*\"([\w.-]+)\"\s*,")
 
 @dataclass(frozen=True, slots=True)
 class KnownTypes:
-    """Model types by what they do: `chat` answers about pictures, `text` continues text."""
+    """Model types by what they do: `chat` answers about pictures, `text` continues text.
+
+    `masked` types fill gaps in a text (BERT); some of them continue text, too, in a class of their own.
+    """
 
     chat: frozenset[str]
     text: frozenset[str]
     other: frozenset[str]
+    masked: frozenset[str] = frozenset()
 
     def __contains__(self, model_type: object) -> bool:
         return model_type in self.chat or model_type in self.text or model_type in self.other
@@ -36,7 +40,8 @@ def known_types() -> KnownTypes:
     source = table.read_text(encoding="utf-8")
     chat = _section(source, "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES")
     text = _section(source, "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
-    return KnownTypes(chat, text, _section(source, "MODEL_MAPPING_NAMES") - chat - text)
+    masked = _section(source, "MODEL_FOR_MASKED_LM_MAPPING_NAMES")
+    return KnownTypes(chat, text, _section(source, "MODEL_MAPPING_NAMES") - chat - text, masked)
 
 
 def package_folder(package: str) -> Path | None:

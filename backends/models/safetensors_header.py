@@ -9,9 +9,13 @@ from typing import TypeGuard
 
 from backends.errors import ModelDamaged
 from backends.models.types import Tensor
+from backends.text import Text, Value
 
 # The format's own limit for a header, which also keeps a garbage length from being read into memory.
 _MAX_HEADER_BYTES = 100_000_000
+# No disk holds a tensor beyond this; a garbage figure must not turn into a plan.
+_MAX_EXTENT = 1 << 50
+_SHOWN_NAME = 80
 
 # Format's dtype name -> (torch's name, bytes per element).
 _DTYPES: dict[str, tuple[str, int]] = {
@@ -56,20 +60,40 @@ def read_header(path: Path) -> Header:
         with path.open("rb") as file:
             prefix = file.read(8)
             if len(prefix) < 8:
-                raise _damaged(path, f"{path.name} has {size} bytes; a safetensors file has at least 8.")
+                raise _damaged(
+                    path,
+                    Text.of(
+                        "header.short",
+                        "{file} has {size:count} bytes; a safetensors file has at least 8.",
+                        file=path.name,
+                        size=size,
+                    ),
+                )
             length = int.from_bytes(prefix, "little")
             _check_length(path, length, size)
             raw = file.read(length)
     except OSError as error:
         raise _damaged(
-            path, f"{path.name} can't be read ({error.strerror or type(error).__name__})."
+            path,
+            Text.of(
+                "header.closed",
+                "{file} can't be read ({cause}).",
+                file=path.name,
+                cause=error.strerror or type(error).__name__,
+            ),
         ) from error
     spans, tensors = _parse(path, raw)
     complete = _check_spans(path, spans, size - 8 - length)
     return Header(path.name, size, tensors, complete)
 
 
-def _damaged(path: Path, detail: str) -> ModelDamaged:
+def shown_name(name: str) -> str:
+    """A tensor's name as an error may show it: short, and without characters that steer a terminal."""
+    plain = "".join(letter if letter.isprintable() else "?" for letter in name[: _SHOWN_NAME + 1])
+    return plain if len(plain) <= _SHOWN_NAME else plain[:_SHOWN_NAME] + "..."
+
+
+def _damaged(path: Path, detail: Text) -> ModelDamaged:
     return ModelDamaged(path=str(path.parent), detail=detail, file=path.name)
 
 
@@ -77,24 +101,40 @@ def _check_length(path: Path, length: int, size: int) -> None:
     if length > _MAX_HEADER_BYTES:
         raise _damaged(
             path,
-            f"{path.name} is not a safetensors file: it announces a header of {length:,} bytes, "
-            f"the format allows {_MAX_HEADER_BYTES:,}.",
+            Text.of(
+                "header.not_safetensors",
+                "{file} is not a safetensors file: it announces a header of {length:count} bytes, and the "
+                "format allows {most:count}.",
+                file=path.name,
+                length=length,
+                most=_MAX_HEADER_BYTES,
+            ),
         )
     if length < 2 or length > size - 8:
         raise _damaged(
             path,
-            f"{path.name} announces a header of {length:,} bytes but has {max(size - 8, 0):,} bytes after "
-            "the length: it is truncated or not a safetensors file.",
+            Text.of(
+                "header.cut",
+                "{file} announces a header of {length:count} bytes but has {have:count} bytes after the "
+                "length: it is truncated or not a safetensors file.",
+                file=path.name,
+                length=length,
+                have=max(size - 8, 0),
+            ),
         )
 
 
 def _parse(path: Path, raw: bytes) -> tuple[list[tuple[int, int, str]], tuple[Tensor, ...]]:
     try:
         header = json.loads(raw.decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise _damaged(path, f"The header of {path.name} is not JSON.") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or a number of thousands of digits
+        raise _damaged(
+            path, Text.of("header.not_json", "The header of {file} is not JSON.", file=path.name)
+        ) from error
     if not isinstance(header, dict):
-        raise _damaged(path, f"The header of {path.name} is not a JSON object.")
+        raise _damaged(
+            path, Text.of("header.not_object", "The header of {file} is not a JSON object.", file=path.name)
+        )
     spans: list[tuple[int, int, str]] = []
     tensors: list[Tensor] = []
     for name, entry in header.items():
@@ -109,12 +149,37 @@ def _parse(path: Path, raw: bytes) -> tuple[list[tuple[int, int, str]], tuple[Te
 def _tensor(path: Path, name: str, entry: object) -> tuple[Tensor, int]:
     """Build one tensor; returns it with the offset where its data begins."""
     if not isinstance(entry, dict):
-        raise _damaged(path, f"The header of {path.name} describes {name} in an unknown way.")
+        raise _damaged(
+            path,
+            Text.of(
+                "header.unknown_entry",
+                "The header of {file} describes {tensor} in an unknown way.",
+                file=path.name,
+                tensor=shown_name(name),
+            ),
+        )
     shape, offsets, kind = entry.get("shape"), entry.get("data_offsets"), entry.get("dtype")
     if not (_sizes(shape) and _sizes(offsets) and isinstance(kind, str) and len(offsets) == 2):
-        raise _damaged(path, f"The header of {path.name} gives {name} an invalid dtype, shape or offset.")
+        raise _damaged(
+            path,
+            Text.of(
+                "header.invalid_entry",
+                "The header of {file} gives {tensor} an invalid dtype, shape or offset.",
+                file=path.name,
+                tensor=shown_name(name),
+            ),
+        )
     if kind not in _DTYPES:
-        raise _damaged(path, f"{name} in {path.name} has the unknown dtype {kind[:20]}.")
+        raise _damaged(
+            path,
+            Text.of(
+                "header.unknown_dtype",
+                "{tensor} in {file} has the unknown dtype {dtype}.",
+                file=path.name,
+                tensor=shown_name(name),
+                dtype=shown_name(kind[:20]),
+            ),
+        )
     dtype, width = _DTYPES[kind]
     nbytes = width
     for extent in shape:
@@ -122,13 +187,21 @@ def _tensor(path: Path, name: str, entry: object) -> tuple[Tensor, int]:
     begin, end = offsets
     if end - begin != nbytes:
         raise _damaged(
-            path, f"{name} in {path.name} spans {end - begin:,} bytes but its shape needs {nbytes:,}."
+            path,
+            Text.of(
+                "header.wrong_size",
+                "{tensor} in {file} spans {have:count} bytes but its shape needs {needed:count}.",
+                file=path.name,
+                tensor=shown_name(name),
+                have=end - begin,
+                needed=nbytes,
+            ),
         )
     return Tensor(name, dtype, tuple(shape), nbytes, path.name), begin
 
 
 def _sizes(value: object) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
+    return isinstance(value, list) and all(type(item) is int and 0 <= item <= _MAX_EXTENT for item in value)
 
 
 def _check_spans(path: Path, spans: list[tuple[int, int, str]], data_bytes: int) -> bool:
@@ -136,17 +209,53 @@ def _check_spans(path: Path, spans: list[tuple[int, int, str]], data_bytes: int)
     position = 0
     for begin, end, name in sorted(spans):
         if begin != position:
-            what = "overlaps the tensor before it" if begin < position else "leaves a hole before it"
-            raise _damaged(path, f"{name} in {path.name} {what} ({begin:,} instead of {position:,}).")
+            figures: dict[str, Value] = {
+                "file": path.name,
+                "tensor": shown_name(name),
+                "begin": begin,
+                "end": position,
+            }
+            if begin < position:
+                raise _damaged(
+                    path,
+                    Text.of(
+                        "header.overlap",
+                        "{tensor} in {file} overlaps the tensor before it: it begins at byte {begin:count}, "
+                        "and that one ends at {end:count}.",
+                        **figures,
+                    ),
+                )
+            raise _damaged(
+                path,
+                Text.of(
+                    "header.hole",
+                    "{tensor} in {file} leaves a hole before it: it begins at byte {begin:count}, and the "
+                    "tensor before it ends at {end:count}.",
+                    **figures,
+                ),
+            )
         position = end
     if data_bytes == 0 and position > 0:
         return False
     if data_bytes < position:
         raise _damaged(
             path,
-            f"{path.name} is truncated: {position - data_bytes:,} of its {position:,} bytes of weights are "
-            "missing.",
+            Text.of(
+                "header.truncated",
+                "{file} is truncated: {missing:count} of its {whole:count} bytes of weights are missing.",
+                file=path.name,
+                missing=position - data_bytes,
+                whole=position,
+            ),
         )
     if data_bytes > position:
-        raise _damaged(path, f"{path.name} has {data_bytes - position:,} bytes after its last tensor.")
+        raise _damaged(
+            path,
+            Text.of(
+                "header.extra",
+                "{file} has {extra:count} bytes after its last tensor.",
+                file=path.name,
+                extra=data_bytes - position,
+            ),
+        )
     return True

@@ -14,6 +14,10 @@ from backends.models.types import Tensor, VisionGeometry
 _VISION_KEYS = ("vision_config", "visual", "vision_tower_config")
 # Longest side of a stored picture (backends.settings.max_image_side): no processor sees more pixels.
 _LARGEST_PIXELS = 2048 * 2048
+# No tower or tile is larger; a config that says so is wrong, and is read as if it said nothing.
+_LARGEST_SIDE = 1 << 14
+# How many times wider than its input an MLP may be for the config to be believed.
+_WIDEST = 64
 # LLaVA-OneVision's `anyres_max_9`: more than nine tiles' worth of features is scaled down.
 _ONEVISION_TILES = 9
 _SIGNS = ("image_seq_length", "num_image_tokens", "image_seq_len")
@@ -93,7 +97,7 @@ def _side(value: object) -> int | None:
         value = value[0]
     if isinstance(value, dict):
         value = value.get("height", value.get("longest_edge"))
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    return value if type(value) is int and 0 < value <= _LARGEST_SIDE else None
 
 
 def _tower(
@@ -110,7 +114,7 @@ def _tower(
     hidden = hidden or number(vision, "hidden_size") or 1024
     patch = _side(vision.get("patch_size")) or (patch_shape[-1] if patch_shape else 14)
     ratio = vision.get("mlp_ratio")
-    widened = int(hidden * ratio) if isinstance(ratio, int | float) else 4 * hidden
+    widened = int(hidden * ratio) if isinstance(ratio, int | float) and 0 < ratio < _WIDEST else 4 * hidden
     blocks = [block[1] + 1 for block in map(block_of, shapes) if block]
     classes = any(name.endswith(("class_embedding", "cls_token")) for name in shapes)
     return _Tower(
@@ -171,10 +175,11 @@ def _anyres(config: Mapping[str, Any], tower: _Tower, limit: int | None) -> _Tok
     LLaVA-1.6: 576 + 4 x 576 + 48 = 2,928 for a square picture. Unpadding only takes tokens away.
     """
     side = tower.image // tower.patch
-    pinpoints = config.get("image_grid_pinpoints")
+    stated = config.get("image_grid_pinpoints")
+    pinpoints = [point for point in stated if _is_pinpoint(point)] if isinstance(stated, list) else []
     grids = [
-        (height // tower.image, width // tower.image)
-        for height, width in (pinpoints if isinstance(pinpoints, list) else [[2 * tower.image] * 2])
+        (max(1, height // tower.image), max(1, width // tower.image))
+        for height, width in pinpoints or [[2 * tower.image] * 2]
     ]
     features = 0
     for rows, columns in grids:
@@ -184,6 +189,11 @@ def _anyres(config: Mapping[str, Any], tower: _Tower, limit: int | None) -> _Tok
             height, width = int(height / scale), int(width / scale)
         features = max(features, height * width + height)
     return _Tokens(side**2 + features, tiles=1 + max(rows * columns for rows, columns in grids))
+
+
+def _is_pinpoint(point: object) -> bool:
+    """Whether an entry of the config is a height and a width."""
+    return isinstance(point, list) and len(point) == 2 and all(_side(side) for side in point)
 
 
 def _split(config: Mapping[str, Any], processor: Mapping[str, Any], tower: _Tower) -> _Tokens:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.errors import ModelNotFound
+from backends.errors import ModelNotFound, StarterMissing
 from backends.models.catalog import entries, resolve
 from backends.settings import Settings
 from tests.support import checkpoints
@@ -90,7 +90,7 @@ def test_names_that_mean_nothing(settings: Settings, environ: dict[str, str], na
 
 
 def test_a_missing_starter_is_said(settings: Settings, environ: dict[str, str], tmp_path: Path) -> None:
-    with pytest.raises(ModelNotFound, match="bundled starter"):
+    with pytest.raises(StarterMissing, match=r"starter model is missing.*name another model"):
         resolve("starter", replace(settings, starter=tmp_path / "gone"), environ)
 
 

@@ -121,8 +121,8 @@ def _tiny(folder: Path, **config: Any) -> Path:
     [
         pytest.param({}, ModelUnsupported, "names no model_type", id="no model_type"),
         pytest.param({"model_type": 7}, ModelUnsupported, "names no model_type", id="model_type is a number"),
-        pytest.param({"model_type": "clip"}, ModelUnsupported, "does not answer in words", id="CLIP alone"),
-        pytest.param({"model_type": "vit"}, ModelUnsupported, "does not answer in words", id="a classifier"),
+        pytest.param({"model_type": "clip"}, ModelUnsupported, "does not answer questions", id="CLIP alone"),
+        pytest.param({"model_type": "vit"}, ModelUnsupported, "does not answer questions", id="a classifier"),
         pytest.param(
             {"model_type": "cogvlm", "auto_map": {"AutoModel": "modeling.X"}},
             ModelUnsupported,
@@ -190,7 +190,14 @@ def test_a_file_instead_of_a_folder(tmp_path: Path) -> None:
         identify(path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"x"', "\ufffe"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "[]", "null", '"x"', "\ufffe"),
+        pytest.param('{"model_type": "llava", "x": ' + "9" * 5000 + "}", id="a number of 5,000 digits"),
+        pytest.param("[" * 100_000, id="nested without end"),
+    ],
+)
 def test_a_config_that_is_not_one(tmp_path: Path, text: str) -> None:
     checkpoints.starter_like(tmp_path)
     (tmp_path / "config.json").write_text(text, encoding="utf-8")
@@ -213,6 +220,103 @@ def test_a_config_whose_parts_have_the_wrong_types_is_survived_or_refused(tmp_pa
     assert (model.vision.layers, model.vision.patch_size) == (6, 8)
 
 
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("vision_config", {"mlp_ratio": float("nan"), "intermediate_size": None}),
+        ("vision_config", {"mlp_ratio": float("inf"), "intermediate_size": None}),
+        ("vision_config", {"image_size": 10**9, "patch_size": 1}),
+        ("text_config", {"max_position_embeddings": 10**30}),
+        (None, {"model_type": "llava_next", "image_grid_pinpoints": []}),
+        (None, {"model_type": "llava_next", "image_grid_pinpoints": [1, 2]}),
+        (None, {"model_type": "llava_next", "image_grid_pinpoints": [["a", "b"], [128, 128, 3], [-64, 64]]}),
+        (None, {"model_type": "llava_next", "image_grid_pinpoints": "(1x1),(2x2)"}),
+        (None, {"text_config": None}),
+        (None, {"vision_config": {}}),
+        (None, {"architectures": [None]}),
+    ],
+)
+def test_odd_figures_of_a_config_give_no_odd_figures(
+    tmp_path: Path, part: str | None, changes: dict[str, Any]
+) -> None:
+    checkpoints.starter_like(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    (config if part is None else config[part]).update(changes)
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+    model = identify(tmp_path)
+
+    assert (model.text.hidden, model.text.layers) == (192, 4)
+    assert 0 < model.text.max_context < 1 << 31
+    if model.vision is not None:
+        assert 1 <= model.vision.tokens_per_image < 1 << 31
+        assert 0 < model.vision.intermediate < 1 << 20
+
+
+BERT = {
+    "embeddings.word_embeddings.weight": (320, 64),
+    "embeddings.position_embeddings.weight": (64, 64),
+    **{f"encoder.layer.{index}.attention.self.query.weight": (64, 64) for index in range(2)},
+    "pooler.dense.weight": (64, 64),
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "architecture"),
+    [
+        ("bert", "BertModel"),
+        ("bert", "BertForMaskedLM"),
+        ("bert", "BertForSequenceClassification"),
+        ("bert", None),
+        ("roberta", "RobertaModel"),
+        ("distilbert", "DistilBertForMaskedLM"),
+        ("llama", "LlamaForSequenceClassification"),
+        ("vit", "ViTForImageClassification"),
+    ],
+)
+def test_a_whole_model_of_another_task_does_not_answer_and_is_not_called_damaged(
+    tmp_path: Path, family: str, architecture: str | None
+) -> None:
+    config = {
+        "model_type": family,
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "architectures": [architecture] if architecture else None,
+    }
+    checkpoints.write_model(tmp_path, config, {f"{family}.{name}": BERT[name] for name in BERT}, weights=True)
+
+    with pytest.raises(ModelUnsupported, match="does not answer questions"):
+        identify(tmp_path)
+
+
+def test_a_decoder_that_ends_early_is_damaged(tmp_path: Path) -> None:
+    checkpoints.starter_like(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    config["text_config"]["num_hidden_layers"] = 6
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+    with pytest.raises(ModelDamaged, match=r"hold 4 decoder layers, and config\.json says 6"):
+        identify(tmp_path)
+
+
+def test_weights_without_a_decoder_are_damaged(tmp_path: Path) -> None:
+    checkpoints.starter_like(tmp_path)
+    checkpoints.write_file(tmp_path / "model.safetensors", {"a.weight": (2, 2)}, weights=True)
+
+    with pytest.raises(ModelDamaged, match="hold 0 decoder layers"):
+        identify(tmp_path)
+
+
+def test_a_tensor_in_two_shards_counts_once(tmp_path: Path) -> None:
+    whole = checkpoints.starter_like(tmp_path / "whole")
+    folder = checkpoints.starter_like(tmp_path / "twice", shards=2)
+    for shard in (1, 2):
+        shutil.copy(whole / "model.safetensors", folder / f"model-0000{shard}-of-00002.safetensors")
+
+    assert identify(folder).parameters == identify(whole).parameters
+
+
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     folder = checkpoints.llava_15_7b(tmp_path / "m")
     (folder / "model-00002-of-00003.safetensors").unlink()
@@ -229,7 +333,14 @@ def test_a_tensor_that_is_not_where_the_index_says(tmp_path: Path) -> None:
         identify(folder)
 
 
-@pytest.mark.parametrize("file", ["../secret.safetensors", "/etc/passwd", "..\\x.safetensors", 5])
+@pytest.mark.parametrize(
+    "file",
+    [
+        *("../secret.safetensors", "/etc/passwd", "..\\x.safetensors", "C:x.safetensors", "..", "."),
+        *("", 5, None, "a\0b", "\ud800.safetensors", "\x1b[2J.safetensors"),
+        pytest.param("a" * 5000, id="longer than any file system takes"),
+    ],
+)
 def test_an_index_never_reaches_outside_the_folder(tmp_path: Path, file: object) -> None:
     folder = checkpoints.llava_15_7b(tmp_path / "m")
     (folder / "model.safetensors.index.json").write_text(

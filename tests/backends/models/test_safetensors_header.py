@@ -90,6 +90,21 @@ def test_a_truncated_file_says_how_many_bytes_are_missing(tmp_path: Path) -> Non
             raw_header({"a": entry(0, 4), "b": entry(2, 6)}) + bytes(6), "overlaps", id="overlapping tensors"
         ),
         pytest.param(raw_header({"a": entry(0, 4), "b": entry(8, 10)}) + bytes(10), "hole", id="a hole"),
+        pytest.param(
+            raw_header(b'{"a":{"dtype":"F16","shape":[' + b"9" * 5000 + b'],"data_offsets":[0,4]}}'),
+            "not JSON",
+            id="a number of 5,000 digits",
+        ),
+        pytest.param(
+            raw_header({"a": entry(0, 2 * 10**30)}),
+            "invalid dtype, shape or offset",
+            id="larger than any disk",
+        ),
+        pytest.param(
+            raw_header({"\x1b[2Ja": entry(0, 4, dtype="F3")}) + bytes(4),
+            r"\?\[2Ja in",
+            id="steers a terminal",
+        ),
         pytest.param(raw_header({"a": entry(0, 4)}) + bytes(7), "3 bytes after", id="bytes behind the end"),
     ],
 )
