@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import gradio as gr
 
@@ -82,6 +83,10 @@ def build_theme() -> gr.themes.Base:
         button_primary_background_fill_dark="var(--sn-accent)",
         button_primary_background_fill_hover="var(--sn-accent-2)",
         button_primary_background_fill_hover_dark="var(--sn-accent-2)",
+        button_primary_border_color="var(--sn-accent)",
+        button_primary_border_color_dark="var(--sn-accent)",
+        button_primary_border_color_hover="var(--sn-accent-2)",
+        button_primary_border_color_hover_dark="var(--sn-accent-2)",
         button_primary_text_color="var(--sn-on-accent)",
         button_primary_text_color_dark="var(--sn-on-accent)",
         button_secondary_background_fill="var(--sn-paper)",
