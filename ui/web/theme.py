@@ -113,4 +113,8 @@ def head() -> str:
     """The page's style and script, inline: Gradio's own `css` would scope rules away from <html>."""
     style = (_STATIC / "snug.css").read_text(encoding="utf-8")
     script = (_STATIC / "snug.js").read_text(encoding="utf-8")
-    return f'<meta name="color-scheme" content="light dark"><style>{style}</style><script>{script}</script>'
+    icon = "data:image/svg+xml," + quote((_STATIC / "icon.svg").read_text(encoding="utf-8"))
+    return (
+        f'<meta name="color-scheme" content="light dark"><link rel="icon" href="{icon}">'
+        f"<style>{style}</style><script>{script}</script>"
+    )
