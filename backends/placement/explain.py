@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from backends.models.types import ModuleKind
-from backends.placement import reasons, topology
+from backends.placement import reasons, topology, why_not
 from backends.placement.candidates import Candidate
 from backends.placement.case import CPU, DISK, Case, cuda
 from backends.placement.evaluate import Outcome
+from backends.placement.labels import device_label, precision_label, rest_label
 from backends.placement.precision import QUALITY, has_bf16, is_tiny
 from backends.placement.types import Alternative, DeviceShare
 from backends.presets import READING_TOKENS_PER_S, Preset
@@ -27,7 +28,7 @@ def explain(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> tuple
         found += _shortage(case, outcome)
         better = next((other.outcome for other in others if other.outcome.fits), None)
         if better is not None:
-            label = reasons.precision_label(better.layout.precision.name)
+            label = precision_label(better.layout.precision.name)
             found.append(reasons.would_run(label, better.expected.tokens_per_s))
     found += _busy(case)
     if outcome.fits:
@@ -56,7 +57,8 @@ def alternatives(chosen: Candidate, others: Sequence[Candidate]) -> tuple[Altern
             -other.outcome.expected.tokens_per_s,
         ),
     )
-    return tuple(
+    # What reads the same is one answer, whichever of its layouts it came from.
+    listed = dict.fromkeys(
         Alternative(
             engine="transformers",
             precision=other.outcome.layout.precision.name,
@@ -64,8 +66,9 @@ def alternatives(chosen: Candidate, others: Sequence[Candidate]) -> tuple[Altern
             tokens_per_s=other.outcome.expected.tokens_per_s,
             why_not=_why_not(chosen, other.outcome),
         )
-        for other in ordered[:_MOST_ALTERNATIVES]
+        for other in ordered
     )
+    return tuple(listed)[:_MOST_ALTERNATIVES]
 
 
 def _why_not(chosen: Candidate, other: Outcome) -> Text:
@@ -73,13 +76,13 @@ def _why_not(chosen: Candidate, other: Outcome) -> Text:
     if not other.fits:
         return _shortages(other)[0]
     if not chosen.outcome.fits:
-        return reasons.not_in_preset(speed)
+        return why_not.not_in_preset(speed)
     worse = QUALITY[other.layout.precision.name] > QUALITY[chosen.outcome.layout.precision.name]
     if worse:
-        return reasons.why_lower_quality(reasons.precision_label(other.layout.precision.name))
+        return why_not.why_lower_quality(precision_label(other.layout.precision.name))
     if speed < READING_TOKENS_PER_S <= mine:
-        return reasons.why_below_reading(speed, READING_TOKENS_PER_S)
-    return reasons.why_slower(speed, mine) if speed < mine else reasons.why_no_gain(speed)
+        return why_not.why_below_reading(speed, READING_TOKENS_PER_S)
+    return why_not.why_slower(speed, mine) if speed < mine else why_not.why_no_gain(speed)
 
 
 def _placement(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Iterator[Text]:
@@ -96,18 +99,39 @@ def _placement(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Ite
         share = _share(outcome, gpus[0])
         yield reasons.one_gpu(share.device, share.name, share.total_bytes, share.budget_bytes)
     elif on_gpus == len(layers):
-        yield reasons.several_gpus(len(gpus), ", ".join(gpus))
+        if case.request.overrides.device_map is not None:
+            yield reasons.several_by_hand(_names(outcome, gpus))
+            return
+        yield reasons.several_gpus(len(gpus), _names(outcome, gpus))
     else:
-        yield reasons.hybrid(on_gpus, len(layers), ", ".join(gpus))
+        rest = rest_label(ram=CPU in layers, disk=DISK in layers)
+        say = reasons.hybrid_by_hand if _placed_by_hand(case) else reasons.hybrid
+        yield say(on_gpus, len(layers), _names(outcome, gpus), rest)
         yield from _mode(outcome, others)
-    on_disk = layers.count(DISK)
-    if on_disk:
-        yield reasons.disk_layers(on_disk, _share(outcome, DISK).weights_bytes, case.offload_dir)
+    if not outcome.on_disk:
+        return
+    stored = _share(outcome, DISK).weights_bytes
+    if case.request.overrides.device_map is not None:
+        yield reasons.disk_by_hand(stored, case.offload_dir)
+    else:
+        yield reasons.disk_layers(layers.count(DISK), stored, case.offload_dir)
+
+
+def _placed_by_hand(case: Case) -> bool:
+    overrides = case.request.overrides
+    return overrides.device_map is not None or overrides.gpu_layers is not None
+
+
+def _names(outcome: Outcome, gpus: Sequence[str]) -> str:
+    """`cuda:0 (NVIDIA GeForce RTX 3090), cuda:1 (...)`."""
+    return ", ".join(f"{device} ({_share(outcome, device).name})" for device in gpus)
 
 
 def _why_cpu(case: Case) -> Text:
     if case.request.preset is Preset.CPU:
         return reasons.cpu_preset()
+    if _placed_by_hand(case):
+        return reasons.cpu_by_hand()
     if case.hardware.gpus:
         return reasons.cpu_chosen()
     if case.request.preset in (Preset.MID, Preset.LOW):
@@ -149,7 +173,7 @@ def _shortage(case: Case, outcome: Outcome) -> Iterator[Text]:
 def _shortages(outcome: Outcome) -> list[Text]:
     """What is missing where; never empty for an outcome that does not fit."""
     found = [
-        reasons.short(share.device, share.total_bytes, share.budget_bytes)
+        reasons.short(device_label(share.device, share.name), share.total_bytes, share.budget_bytes)
         for share in outcome.devices
         if share.total_bytes > share.budget_bytes
     ]
@@ -164,21 +188,24 @@ def _shortages(outcome: Outcome) -> list[Text]:
 
 
 def _busy(case: Case) -> Iterator[Text]:
-    for gpu in sorted(case.gpus, key=lambda gpu: gpu.index):
-        if not topology.is_busy(gpu, case.credit):
-            continue
+    busy = [gpu for gpu in case.gpus if topology.is_busy(gpu, case.credit)]
+    for gpu in sorted(busy, key=lambda gpu: gpu.index):
         held = topology.held_by_others(gpu, case.credit)
         process = topology.culprit(gpu)
         if process is None:
             yield reasons.gpu_busy_unknown(gpu.index, gpu.name, held)
+        elif process.bytes == 0:  # Windows' driver names processes but not their bytes
+            yield reasons.gpu_busy_together(gpu.index, gpu.name, held, process.name, process.pid)
         else:
-            yield reasons.gpu_busy(gpu.index, gpu.name, process.bytes or held, process.name, process.pid)
+            yield reasons.gpu_busy(gpu.index, gpu.name, process.bytes, process.name, process.pid)
+    if busy and len(busy) < len(case.gpus):
+        yield reasons.busy_last()
 
 
 def _precision(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Iterator[Text]:
     layout = outcome.layout
     name = layout.precision.name
-    label = reasons.precision_label(name)
+    label = precision_label(name)
     if layout.precision.quantized and layout.gpus:
         full = sum(module.parameters for module in case.model.modules) * layout.precision.width
         stored = sum(share.weights_bytes for share in outcome.devices)
@@ -212,8 +239,11 @@ def _cpu_precision(case: Case, outcome: Outcome, others: Sequence[Candidate]) ->
 
 def _context(case: Case) -> Iterator[Text]:
     work, vision = case.work, case.model.vision
-    if vision is None or work.images == 0:
+    if vision is None:
         yield reasons.text_context(work.context_tokens)
+        return
+    if work.images == 0:
+        yield reasons.no_pictures(work.context_tokens)
         return
     yield reasons.pictures(work.images, work.image_tokens, work.context_tokens)
     if vision.dynamic and work.image_tokens < vision.tokens_per_image:
@@ -254,6 +284,6 @@ def _assumptions(case: Case, outcome: Outcome) -> Iterator[Text]:
         if value is None and name not in figures
     ]
     if figures:
-        yield reasons.assumed(", ".join(figures))
+        yield reasons.assumed(figures)
     if not case.model.weights_present:
         yield reasons.headers_only()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from backends.placement import reasons
+from backends.placement import reasons, why_not
+from backends.placement.labels import device_label, rest_label
 from backends.text import Text
 
 
@@ -12,11 +13,15 @@ def samples() -> tuple[Text, ...]:
     return (
         reasons.one_gpu("cuda:0", "NVIDIA GeForce RTX 3090", 15 * gib, 23 * gib),
         reasons.several_gpus(2, "cuda:2, cuda:3"),
-        reasons.hybrid(12, 32, "cuda:0"),
+        reasons.several_by_hand("cuda:2, cuda:3"),
+        reasons.hybrid(12, 32, "cuda:0", rest_label(ram=True, disk=False)),
+        reasons.hybrid_by_hand(12, 32, "cuda:0", rest_label(ram=True, disk=True)),
         reasons.compute_mode(5.0, 1.0),
         reasons.stream_mode(1.0, 5.0),
         reasons.disk_layers(4, gib, "D:\\Snug\\offload"),
+        reasons.disk_by_hand(gib, "D:\\Snug\\offload"),
         reasons.no_gpu(),
+        reasons.cpu_by_hand(),
         reasons.cpu_preset(),
         reasons.cpu_chosen(),
         reasons.preset_needs_gpu("high"),
@@ -30,24 +35,27 @@ def samples() -> tuple[Text, ...]:
         reasons.cpu_bf16_no_room(28 * gib, 14 * gib),
         reasons.cpu_quantized("4-bit (NF4)"),
         reasons.gpu_busy(0, "NVIDIA GeForce RTX 4090", gib, "python.exe", 4321),
+        reasons.gpu_busy_together(0, "NVIDIA GeForce RTX 4090", gib, "python.exe", 4321),
+        reasons.busy_last(),
         reasons.gpu_busy_unknown(0, "NVIDIA GeForce RTX 4090", gib),
         reasons.pictures(1, 576, 2048),
+        reasons.no_pictures(2048),
         reasons.text_context(2048),
         reasons.picture_scaled(1280, 5350),
         reasons.slow(2.5, 5.0),
-        reasons.short("cuda:0", 2 * gib, gib),
+        reasons.short(device_label("cpu", "AMD EPYC"), 2 * gib, gib),
         reasons.short_loading(2 * gib, gib),
         reasons.short_commit(2 * gib, gib, gib),
         reasons.would_run("4-bit (NF4)", 12.0),
         reasons.no_room_anywhere("high"),
-        reasons.assumed("ram.memory_gbps"),
+        reasons.assumed(("gpus[0].pcie_gbps", "gpus[1].pcie_gbps", "ram.memory_gbps")),
         reasons.headers_only(),
         reasons.by_hand("precision"),
-        reasons.why_slower(1.0, 5.0),
-        reasons.not_in_preset(12.0),
-        reasons.why_lower_quality("4-bit (NF4)"),
-        reasons.why_below_reading(1.0, 5.0),
-        reasons.why_no_gain(5.0),
+        why_not.why_slower(1.0, 5.0),
+        why_not.not_in_preset(12.0),
+        why_not.why_lower_quality("4-bit (NF4)"),
+        why_not.why_below_reading(1.0, 5.0),
+        why_not.why_no_gain(5.0),
     )
 
 

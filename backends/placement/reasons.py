@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from backends.text import Text
+from collections.abc import Sequence
 
-_FORMAT = {
-    "bf16": "bf16",
-    "fp16": "fp16",
-    "fp32": "fp32",
-    "int8": "8-bit (LLM.int8)",
-    "nf4": "4-bit (NF4)",
-}
-
-
-def precision_label(name: str) -> str:
-    """The field's name of a precision, the same in every language."""
-    return _FORMAT.get(name, name)
+from backends.placement.labels import figures_label, preset_label
+from backends.text import Text, Value
 
 
 def one_gpu(device: str, name: str, used: int, budget: int) -> Text:
@@ -41,14 +31,33 @@ def several_gpus(count: int, devices: str) -> Text:
     )
 
 
-def hybrid(gpu_layers: int, layers: int, devices: str) -> Text:
-    """Some layers on GPUs, the rest in RAM."""
+def several_by_hand(devices: str) -> Text:
+    """The person spread the layers over GPUs."""
+    return Text.of("reason.several_by_hand", "The layers are on {devices}, as you set it.", devices=devices)
+
+
+def hybrid(gpu_layers: int, layers: int, devices: str, rest: Text) -> Text:
+    """Some layers on GPUs, as many as fit; `rest` is where the others are."""
     return Text.of(
         "reason.hybrid",
-        "{gpu_layers} of {layers} layers fit on {devices} beside cache and picture; the rest stays in RAM.",
+        "{gpu_layers} of {layers} layers fit on {devices} beside what answering needs there; the others are "
+        "{rest}.",
         gpu_layers=gpu_layers,
         layers=layers,
         devices=devices,
+        rest=rest,
+    )
+
+
+def hybrid_by_hand(gpu_layers: int, layers: int, devices: str, rest: Text) -> Text:
+    """Some layers on GPUs, as many as the person set; `rest` is where the others are."""
+    return Text.of(
+        "reason.hybrid_by_hand",
+        "{gpu_layers} of {layers} layers are on {devices}, as you set it; the others are {rest}.",
+        gpu_layers=gpu_layers,
+        layers=layers,
+        devices=devices,
+        rest=rest,
     )
 
 
@@ -78,8 +87,19 @@ def disk_layers(layers: int, nbytes: int, folder: str) -> Text:
     """Some layers are read from the disk."""
     return Text.of(
         "reason.disk",
-        "{layers} layers ({nbytes:bytes}) are read from the disk ({folder}) for every token: memory is full.",
+        "The memory is full, so {nbytes:bytes} are read from the disk ({folder}) for every token: {layers} "
+        "of the layers.",
         layers=layers,
+        nbytes=nbytes,
+        folder=folder,
+    )
+
+
+def disk_by_hand(nbytes: int, folder: str) -> Text:
+    """Weights are on the disk because the person's map says so."""
+    return Text.of(
+        "reason.disk_by_hand",
+        "As you set it, {nbytes:bytes} are read from the disk ({folder}) whenever they are needed.",
         nbytes=nbytes,
         folder=folder,
     )
@@ -95,9 +115,14 @@ def cpu_chosen() -> Text:
     return Text.of("reason.cpu_chosen", "The GPU does not hold enough of this model, so it runs on the CPU.")
 
 
+def cpu_by_hand() -> Text:
+    """The person put everything on the CPU."""
+    return Text.of("reason.cpu_by_hand", "The model runs on the CPU, as you set it.")
+
+
 def cpu_preset() -> Text:
     """The preset uses no GPU."""
-    return Text.of("reason.cpu_preset", "This preset leaves every GPU alone.")
+    return Text.of("reason.cpu_preset", "This preset uses no GPU.")
 
 
 def preset_needs_gpu(preset: str) -> Text:
@@ -105,7 +130,7 @@ def preset_needs_gpu(preset: str) -> Text:
     return Text.of(
         "reason.preset_needs_gpu",
         'The preset "{preset}" is meant for a GPU, and none was found, so the model runs on the CPU.',
-        preset=preset,
+        preset=preset_label(preset),
     )
 
 
@@ -114,7 +139,7 @@ def gpu_only(preset: str) -> Text:
     return Text.of(
         "reason.gpu_only",
         'The preset "{preset}" uses GPUs only, and this machine has no usable one.',
-        preset=preset,
+        preset=preset_label(preset),
     )
 
 
@@ -142,7 +167,7 @@ def cpu_full_width(precision: str) -> Text:
     """Quantization does not reach the CPU."""
     return Text.of(
         "reason.cpu_full_width",
-        "Layers in RAM or on the disk are not quantized: they are counted, and loaded, in {precision}.",
+        "Layers in RAM or on the disk are not quantized; they stay in {precision}.",
         precision=precision,
     )
 
@@ -151,7 +176,7 @@ def cpu_fp32(cpu: str) -> Text:
     """fp32 because the CPU has no bf16 instructions."""
     return Text.of(
         "reason.cpu_fp32",
-        "{cpu} has no bf16 instructions; fp32 answers several times sooner there, at twice the memory.",
+        "{cpu} has no bf16 instructions, so fp32 is several times faster on it, at twice the memory.",
         cpu=cpu,
     )
 
@@ -168,7 +193,7 @@ def cpu_bf16(cpu: str) -> Text:
     """bf16 because the CPU multiplies it itself."""
     return Text.of(
         "reason.cpu_bf16",
-        "{cpu} multiplies bf16 itself: half the memory to read for every token.",
+        "{cpu} has bf16 instructions, and bf16 halves the memory to read for every token.",
         cpu=cpu,
     )
 
@@ -177,7 +202,8 @@ def cpu_bf16_no_room(needed: int, budget: int) -> Text:
     """bf16 although slow, because fp32 does not fit."""
     return Text.of(
         "reason.cpu_bf16_no_room",
-        "fp32 would be faster on this CPU but needs {needed:bytes} of {budget:bytes}, so bf16 is used: slow.",
+        "fp32 would be faster on this CPU, but it needs {needed:bytes} and {budget:bytes} can be used; bf16 "
+        "is slower here.",
         needed=needed,
         budget=budget,
     )
@@ -187,7 +213,8 @@ def cpu_quantized(precision: str) -> Text:
     """Bitsandbytes on a CPU."""
     return Text.of(
         "reason.cpu_quantized",
-        "{precision} on a CPU saves memory but is slow: below one token a second at a billion parameters.",
+        "{precision} saves memory but is slow on a CPU: less than one token a second for a model of a "
+        "billion parameters.",
         precision=precision,
     )
 
@@ -196,7 +223,7 @@ def gpu_busy(index: int, name: str, held: int, process: str, pid: int) -> Text:
     """Another program holds a GPU, and the driver says which."""
     return Text.of(
         "reason.gpu_busy",
-        "GPU {index} ({name}) comes last: {process} (process {pid}) holds {held:bytes} of it.",
+        "GPU {index} ({name}) is busy: {process} (process {pid}) holds {held:bytes} of it.",
         index=index,
         name=name,
         held=held,
@@ -205,11 +232,30 @@ def gpu_busy(index: int, name: str, held: int, process: str, pid: int) -> Text:
     )
 
 
+def gpu_busy_together(index: int, name: str, held: int, process: str, pid: int) -> Text:
+    """Other programs use a GPU; the driver names them, but not what each of them holds (Windows)."""
+    return Text.of(
+        "reason.gpu_busy_together",
+        "GPU {index} ({name}) is busy: {held:bytes} of it are in use, by {process} (process {pid}) among "
+        "others.",
+        index=index,
+        name=name,
+        held=held,
+        process=process,
+        pid=pid,
+    )
+
+
+def busy_last() -> Text:
+    """What follows from a GPU being busy where there are others."""
+    return Text.of("reason.busy_last", "Busy GPUs come last.")
+
+
 def gpu_busy_unknown(index: int, name: str, held: int) -> Text:
     """Somebody holds a GPU, and the driver does not say who."""
     return Text.of(
         "reason.gpu_busy_unknown",
-        "GPU {index} ({name}) comes last: other programs hold {held:bytes} of it or keep it computing; the "
+        "GPU {index} ({name}) is busy: other programs hold {held:bytes} of it or keep it computing; the "
         "driver does not say which.",
         index=index,
         name=name,
@@ -225,6 +271,15 @@ def pictures(images: int, image_tokens: int, context_tokens: int) -> Text:
         "tokens each), text and the answer.",
         images=images,
         image_tokens=image_tokens,
+        context_tokens=context_tokens,
+    )
+
+
+def no_pictures(context_tokens: int) -> Text:
+    """What the context holds when the person set it to no picture."""
+    return Text.of(
+        "reason.no_pictures",
+        "Room is kept for {context_tokens:count} tokens: text and the answer, no pictures.",
         context_tokens=context_tokens,
     )
 
@@ -258,11 +313,12 @@ def slow(tokens_per_s: float, reading: float) -> Text:
     )
 
 
-def short(device: str, needed: int, budget: int) -> Text:
+def short(device: Value, needed: int, budget: int) -> Text:
     """A device is over its budget."""
     return Text.of(
         "reason.short",
-        "{device} would need {needed:bytes} and has {budget:bytes}: {missing:bytes} too little.",
+        "{device} would have to hold {needed:bytes} and {budget:bytes} of it can be used: {missing:bytes} "
+        "too little.",
         device=device,
         needed=needed,
         budget=budget,
@@ -274,7 +330,7 @@ def short_loading(needed: int, budget: int) -> Text:
     """RAM is enough to run but not to load."""
     return Text.of(
         "reason.short_loading",
-        "Loading would need {needed:bytes} of RAM for a moment and {budget:bytes} are free.",
+        "Loading would need {needed:bytes} of RAM for a moment, and {budget:bytes} of it can be used.",
         needed=needed,
         budget=budget,
     )
@@ -284,7 +340,7 @@ def short_commit(needed: int, budget: int, page_file: int) -> Text:
     """Windows would not promise the memory."""
     return Text.of(
         "reason.short_commit",
-        "Windows would have to promise {needed:bytes} and can promise {budget:bytes}. Set the page file to "
+        "Windows would have to reserve {needed:bytes} and can reserve {budget:bytes}. Set the page file to "
         "{page_file:bytes} or more.",
         needed=needed,
         budget=budget,
@@ -293,10 +349,10 @@ def short_commit(needed: int, budget: int, page_file: int) -> Text:
 
 
 def would_run(precision: str, tokens_per_s: float) -> Text:
-    """What would run instead."""
+    """What would run if nothing were set by hand and the preset were Recommended."""
     return Text.of(
         "reason.would_run",
-        "{precision} would run instead, at about {tokens_per_s:.1f} tokens/s.",
+        "Left to Snug, {precision} would run instead, at about {tokens_per_s:.1f} tokens/s.",
         precision=precision,
         tokens_per_s=tokens_per_s,
     )
@@ -307,16 +363,16 @@ def no_room_anywhere(preset: str) -> Text:
     return Text.of(
         "reason.no_room",
         'Nothing that the preset "{preset}" may use holds this model.',
-        preset=preset,
+        preset=preset_label(preset),
     )
 
 
-def assumed(figures: str) -> Text:
+def assumed(figures: Sequence[str]) -> Text:
     """Speeds rest on assumed figures."""
     return Text.of(
         "reason.assumed",
-        "Taken from a table or a rule and not measured here: {figures}.",
-        figures=figures,
+        "Assumed, not measured: {figures}.",
+        figures=figures_label(figures),
     )
 
 
@@ -331,46 +387,3 @@ def headers_only() -> Text:
 def by_hand(what: str) -> Text:
     """The person decided something."""
     return Text.of("reason.by_hand", "Set by hand: {what}.", what=what)
-
-
-def why_slower(tokens_per_s: float, chosen: float) -> Text:
-    """An alternative is slower."""
-    return Text.of(
-        "why.slower",
-        "It would answer at about {tokens_per_s:.1f} tokens/s instead of {chosen:.1f}.",
-        tokens_per_s=tokens_per_s,
-        chosen=chosen,
-    )
-
-
-def not_in_preset(tokens_per_s: float) -> Text:
-    """An alternative would run, but the preset does not allow it."""
-    return Text.of(
-        "why.not_in_preset",
-        "It would run at about {tokens_per_s:.1f} tokens/s, but the preset or your settings don't allow it.",
-        tokens_per_s=tokens_per_s,
-    )
-
-
-def why_lower_quality(precision: str) -> Text:
-    """An alternative loses quality without need."""
-    return Text.of("why.lower_quality", "{precision} loses quality without need here.", precision=precision)
-
-
-def why_below_reading(tokens_per_s: float, reading: float) -> Text:
-    """An alternative of higher quality is too slow."""
-    return Text.of(
-        "why.below_reading",
-        "At about {tokens_per_s:.1f} tokens/s it would be slower than reading speed ({reading:.0f}).",
-        tokens_per_s=tokens_per_s,
-        reading=reading,
-    )
-
-
-def why_no_gain(tokens_per_s: float) -> Text:
-    """An alternative of the same quality is no better."""
-    return Text.of(
-        "why.no_gain",
-        "It brings nothing more here (about {tokens_per_s:.1f} tokens/s).",
-        tokens_per_s=tokens_per_s,
-    )

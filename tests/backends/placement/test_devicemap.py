@@ -70,7 +70,7 @@ def test_a_map_that_does_not_fit_is_a_no_with_figures(llava: ModelInfo) -> None:
     found = decide(llava, {"": "cuda:0"}, machine(rtx_4060()), precision="fp16")
 
     assert found.verdict == "no"
-    assert "cuda:0 would need" in " ".join(map(str, found.reasons))
+    assert "cuda:0 (NVIDIA GeForce RTX 4060) would have to hold" in " ".join(map(str, found.reasons))
 
 
 @pytest.mark.parametrize(

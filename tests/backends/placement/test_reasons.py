@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import inspect
 
-from backends.placement import reasons
+from backends.placement import reasons, why_not
 from backends.placement.reason_samples import ALL_REASONS, samples
 from backends.text import Text
+from ui.i18n import Translator
 
 
 def test_every_function_has_a_sample() -> None:
     makers = [
         function
-        for name, function in inspect.getmembers(reasons, inspect.isfunction)
-        if function.__module__ == reasons.__name__ and name != "precision_label"
+        for module in (reasons, why_not)
+        for _, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__
     ]
     codes = [reason.code for reason in samples()]
 
@@ -28,3 +30,20 @@ def test_every_sentence_can_be_rendered() -> None:
         text = str(reason)
         assert text.endswith(".")
         assert "{" not in text
+
+
+def test_a_reason_names_presets_devices_and_figures_as_the_page_does_in_both_languages() -> None:
+    said = {
+        reason.code: (Translator("en").text(reason), Translator("zh").text(reason)) for reason in samples()
+    }
+
+    assert said["reason.no_room"] == (
+        'Nothing that the preset "High VRAM" may use holds this model.',
+        "预设“大显存”可用的设备都放不下这个模型。",
+    )
+    assert said["reason.assumed"] == (
+        "Assumed, not measured: PCIe speed, RAM speed.",
+        "以下数值为推定，未经测量：PCIe 速度、内存速度。",
+    )
+    assert said["reason.short"][1] == "内存需要容纳 2.0 GB，可用 1.0 GB，差 1.0 GB。"
+    assert said["reason.hybrid_by_hand"][1] == "按你的设置，32 层中有 12 层在 cuda:0，其余在内存中和磁盘上。"

@@ -1,0 +1,76 @@
+"""What a person calls a precision, a preset, a device or a figure of the hardware, in their language."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from backends.text import Text, Value
+
+_FORMAT = {
+    "bf16": "bf16",
+    "fp16": "fp16",
+    "fp32": "fp32",
+    "int8": "8-bit (LLM.int8)",
+    "nf4": "4-bit (NF4)",
+}
+_PRESETS = {
+    "auto": "Recommended",
+    "high": "High VRAM",
+    "mid": "Balanced",
+    "low": "Low VRAM",
+    "cpu": "CPU only",
+    "custom": "Custom",
+}
+_FIGURES: Mapping[str, Text] = MappingProxyType(
+    {
+        "gpus.total_bytes": Text("figure.gpu_total", "GPU memory"),
+        "gpus.free_bytes": Text("figure.gpu_free", "free GPU memory"),
+        "gpus.compute_capability": Text("figure.gpu_generation", "GPU generation"),
+        "gpus.memory_gbps": Text("figure.gpu_memory_speed", "GPU memory speed"),
+        "gpus.pcie_gbps": Text("figure.pcie_speed", "PCIe speed"),
+        "gpus.tflops_bf16": Text("figure.gpu_speed", "GPU computing speed"),
+        "ram.available_bytes": Text("figure.ram_free", "free RAM"),
+        "ram.memory_gbps": Text("figure.ram_speed", "RAM speed"),
+        "cpu.cores": Text("figure.cpu_cores", "number of CPU cores"),
+        "cpu.features": Text("figure.cpu_features", "CPU instruction sets"),
+        "cpu.gflops_fp32": Text("figure.cpu_speed", "CPU computing speed"),
+        "disk.free_bytes": Text("figure.disk_free", "free disk space"),
+        "disk.read_gbps": Text("figure.disk_speed", "disk speed"),
+    }
+)
+
+
+def precision_label(name: str) -> str:
+    """The field's name of a precision, the same in every language."""
+    return _FORMAT.get(name, name)
+
+
+def preset_label(preset: str) -> Text:
+    """The preset as the page's dropdown names it."""
+    return Text(f"preset.{preset}", _PRESETS[preset])
+
+
+def device_label(device: str, name: str) -> Value:
+    """A device as the beginning of a sentence; `name` is the GPU's."""
+    if device == "cpu":
+        return Text("device.ram", "The memory (RAM)")
+    return Text("device.disk", "The disk") if device == "disk" else f"{device} ({name})"
+
+
+def rest_label(*, ram: bool, disk: bool) -> Text:
+    """Where the layers are that no GPU holds."""
+    if ram and disk:
+        return Text("device.in_ram_and_on_disk", "in RAM and on the disk")
+    return Text("device.on_disk", "on the disk") if disk else Text("device.in_ram", "in RAM")
+
+
+def figures_label(paths: Iterable[str]) -> Value:
+    """Name figures of a hardware description (`gpus[0].memory_gbps`), each once however many GPUs have it."""
+    keys = dict.fromkeys(re.sub(r"\[\d+\]", "", path) for path in paths)
+    names: list[Value] = [_FIGURES.get(key, key) for key in keys]
+    listed = names.pop()
+    while names:
+        listed = Text.of("list.and_more", "{first}, {rest}", first=names.pop(), rest=listed)
+    return listed

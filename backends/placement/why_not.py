@@ -1,0 +1,48 @@
+"""The sentences that say why an alternative was not chosen."""
+
+from __future__ import annotations
+
+from backends.text import Text
+
+
+def why_slower(tokens_per_s: float, chosen: float) -> Text:
+    """An alternative is slower."""
+    return Text.of(
+        "why.slower",
+        "It would answer at about {tokens_per_s:.1f} tokens/s instead of {chosen:.1f}.",
+        tokens_per_s=tokens_per_s,
+        chosen=chosen,
+    )
+
+
+def not_in_preset(tokens_per_s: float) -> Text:
+    """An alternative would run, but the preset does not allow it."""
+    return Text.of(
+        "why.not_in_preset",
+        "It would run at about {tokens_per_s:.1f} tokens/s, but the preset or your settings don't allow it.",
+        tokens_per_s=tokens_per_s,
+    )
+
+
+def why_lower_quality(precision: str) -> Text:
+    """An alternative loses quality without need."""
+    return Text.of("why.lower_quality", "{precision} loses quality without need here.", precision=precision)
+
+
+def why_below_reading(tokens_per_s: float, reading: float) -> Text:
+    """An alternative of higher quality is too slow."""
+    return Text.of(
+        "why.below_reading",
+        "At about {tokens_per_s:.1f} tokens/s it would be slower than reading speed ({reading:.0f}).",
+        tokens_per_s=tokens_per_s,
+        reading=reading,
+    )
+
+
+def why_no_gain(tokens_per_s: float) -> Text:
+    """An alternative of the same quality is no better."""
+    return Text.of(
+        "why.no_gain",
+        "It brings nothing more here (about {tokens_per_s:.1f} tokens/s).",
+        tokens_per_s=tokens_per_s,
+    )
