@@ -86,6 +86,6 @@ def prime(context: Context, session: Session, system: str | None) -> None:
     """Let the model look at the draft's pictures while the person types; stop when there are none."""
     if not session.draft_images:
         context.service.cancel_prime(session.ident)
-    elif context.service.state().status == "ready" and not session.answering:
+    elif context.service.state().status in ("ready", "loading") and not chat_flow.waiting(session.turns):
         messages = chat_flow.primer(session.turns, tuple(session.draft_images.values()), system)
         context.service.prime(session.ident, messages)

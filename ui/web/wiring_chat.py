@@ -87,6 +87,9 @@ class Handlers:
                 yield [*conversation_view(self.context, session), gr.skip(), *same]
         finally:
             session.end()
+        if session.draft_images:
+            # A picture that was added while the answer came can be prepared now that the answer is known.
+            prime(self.context, session, system)
         yield self._whole(session, gr.MultimodalTextbox(submit_btn=True, stop_btn=False))
 
     def draft_changed(self, draft: Draft, system: str | None, request: gr.Request) -> list[Any]:

@@ -132,6 +132,22 @@ def test_a_picture_is_prepared_while_the_person_types(tab: Tab, picture: Path) -
     assert tab.service.unprimed == [tab.session.ident]
 
 
+def test_a_picture_added_during_an_answer_is_prepared_after_it(tab: Tab, picture: Path) -> None:
+    tab.load()
+    tab.ask("one")
+    tab.handlers.draft_changed({"text": "", "files": [str(picture)]}, None, tab.request)
+    assert tab.service.primed == []
+    tab.stream()
+    assert [message.role for message in tab.service.primed[0][1]] == ["user", "assistant", "user"]
+
+
+def test_a_picture_waits_for_a_model_that_is_loading(tab: Tab, picture: Path) -> None:
+    loading = tab.service.load(tab.service.plan(PlanRequest("starter")))
+    next(loading)
+    tab.handlers.draft_changed({"text": "", "files": [str(picture)]}, None, tab.request)
+    assert len(tab.service.primed) == 1
+
+
 def test_a_picture_is_read_once(tab: Tab, picture: Path) -> None:
     import_pictures(tab.context, tab.session, [str(picture)])
     picture.unlink()
