@@ -8,6 +8,7 @@ from backends.models.types import ModelInfo
 from backends.placement.precision import check_choice
 from backends.placement.types import Overrides, PlanRequest
 from backends.presets import Preset
+from backends.text import Text, Value
 
 
 def check(hardware: HardwareSnapshot, model: ModelInfo, request: PlanRequest) -> None:
@@ -17,7 +18,10 @@ def check(hardware: HardwareSnapshot, model: ModelInfo, request: PlanRequest) ->
         check_choice(overrides.precision)
     if overrides.engine not in (None, "transformers"):
         raise _invalid(
-            "engine", str(overrides.engine), "This version runs models with transformers.", "transformers"
+            "engine",
+            str(overrides.engine),
+            Text("check.engine", "This version runs models with transformers."),
+            "transformers",
         )
     _check_gpus(hardware, overrides, request.preset)
     _check_layers(hardware, model, overrides, request.preset)
@@ -25,10 +29,20 @@ def check(hardware: HardwareSnapshot, model: ModelInfo, request: PlanRequest) ->
     _check_context(model, overrides)
     if overrides.cpu_layers_mode not in (None, "compute", "stream"):
         raise _invalid(
-            "cpu_layers_mode", str(overrides.cpu_layers_mode), "There is no such mode.", "compute or stream"
+            "cpu_layers_mode",
+            str(overrides.cpu_layers_mode),
+            Text("check.mode", "There is no such mode."),
+            "compute, stream",
         )
     if overrides.offload_dir is not None and not overrides.offload_dir.strip():
-        raise _invalid("offload_dir", '""', "It names no folder.", "the path of a folder")
+        raise _invalid("offload_dir", '""', Text("check.no_folder", "It names no folder."), _A_FOLDER)
+    if overrides.device_map is not None and overrides.gpu_layers is not None:
+        raise _invalid(
+            "gpu_layers",
+            overrides.gpu_layers,
+            Text("check.both", "A device map is set, too, and it already places every layer."),
+            Text("check.one_of_both", "one of the two only"),
+        )
 
 
 def chosen_gpus(hardware: HardwareSnapshot, request: PlanRequest) -> tuple[Gpu, ...]:
@@ -39,8 +53,15 @@ def chosen_gpus(hardware: HardwareSnapshot, request: PlanRequest) -> tuple[Gpu, 
     return tuple(gpu for gpu in hardware.gpus if wanted is None or gpu.index in wanted)
 
 
-def _invalid(name: str, value: object, detail: str, use: str) -> SettingInvalid:
-    return SettingInvalid(name=name, value=str(value), detail=detail, suggestion=f"Use {use}.")
+_A_FOLDER = Text("check.a_folder", "the path of a folder")
+_CPU_PRESET = Text("check.cpu_preset", "The preset CPU only uses no GPU.")
+_NO_GPU = Text("check.no_gpu", "This machine has no usable GPU.")
+
+
+def _invalid(name: str, value: object, detail: Text, use: Value) -> SettingInvalid:
+    """The error about a setting; `use` completes "Use ...": what would be right."""
+    suggestion = Text.of("check.use", "Use {what}.", what=use)
+    return SettingInvalid(name=name, value=str(value), detail=detail, suggestion=suggestion)
 
 
 def _check_gpus(hardware: HardwareSnapshot, overrides: Overrides, preset: Preset) -> None:
@@ -49,15 +70,26 @@ def _check_gpus(hardware: HardwareSnapshot, overrides: Overrides, preset: Preset
     value = ",".join(map(str, overrides.gpus))
     have = [gpu.index for gpu in hardware.gpus]
     if preset is Preset.CPU:
-        raise _invalid("gpus", value, "The preset cpu uses no GPU.", "another preset, or leave gpus out")
+        other = Text("check.other_preset", "another preset, or leave this setting out")
+        raise _invalid("gpus", value, _CPU_PRESET, other)
     if not have:
-        raise _invalid("gpus", value, "This machine has no usable GPU.", "no gpus setting")
+        raise _invalid("gpus", value, _NO_GPU, Text("check.nothing", "no such setting here"))
     unknown = [index for index in overrides.gpus if index not in have]
     if unknown:
         numbers = ", ".join(map(str, have))
-        raise _invalid("gpus", value, f"There is no GPU {unknown[0]} here.", f"numbers among {numbers}")
+        raise _invalid(
+            "gpus",
+            value,
+            Text.of("check.no_such_gpu", "There is no GPU {index} here.", index=unknown[0]),
+            Text.of("check.numbers", "numbers among {numbers}", numbers=numbers),
+        )
     if len(set(overrides.gpus)) != len(overrides.gpus):
-        raise _invalid("gpus", value, "A GPU is named twice.", "each number once")
+        raise _invalid(
+            "gpus",
+            value,
+            Text("check.gpu_twice", "A GPU is named twice."),
+            Text("check.once", "each number once"),
+        )
 
 
 def _check_layers(hardware: HardwareSnapshot, model: ModelInfo, overrides: Overrides, preset: Preset) -> None:
@@ -65,9 +97,14 @@ def _check_layers(hardware: HardwareSnapshot, model: ModelInfo, overrides: Overr
     if layers is None:
         return
     if not 0 <= layers <= model.layers:
-        raise _invalid("gpu_layers", layers, f"The model has {model.layers} layers.", f"0 to {model.layers}")
+        raise _invalid(
+            "gpu_layers",
+            layers,
+            Text.of("check.layers", "The model has {layers} layers.", layers=model.layers),
+            Text.of("check.up_to", "a number from 0 to {most}", most=model.layers),
+        )
     if layers > 0 and (not hardware.gpus or preset is Preset.CPU):
-        why = "The preset cpu uses no GPU." if hardware.gpus else "This machine has no usable GPU."
+        why = _CPU_PRESET if hardware.gpus else _NO_GPU
         raise _invalid("gpu_layers", layers, why, "0")
 
 
@@ -76,25 +113,49 @@ def _check_limits(hardware: HardwareSnapshot, overrides: Overrides) -> None:
     for device, nbytes in overrides.max_memory:
         name = f"max_memory.{device}"
         if device not in have:
-            raise _invalid(name, nbytes, "There is no such device here.", f"one of {', '.join(have)}")
+            raise _invalid(
+                name,
+                nbytes,
+                Text("check.no_such_device", "There is no such device here."),
+                Text.of("check.one_of", "one of {choices}", choices=", ".join(have)),
+            )
         if nbytes < 0:
-            raise _invalid(name, nbytes, "A limit can't be negative.", "a size such as 6GiB")
+            raise _invalid(
+                name,
+                nbytes,
+                Text("check.negative_limit", "A limit can't be negative."),
+                Text("check.a_size", "a size such as 6GiB"),
+            )
 
 
 def _check_context(model: ModelInfo, overrides: Overrides) -> None:
     images, context = overrides.images, overrides.context_tokens
     if images is not None and images < 0:
-        raise _invalid("images", images, "The number of pictures can't be negative.", "0 or more")
+        raise _invalid(
+            "images",
+            images,
+            Text("check.negative_images", "The number of pictures can't be negative."),
+            Text("check.zero_or_more", "0 or more"),
+        )
     if images and model.vision is None:
-        raise _invalid("images", images, "This model reads text only.", "0")
+        raise _invalid("images", images, Text("check.text_only", "This model reads text only."), "0")
     if context is None:
         return
     if context < 1:
-        raise _invalid("context", context, "The context must hold at least one token.", "a positive number")
+        raise _invalid(
+            "context",
+            context,
+            Text("check.no_context", "The context must hold at least one token."),
+            Text("check.positive", "a number above zero"),
+        )
     if context > model.text.max_context:
         raise _invalid(
             "context",
             context,
-            f"The model was made for at most {model.text.max_context:,} tokens.",
-            f"at most {model.text.max_context}",
+            Text.of(
+                "check.context",
+                "The model was made for at most {most:count} tokens.",
+                most=model.text.max_context,
+            ),
+            Text.of("check.at_most", "at most {most}", most=model.text.max_context),
         )

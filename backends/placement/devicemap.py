@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from backends.errors import DeviceMapInvalid
 from backends.models.types import ModelInfo, ModuleKind
+from backends.placement.foreign_names import translated
+from backends.text import Text
 
 _DEVICE = re.compile(r"^(?:cuda:)?(\d+)$")
 
@@ -22,24 +24,38 @@ def check_device(device: str, gpus: Iterable[int], *, key: str) -> str:
         return f"cuda:{int(found[1])}"
     have = ", ".join(["cpu", "disk", *(f"cuda:{index}" for index in gpus)])
     raise DeviceMapInvalid(
-        detail=f"{key or 'The whole model'} is placed on {device}, which does not exist here.",
-        suggestion=f"Use one of {have}. (auto is not a device: leave the map out and Snug decides.)",
+        detail=Text.of(
+            "map.no_device",
+            "{module} is placed on {device}, which does not exist here.",
+            module=key or Text("map.whole", "The whole model"),
+            device=device,
+        ),
+        suggestion=Text.of(
+            "map.no_device_remedy",
+            "Use one of {devices}. (auto is not a device: leave the map out and Snug decides.)",
+            devices=have,
+        ),
     )
 
 
 def resolve(model: ModelInfo, device_map: Sequence[tuple[str, str]], gpus: Iterable[int]) -> tuple[str, ...]:
     """Return the device of every module of `model`, in order.
 
-    A key is a module's path or a path above it ("" is everything); the longest key wins. Raises
-    DeviceMapInvalid for unknown modules, split layers, missing modules, and layers that jump back.
+    A key is a module's path or a path above it ("" is everything); the longest key wins. Names that the
+    same part has in other families or older versions are translated. Raises DeviceMapInvalid for unknown
+    modules, split layers and missing modules.
     """
     gpus = tuple(gpus)
-    keys = {key.strip().rstrip("."): check_device(device, gpus, key=key) for key, device in device_map}
+    placed_keys = [
+        (key.strip().rstrip("."), check_device(device, gpus, key=key)) for key, device in device_map
+    ]
+    names = [module.name for module in model.modules]
+    keys = {translated(key, model.modules): device for key, device in placed_keys}
     if len(keys) != len(device_map):
         raise DeviceMapInvalid(
-            detail="The same module is placed twice.", suggestion="Keep one line per module."
+            detail=Text("map.twice", "The same module is placed twice."),
+            suggestion=Text("map.twice_remedy", "Keep one line per module."),
         )
-    names = [module.name for module in model.modules]
     for key in keys:
         _check_key(key, names)
     devices = [_longest(name, keys) for name in names]
@@ -49,16 +65,27 @@ def resolve(model: ModelInfo, device_map: Sequence[tuple[str, str]], gpus: Itera
         name for name, device in zip(names, devices, strict=True) if device is None and name not in bare
     ]
     if missing:
-        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        listed = ", ".join(missing[:5])
+        detail = Text.of("map.forgets", "The map forgets {modules}.", modules=listed)
+        if len(missing) > 5:
+            detail = Text.of(
+                "map.forgets_more",
+                "The map forgets {modules} and {count} more.",
+                modules=listed,
+                count=len(missing) - 5,
+            )
         raise DeviceMapInvalid(
-            detail=f"The map forgets {listed}.",
-            suggestion="Place every module; the key above a module's path places all that is below it.",
+            detail=detail,
+            suggestion=Text(
+                "map.forgets_remedy",
+                "Place every module; the key above a module's path places all that is below it.",
+            ),
         )
     placed = _follow(model, devices)
     if all(device == "disk" for device in placed):
         raise DeviceMapInvalid(
-            detail="Everything is on the disk, and something must compute.",
-            suggestion="Place at least the embeddings on cpu or a GPU.",
+            detail=Text("map.all_disk", "Everything is on the disk, and something must compute."),
+            suggestion=Text("map.all_disk_remedy", "Place at least the embeddings on cpu or a GPU."),
         )
     return placed
 
@@ -69,13 +96,22 @@ def _check_key(key: str, names: Sequence[str]) -> None:
     inside = next((name for name in names if key.startswith(f"{name}.")), None)
     if inside is not None:
         raise DeviceMapInvalid(
-            detail=f"{key} lies inside {inside}, which must stay on one device.",
-            suggestion=f"Place {inside} as a whole.",
+            detail=Text.of(
+                "map.inside",
+                "{module} lies inside {whole}, which must stay on one device.",
+                module=key,
+                whole=inside,
+            ),
+            suggestion=Text.of("map.inside_remedy", "Place {whole} as a whole.", whole=inside),
         )
     parents = {name.rpartition(".")[0] for name in names} - {""}
     near = difflib.get_close_matches(key, [*names, *sorted(parents)], n=3, cutoff=0.4)
-    hint = f"The nearest names are {', '.join(near)}." if near else f"Its modules begin with {names[0]}."
-    raise DeviceMapInvalid(detail=f"The model has no module {key}.", suggestion=hint)
+    hint = Text.of("map.first_module", "Its modules begin with {name}.", name=names[0])
+    if near:
+        hint = Text.of("map.nearest", "The nearest names are {names}.", names=", ".join(near))
+    raise DeviceMapInvalid(
+        detail=Text.of("map.unknown", "The model has no module {module}.", module=key), suggestion=hint
+    )
 
 
 def _longest(name: str, keys: dict[str, str]) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from backends.errors import SettingInvalid
 from backends.hardware.types import Cpu, Gpu
 from backends.models.types import Module, ModuleKind
+from backends.text import Text
 
 # DESIGN section 3: what a person gets, best first.
 QUALITY: dict[str, int] = {
@@ -75,16 +76,25 @@ def check_choice(name: str) -> None:
         raise SettingInvalid(
             name="precision",
             value=name,
-            detail=f"{name} is a precision of GGUF files; this model's weights are safetensors.",
-            suggestion=f"Choose one of {', '.join(CHOICES)}.",
+            detail=Text.of(
+                "check.gguf_precision",
+                "{name} is a precision of GGUF files; this model's weights are safetensors.",
+                name=name,
+            ),
+            suggestion=Text.of("check.choose", "Choose one of {choices}.", choices=", ".join(CHOICES)),
         )
     near = difflib.get_close_matches(name.lower(), CHOICES, n=1, cutoff=0.4)
-    hint = f"Did you mean {near[0]}? " if near else ""
+    choices = ", ".join(CHOICES)
+    suggestion = Text.of("check.choose", "Choose one of {choices}.", choices=choices)
+    if near:
+        suggestion = Text.of(
+            "check.meant", "Did you mean {near}? Choose one of {choices}.", near=near[0], choices=choices
+        )
     raise SettingInvalid(
         name="precision",
         value=name,
-        detail="There is no such precision.",
-        suggestion=f"{hint}Choose one of {', '.join(CHOICES)}.",
+        detail=Text("check.no_such_precision", "There is no such precision."),
+        suggestion=suggestion,
     )
 
 

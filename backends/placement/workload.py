@@ -6,6 +6,7 @@ from backends.errors import SettingInvalid
 from backends.models.types import ModelInfo
 from backends.placement.estimate import Workload
 from backends.placement.types import Overrides
+from backends.text import Text
 
 # Text of a conversation beside its pictures, and a long answer.
 _TEXT_TOKENS, _ANSWER_TOKENS = 448, 1024
@@ -40,8 +41,15 @@ def workload(model: ModelInfo, overrides: Overrides) -> Workload:
         raise SettingInvalid(
             name="context" if overrides.context_tokens is not None else "images",
             value=overrides.context_tokens if overrides.context_tokens is not None else images,
-            detail=f"A picture takes {picture:,} tokens; {images} of them take {pictures:,} of {context:,}.",
-            suggestion="Set a longer context or fewer pictures.",
+            detail=Text.of(
+                "check.pictures",
+                "Pictures of {picture:count} tokens each ({images}) leave no room for text in a context of "
+                "{context:count} tokens.",
+                picture=picture,
+                images=images,
+                context=context,
+            ),
+            suggestion=Text("check.pictures_remedy", "Set a longer context or fewer pictures."),
         )
     return Workload(context, images, min(picture, context) if images else 0)
 

@@ -73,6 +73,70 @@ def test_a_map_that_does_not_fit_is_a_no_with_figures(llava: ModelInfo) -> None:
     assert "cuda:0 (NVIDIA GeForce RTX 4060) would have to hold" in " ".join(map(str, found.reasons))
 
 
+HALF = {index: "cuda:0" if index < 16 else "cpu" for index in range(32)}
+
+
+@pytest.mark.parametrize(
+    "device_map",
+    [
+        pytest.param(
+            {
+                "vision_tower": "cuda:0",
+                "multi_modal_projector": "cuda:0",
+                "language_model.model.embed_tokens": "cuda:0",
+                **{f"language_model.model.layers.{index}": HALF[index] for index in HALF},
+                "language_model.model.norm": "cpu",
+                "language_model.lm_head": "cpu",
+            },
+            id="LLaVA before transformers 4.52",
+        ),
+        pytest.param(
+            {
+                "model.embed_tokens": "cuda:0",
+                **{f"model.layers.{index}": HALF[index] for index in HALF},
+                "model.norm": "cpu",
+                "model.vision_tower": "cuda:0",
+                "model.mm_projector": "cuda:0",
+                "lm_head": "cpu",
+            },
+            id="the original LLaVA",
+        ),
+        pytest.param(
+            {
+                "": "cuda:0",
+                **{f"transformer.encoder.layers.{index}": HALF[index] for index in HALF},
+                "transformer.encoder.final_layernorm": "cpu",
+                "transformer.output_layer": "cpu",
+            },
+            id="ChatGLM",
+        ),
+        pytest.param(
+            {
+                "transformer.wte": "cuda:0",
+                "visual": "cuda:0",
+                "multi_modal_projector": "cuda:0",
+                **{f"transformer.h.{index}": HALF[index] for index in HALF},
+                "transformer.ln_f": "cpu",
+                "lm_head": "cpu",
+            },
+            id="Qwen-VL",
+        ),
+    ],
+)
+def test_names_of_other_families_are_translated(llava: ModelInfo, device_map: dict[str, str]) -> None:
+    found = dict(decide(llava, device_map).device_map)
+
+    assert [found[f"{LAYERS}.{index}"] for index in HALF] == list(HALF.values())
+    assert found["model.language_model.embed_tokens"] == found["model.vision_tower"] == "cuda:0"
+    assert found["model.multi_modal_projector"] == "cuda:0"
+    assert found["model.language_model.norm"] == found["lm_head"] == "cpu"
+
+
+def test_one_module_by_its_old_and_its_new_name_is_placed_twice(llava: ModelInfo) -> None:
+    with pytest.raises(DeviceMapInvalid, match="placed twice"):
+        decide(llava, {"": "cpu", "model.layers.3": "cuda:0", f"{LAYERS}.3": "cpu"})
+
+
 @pytest.mark.parametrize(
     ("device_map", "sentence"),
     [
@@ -95,7 +159,9 @@ def test_a_map_that_does_not_fit_is_a_no_with_figures(llava: ModelInfo) -> None:
             id="misspelt",
         ),
         pytest.param(
-            {"": "cpu", "transformer.h.0": "cuda:0"}, "has no module transformer.h.0", id="another family"
+            {"": "cpu", "transformer.h.40": "cuda:0"},
+            r"has no module transformer\.h\.40",
+            id="another family's layer",
         ),
         pytest.param(
             {"": "cpu", f"{LAYERS}.32": "cuda:0"}, r"has no module .*layers\.32", id="a layer too many"

@@ -142,17 +142,24 @@ def test_settings_are_listed_in_the_reasons(llava: ModelInfo) -> None:
         ),
         pytest.param(NO_GPU, "auto", {"gpus": (0,)}, "no usable GPU", id="GPUs on a machine without"),
         pytest.param(TWO, "auto", {"gpus": (0, 0)}, "named twice", id="a GPU twice"),
-        pytest.param(TWO, "cpu", {"gpus": (0,)}, "preset cpu uses no GPU", id="GPUs with CPU only"),
+        pytest.param(TWO, "cpu", {"gpus": (0,)}, "preset CPU only uses no GPU", id="GPUs with CPU only"),
         pytest.param(ONE, "auto", {"gpu_layers": 33}, "has 32 layers", id="more layers than there are"),
         pytest.param(ONE, "auto", {"gpu_layers": -1}, "0 to 32", id="negative layers"),
         pytest.param(NO_GPU, "auto", {"gpu_layers": 1}, "no usable GPU", id="GPU layers without a GPU"),
-        pytest.param(ONE, "cpu", {"gpu_layers": 1}, "preset cpu", id="GPU layers with CPU only"),
+        pytest.param(ONE, "cpu", {"gpu_layers": 1}, "preset CPU only", id="GPU layers with CPU only"),
+        pytest.param(
+            ONE,
+            "auto",
+            {"gpu_layers": 3, "device_map": (("", "cpu"),)},
+            "already places every layer",
+            id="layers and a map",
+        ),
         pytest.param(ONE, "auto", {"precision": "fp8"}, "no such precision", id="unknown precision"),
         pytest.param(ONE, "auto", {"precision": "q8_0"}, "GGUF", id="a GGUF precision"),
         pytest.param(ONE, "auto", {"context_tokens": 0}, "at least one token", id="no context"),
         pytest.param(ONE, "auto", {"context_tokens": 5000}, "at most 4096", id="beyond the model"),
         pytest.param(
-            ONE, "auto", {"context_tokens": 500}, "A picture takes 576", id="too short for a picture"
+            ONE, "auto", {"context_tokens": 500}, "Pictures of 576 tokens", id="too short for a picture"
         ),
         pytest.param(ONE, "auto", {"images": 9}, "fewer pictures", id="more pictures than the context holds"),
         pytest.param(ONE, "auto", {"images": -1}, "negative", id="negative pictures"),
