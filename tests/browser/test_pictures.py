@@ -13,10 +13,10 @@ from tests.browser.conftest import OpenPage, Served
 from tests.browser.steps import add_pictures, ask, message_box, wait_for_answer, wait_until_ready
 
 
-def _hand_over(page: Page, picture: Path, event: str) -> None:
+def _hand_over(page: Page, picture: Path, event: str, place: str) -> None:
     """Paste or drop a file the way a browser does."""
     encoded = base64.b64encode(picture.read_bytes()).decode()
-    page.locator("#message textarea").evaluate(
+    page.locator(place).evaluate(
         """(box, [encoded, kind]) => {
             const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
             const data = new DataTransfer();
@@ -30,11 +30,14 @@ def _hand_over(page: Page, picture: Path, event: str) -> None:
     )
 
 
+@pytest.mark.parametrize("place", ["#message textarea", "#hardware"], ids=["into the box", "anywhere"])
 @pytest.mark.parametrize("way", ["paste", "drop"])
-def test_a_picture_comes_by(way: str, fake_page: Served, open_page: OpenPage, picture: Path) -> None:
+def test_a_picture_comes_by(
+    way: str, place: str, fake_page: Served, open_page: OpenPage, picture: Path
+) -> None:
     page = open_page(fake_page)
     wait_until_ready(page)
-    _hand_over(page, picture, way)
+    _hand_over(page, picture, way, place)
     expect(page.locator("#message img")).to_have_count(1)
     ask(page, "what is it?")
     expect(wait_for_answer(page, 1)).to_contain_text("I see 1 picture")

@@ -38,6 +38,20 @@
     else press("#message .stop-button");
   });
 
+  // A picture dropped or pasted anywhere goes to the message box; without this the browser would leave
+  // the page to show it.
+  const handOver = (event, data) => {
+    if (!data?.files.length || event.target.closest?.("#message")) return;
+    event.preventDefault();
+    const input = document.querySelector("#message input[type=file]");
+    if (!input) return;
+    input.files = data.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  };
+  document.addEventListener("dragover", (event) => event.preventDefault());
+  document.addEventListener("drop", (event) => handOver(event, event.dataTransfer));
+  document.addEventListener("paste", (event) => handOver(event, event.clipboardData));
+
   // The conversation follows its last line unless the person has scrolled up.
   const follow = () => {
     const view = document.getElementById("transcript");
