@@ -29,16 +29,18 @@ PREFIX = 0
 PADDING = -1
 # How often a kind is asked when nothing is known about how well it goes.
 BASE_WEIGHTS = {
-    "size": 2.5,
-    "size comparison": 2.0,
+    "size": 3.0,
+    "size comparison": 2.5,
     "relation": 2.5,
     "relative place": 2.0,
     "outermost": 2.0,
     "beside": 4.0,
     "where": 1.5,
     "what is at": 4.0,
-    "count by colour and shape": 1.5,
-    "description": 2.0,
+    "count by colour and shape": 2.0,
+    "count by colour": 1.3,
+    "count by shape": 1.5,
+    "description": 2.5,
     "background": 0.6,
     "missing": 0.7,
     "colours": 0.7,

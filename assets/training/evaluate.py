@@ -21,7 +21,23 @@ from transformers import AutoProcessor, LlavaForConditionalGeneration
 from assets.training import easy
 from assets.training.questions import MAKERS, ask_description
 from assets.training.scenes import HELD_OUT_STYLE, Item, Pixels, Scene, draw, random_scene
-from assets.training.smalltalk import CHAT, NO_KNOWLEDGE, NO_PICTURE, NO_READING, NO_THINGS
+from assets.training.smalltalk import (
+    ABILITIES,
+    APOLOGY,
+    FAREWELL,
+    GREETING,
+    IDENTITY,
+    LIMITS,
+    MACHINE,
+    MODEST_THANKS,
+    NO_KNOWLEDGE,
+    NO_PICTURE,
+    NO_READING,
+    NO_THINGS,
+    ORIGIN,
+    WELCOME,
+    WELL,
+)
 from assets.training.words import PLACES, place
 
 HELD_OUT_SEED = 20_261_121
@@ -222,22 +238,26 @@ UNSEEN_READING = (
     "Read the licence plate.",
 )
 UNSEEN_CHAT = (
-    ("Hi Snug!", 0),
-    ("hello hello", 0),
-    ("good afternoon to you", 0),
-    ("Thank you so much!", 1),
-    ("thanks, that was great", 1),
-    ("Ok bye", 2),
-    ("Goodbye for now", 2),
-    ("How are you feeling today?", 3),
-    ("Who are you exactly?", 4),
-    ("what's your name", 4),
-    ("So what can you do for me?", 5),
-    ("What kinds of questions can I ask?", 5),
-    ("What are you not able to do?", 6),
-    ("Are you a real person?", 7),
-    ("Are you a bot", 7),
-    ("Who trained this model?", 8),
+    ("Hey hey hey", GREETING),
+    ("hello little model", GREETING),
+    ("Hi, is anyone there?", GREETING),
+    ("thanks a million", WELCOME),
+    ("Thank you, you have been a great help", WELCOME),
+    ("ok, catch you later", FAREWELL),
+    ("Bye, have fun!", FAREWELL),
+    ("How are things with you?", WELL),
+    ("are you feeling good today?", WELL),
+    ("Could you tell me who you are?", IDENTITY),
+    ("what sort of thing are you", IDENTITY),
+    ("What are you capable of?", ABILITIES),
+    ("tell me what you can do", ABILITIES),
+    ("What things are too hard for you?", LIMITS),
+    ("Can you be mistaken?", LIMITS),
+    ("Is there a human behind this?", MACHINE),
+    ("am I talking to a machine?", MACHINE),
+    ("Which people created you?", ORIGIN),
+    ("Your answer was wrong", APOLOGY),
+    ("That's a nice answer", MODEST_THANKS),
 )
 
 
@@ -252,9 +272,8 @@ def chat() -> Iterator[Case]:
     )
     for question in UNSEEN_KNOWLEDGE + UNSEEN_THINGS + UNSEEN_READING:
         yield Case("unseen refusals with a picture", question, REFUSALS, picture)
-    answers = list(CHAT.values())
-    for question, number in UNSEEN_CHAT:
-        yield Case("unseen small talk", question, (answers[number],), None)
+    for question, answer in UNSEEN_CHAT:
+        yield Case("unseen small talk", question, (answer,), None)
 
 
 def score(cases: Sequence[Case], answers: Sequence[str]) -> list[Score]:

@@ -81,9 +81,8 @@ def joint_losses(
     rows: int,
     done: float,
 ) -> Losses:
-    """Stage B: answers from pixels. The patch losses stay, at a lower weight later on."""
+    """Stage B: answers from pixels. The patch losses stay."""
     mix = Mix(weights=progress.weights(), most=most_shapes(done))
-    weight = 1.0 if done < 0.5 else 0.4
     batch = make_batch(tokenizer, np.random.default_rng((*seed, 3, step)), rows, mix)
     with torch.autocast("cpu", torch.bfloat16):
         if batch.pictures is None:
@@ -91,4 +90,4 @@ def joint_losses(
         features, tokens = model.see(batch.pictures.pixels)
         losses = answer_losses(model, batch, tokens, progress)
         patches = patch_losses(model, features, tokens, batch.pictures)
-    return losses | {k: weight * v for k, v in patches.items()}
+    return losses | patches

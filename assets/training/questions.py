@@ -28,7 +28,8 @@ from assets.training.words import (
 SEEN = "(in the (picture|image)|in this (picture|image)||||)"
 ANY = "(shape|object|thing|one)"
 SIDE_MARGIN = 0.12
-BIGGER = 1.3
+BIGGER = 1.35
+CLEARLY_BIGGER = 1.5
 SIDES = {
     "left": ("(left of|to the left of|on the left of)", "to the left of"),
     "right": ("(right of|to the right of|on the right of)", "to the right of"),
@@ -227,7 +228,7 @@ def ask_bigger(scene: Scene, rng: np.random.Generator) -> QA | None:
         return None
     (one, one_name), (two, two_name) = pair
     ratio = one.radius / two.radius
-    if max(ratio, 1 / ratio) < BIGGER:
+    if max(ratio, 1 / ratio) < CLEARLY_BIGGER:
         return None
     bigger = rng.random() < 0.5
     word = "(bigger|larger)" if bigger else "smaller"

@@ -85,7 +85,7 @@ class Style:
     radius: tuple[float, float] = (0.08, 0.21)
     backdrops: tuple[str, ...] = TRAIN_BACKDROPS
     letterbox: float = 0.12
-    canvas: tuple[int, ...] = (128,)
+    canvas: tuple[int, ...] = (128, 128, 128, 110, 180, 256)
 
 
 TRAIN_STYLE = Style()

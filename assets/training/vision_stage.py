@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
@@ -48,9 +49,12 @@ def normalise(pixels: Pixels) -> Tensor:
 
 
 def paint(scene: Scene, rng: np.random.Generator, style: Style = TRAIN_STYLE) -> Pixels:
-    """A training picture at the model's size."""
-    size = int(rng.choice(style.canvas))
-    return draw(scene, size, rng)
+    """A training picture at the model's size, often scaled to it as the processor would."""
+    pixels = draw(scene, int(rng.choice(style.canvas)), rng)
+    if len(pixels) == IMAGE_SIZE:
+        return pixels
+    resized = Image.fromarray(pixels).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
+    return np.asarray(resized)
 
 
 def bundle(pixels: list[Pixels], scenes: list[Scene]) -> Pictures:

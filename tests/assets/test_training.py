@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from assets.training import truth
+from assets.training import easy, truth
 from assets.training.batches import Mix, attention_mask, make_batch
-from assets.training.evaluate import described_right, true_places
+from assets.training.evaluate import UNSEEN_CHAT, described_right, held_out, true_places
 from assets.training.loop import Losses, Plan, load, save, schedule, train
 from assets.training.model import Sizes, Starter
 from assets.training.muon import MuonWithAdamW, orthogonalize
@@ -26,6 +27,7 @@ from assets.training.scenes import (
     letterboxed,
     random_scene,
 )
+from assets.training.smalltalk import CHAT
 from assets.training.tokens import tokenizer_at
 from assets.training.words import article, listed, place, plural, typed, vary
 
@@ -289,6 +291,26 @@ class TestLoop:
         run(0.02)
         assert seen == list(range(len(seen)))
         assert 0 < stopped < len(seen)
+
+
+class TestHeldOut:
+    @pytest.mark.parametrize("question", [question for question, _ in UNSEEN_CHAT])
+    def test_no_template_makes_the_small_talk_that_is_measured(self, question: str) -> None:
+        for template in CHAT:
+            pattern = re.sub(r"([.?!])", r"\\\1", template).replace(" ", r"\s*")
+            assert not re.fullmatch(pattern, question.rstrip("?!"), re.IGNORECASE)
+            assert not re.fullmatch(pattern, question, re.IGNORECASE)
+
+    def test_the_measure_is_the_same_every_time(self) -> None:
+        first, second = (list(held_out(1, seed=5)) for _ in range(2))
+        assert [case.question for case in first] == [case.question for case in second]
+        assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(first, second, strict=True))
+
+    def test_training_pictures_are_of_the_train_split(self) -> None:
+        shown = {picture.pixels.tobytes() for picture in easy.pictures("train", original=True)}
+        hidden = {picture.pixels.tobytes() for picture in easy.pictures("test", original=True)}
+        assert len(hidden) == 1000
+        assert len(hidden & shown) <= 1
 
 
 def test_orthogonalize_evens_out_the_singular_values() -> None:
