@@ -14,8 +14,11 @@ from backends.errors import SettingInvalid
 from backends.placement.types import Overrides
 from backends.text import Text
 
+# As much of a wrong value as an error repeats.
+_SHOWN = 100
 _UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 _UNITS |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "k": 2**10, "m": 2**20, "g": 2**30}
+_MOST_BYTES = 1 << 60
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE)
 _DEVICE = re.compile(r"cuda:\d+|cpu|disk")
 
@@ -26,7 +29,10 @@ def parse_size(text: str) -> int:
     unit = _UNITS.get(match[2].lower()) if match else None
     if match is None or unit is None:
         raise ValueError(text)
-    return int(float(match[1]) * unit)
+    size = float(match[1]) * unit
+    if size > _MOST_BYTES:
+        raise ValueError(text)
+    return int(size)
 
 
 def _count(minimum: int) -> Callable[[str], int]:
@@ -113,11 +119,14 @@ def _parsed(parse: Callable[[str], Any], key: str, value: str, takes: str) -> An
 
 def _device_map(path: Path) -> tuple[tuple[str, str], ...]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise _invalid("device_map", str(path), f"the file can't be read ({error.strerror})") from error
-    except ValueError as error:
-        raise _invalid("device_map", str(path), f"the file is not JSON ({error})") from error
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}: {error.msg}"
+        raise _invalid("device_map", str(path), f"the file is not JSON ({where})") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, no valid path, endless digits or nesting
+        raise _invalid("device_map", str(path), "the file is not JSON") from error
     if not isinstance(content, dict) or not content:
         raise _invalid("device_map", str(path), "the file must hold an object of module: device")
     # PyTorch writes GPU 0 as 0, people as "cuda:0" or "cuda".
@@ -133,7 +142,7 @@ def _device_name(device: object) -> str:
 def _invalid(key: str, value: str, detail: str) -> SettingInvalid:
     return SettingInvalid(
         name=f"--set {key}",
-        value=f'"{value}"',
+        value=f'"{value}"' if len(value) <= _SHOWN else f'"{value[:_SHOWN]}..."',
         detail=Text.of("cli.setting", "{detail}.", detail=detail[:1].upper() + detail[1:]),
         suggestion=Text("cli.setting_remedy", "Correct it and run the command again."),
     )

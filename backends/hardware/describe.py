@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from backends.errors import SettingInvalid
 from backends.hardware import known
-from backends.hardware.fields import BadValue, JsonObject, dotted, is_whole
+from backends.hardware.fields import MISSING, BadValue, JsonObject, dotted, is_whole
 from backends.hardware.locate import line_of
 from backends.hardware.types import Cpu, Disk, Gpu, GpuProcess, HardwareSnapshot, OsName, Ram
 from backends.text import Text, Value
@@ -76,8 +76,11 @@ def read_file(path: Path) -> HardwareSnapshot:
     except json.JSONDecodeError as error:
         where = f"Line {error.lineno}, column {error.colno} is not JSON: {error.msg}."
         raise _invalid("--hardware", path, where, "Correct that line.") from None
-    except ValueError as error:
+    except _NotANumber as error:
         raise _invalid("--hardware", path, str(error), "Write a number, or null.") from None
+    except ValueError:
+        detail = "It is no valid path, or holds a number of thousands of digits."
+        raise _invalid("--hardware", path, detail, _EXAMPLE) from None
     try:
         return _snapshot(document)
     except BadValue as bad:
@@ -240,12 +243,19 @@ def _disk(root: JsonObject, assumed: list[str]) -> Disk:
     )
 
 
+class _NotANumber(ValueError):
+    """NaN and Infinity, which Python's reader would take."""
+
+
 def _no_constant(word: str) -> float:
-    raise ValueError(f"{word} is not a number that JSON knows.")
+    raise _NotANumber(f"{word} is not a number that JSON knows.")
 
 
 def _invalid(name: str, value: object, detail: str, suggestion: Value) -> SettingInvalid:
-    if isinstance(value, Path):
+    shown: Value
+    if value is MISSING:
+        shown = Text("cli.left_out", "left out")
+    elif isinstance(value, Path):
         shown = str(value)
     else:
         shown = json.dumps(value, ensure_ascii=False, default=str)

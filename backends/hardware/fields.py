@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
 JsonPath = tuple[str | int, ...]
 _MOST_BYTES = 1 << 60
+# GB/s or GFLOP/s beyond any machine.
+_FASTEST = 1e12
+
+
+# The value of a key that is not there.
+MISSING = object()
 
 
 class BadValue(Exception):
@@ -94,8 +99,8 @@ class JsonObject:
         value = self.get(key)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-            raise self.bad(key, "It is not a number above zero.", "Write a number, or null if unknown.")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _FASTEST:
+            raise self.bad(key, "It is not a number above zero that a machine could have.", "Write a number, or null if unknown.")
         return float(value)
 
     @staticmethod
@@ -121,7 +126,9 @@ class JsonObject:
 
     def _require(self, key: str) -> None:
         if self.get(key) is None:
-            raise BadValue((*self.path, key), None, "It is missing.", f"Add the key {key!r}.")
+            raise BadValue(
+                (*self.path, key), MISSING, "There is no such key, or it is null.", f"Add the key {key!r}."
+            )
 
 
 def is_whole(value: object) -> TypeGuard[int]:

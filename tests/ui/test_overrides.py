@@ -27,7 +27,7 @@ def test_sizes(text: str, count: int) -> None:
     assert parse_size(text) == count
 
 
-@pytest.mark.parametrize("text", ["", "GiB", "-1GiB", "6 parsecs", "1,5GiB", "nan"])
+@pytest.mark.parametrize("text", ["", "GiB", "-1GiB", "6 parsecs", "1,5GiB", "nan", "9" * 400])
 def test_sizes_that_are_none(text: str) -> None:
     with pytest.raises(ValueError, match="^" + text.replace(".", r"\.")):
         parse_size(text)
@@ -90,9 +90,36 @@ def test_a_device_map_file(tmp_path: Path) -> None:
     assert parse_overrides([f"device_map={path}"]).device_map == expected
 
 
-@pytest.mark.parametrize(("content", "says"), [("{", "not JSON"), ("[]", "object"), ("{}", "object")])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("{", r"not JSON \(line 1, column 2"),
+        ("[]", "object"),
+        ("{}", "object"),
+        pytest.param("[" * 100_000, "not JSON", id="nested without end"),
+        pytest.param('{"": ' + "9" * 5000 + "}", "not JSON", id="a number of 5,000 digits"),
+    ],
+)
 def test_a_bad_device_map_file(content: str, says: str, tmp_path: Path) -> None:
     path = tmp_path / "map.json"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(SettingInvalid, match=says):
         parse_overrides([f"device_map={path}"])
+
+
+def test_a_device_map_saved_by_notepad_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "map 图.json"
+    path.write_text('{"": "cpu"}', encoding="utf-8-sig")
+    assert parse_overrides([f"device_map={path}"]).device_map == (("", "cpu"),)
+
+
+@pytest.mark.parametrize("value", ["a\0b", "nowhere/map.json", "."])
+def test_no_device_map_file(value: str) -> None:
+    with pytest.raises(SettingInvalid, match="file"):
+        parse_overrides([f"device_map={value}"])
+
+
+def test_an_endless_value_is_not_repeated_in_full() -> None:
+    with pytest.raises(SettingInvalid) as caught:
+        parse_overrides(["gpus=" + "9" * 5000])
+    assert len(str(caught.value)) < 400

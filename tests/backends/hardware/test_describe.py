@@ -124,6 +124,8 @@ def test_a_key_that_no_version_knows_is_left_alone() -> None:
         pytest.param(["gpus", 1, "utilization"], 101, "gpus[1].utilization", id="over 100 %"),
         pytest.param(["gpus", 1, "display"], "yes", "gpus[1].display", id="yes is not true"),
         pytest.param(["gpus", 1, "memory_gbps"], 0, "gpus[1].memory_gbps", id="no bandwidth"),
+        pytest.param(["gpus", 1, "memory_gbps"], 10**400, "gpus[1].memory_gbps", id="no float holds it"),
+        pytest.param(["gpus", 1, "memory_gbps"], 1e300, "gpus[1].memory_gbps", id="no machine has it"),
         pytest.param(["gpus", 1, "pcie_gbps"], float("inf"), "gpus[1].pcie_gbps", id="infinite"),
         pytest.param(
             ["gpus", 1, "nvlink_peers"], [7], "gpus[1].nvlink_peers[0]", id="peer that is not there"
@@ -183,6 +185,12 @@ def test_what_is_no_object_is_refused(document: object) -> None:
         pytest.param(b"", "Line 1, column 1", id="empty"),
         pytest.param(b"\xff\xfe\x00{", "not a UTF-8 text", id="other encoding"),
         pytest.param(b'{"os": "linux", "gpus": [], "ram": {"total_bytes": NaN}}', "NaN", id="NaN"),
+        pytest.param(
+            b'{"os": "linux", "gpus": [], "ram": {"total_bytes": ' + b"9" * 5000 + b"}}",
+            "thousands of digits",
+            id="a number of 5,000 digits",
+        ),
+        pytest.param(b'{"os": "linux",\n "ram": {}}', "gpus can't be left out", id="a part left out"),
         pytest.param(b"[" * 100_000, "nested too deeply", id="nested too deeply"),
         pytest.param(
             b'{\n "os": "linux",\n "gpus": [\n  {"name": "A"},\n  {"name": "B",\n   "total_bytes": 1e9}]}',
@@ -204,7 +212,7 @@ def test_a_bad_file_is_refused_with_the_line(tmp_path: Path, content: bytes, tol
     assert told in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["missing.json", "."])
+@pytest.mark.parametrize("name", ["missing.json", ".", "a\0b"])
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(SettingInvalid, match=r"no such file|can't be read"):
         read_file(tmp_path / name)
