@@ -167,3 +167,16 @@ def test_nothing_in_an_answer_runs_or_loads(fake_page: Served, open_page: OpenPa
     expect(page.locator(".sn-question img, .sn-question script")).to_have_count(0)
     expect(answer.locator("a[href^='javascript']")).to_have_count(0)
     assert page.evaluate("window.broken") == 0
+
+
+def test_a_model_that_is_not_there_is_said_in_the_plan(fake_page: Served, open_page: OpenPage) -> None:
+    page = open_page(fake_page)
+    wait_until_ready(page)
+    chooser = page.get_by_role("combobox", name="Model")
+    chooser.fill("/nowhere/我的 model")
+    chooser.press("Enter")
+    expect(page.locator("#plan")).to_contain_text("There is no model at /nowhere/我的 model")
+    expect(page.locator("#load")).to_be_disabled()
+    # The loaded model goes on answering meanwhile.
+    ask(page, "still there?")
+    expect(wait_for_answer(page, 1)).to_contain_text("You said: still there?")
