@@ -70,17 +70,20 @@ def read_file(path: Path) -> HardwareSnapshot:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-        document = json.loads(text, parse_constant=_no_constant)
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise _invalid("--hardware", path, _reason(error), _EXAMPLE) from None
+    try:
+        document = json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        raise _invalid("--hardware", path, "It is nested too deeply.", _EXAMPLE) from None
     except json.JSONDecodeError as error:
         where = f"Line {error.lineno}, column {error.colno} is not JSON: {error.msg}."
         raise _invalid("--hardware", path, where, "Correct that line.") from None
     except _NotANumber as error:
         raise _invalid("--hardware", path, str(error), "Write a number, or null.") from None
     except ValueError:
-        detail = "It is no valid path, or holds a number of thousands of digits."
-        raise _invalid("--hardware", path, detail, _EXAMPLE) from None
+        endless = "It holds a number of thousands of digits."
+        raise _invalid("--hardware", path, endless, "Correct the number.") from None
     try:
         return _snapshot(document)
     except BadValue as bad:
@@ -268,4 +271,6 @@ def _reason(error: Exception) -> str:
         return "There is no such file."
     if isinstance(error, OSError):
         return f"It can't be read: {error.strerror or error}."
-    return "It is not a UTF-8 text." if isinstance(error, UnicodeDecodeError) else "It is nested too deeply."
+    if isinstance(error, UnicodeDecodeError):
+        return "It is not a UTF-8 text."
+    return "That is not a valid path."

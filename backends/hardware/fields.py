@@ -100,7 +100,11 @@ class JsonObject:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _FASTEST:
-            raise self.bad(key, "It is not a number above zero that a machine could have.", "Write a number, or null if unknown.")
+            raise self.bad(
+                key,
+                "It is not a number above zero that a machine could have.",
+                "Write a number, or null if unknown.",
+            )
         return float(value)
 
     @staticmethod
