@@ -1,4 +1,4 @@
-"""One Chromium for all browser tests; each module gets its own page process."""
+"""Each module of browser tests gets a Chromium and a page process of its own."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """A browser for a module: Playwright's loop must have ended before other tests run one of their own."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         if os.environ.get("CI", "").lower() == "true":
