@@ -30,6 +30,14 @@ class Engine(Protocol):
         """Carry out `plan`. Raises a `SnugError` (never an upstream exception); `Cancelled` when asked to."""
         ...
 
+    def rehearse(self, cancel: Flag) -> None:
+        """Run what the first answer runs, so that it starts as quickly as later ones.
+
+        Called once after `load`, while nobody asks; nothing is remembered of it. Returns early
+        when `cancel` is set.
+        """
+        ...
+
     def chat(self, request: ChatRequest, cancel: Flag) -> Iterator[Event]:
         """Stream an answer, ending with `Done` (also when cancelled). Reuses the longest cached prefix."""
         ...

@@ -3,7 +3,8 @@
 Words in the last question command it: `slow` (20 words a second), `long` (2,000 words), `crash` (the
 process ends at once), `hang` (deaf to cancel), `oom` (raises `OutOfGpuMemory`); in a draft `slow-prime`
 (prepares for a minute unless stopped) and `crash-prime`. Words in the model's path command the load:
-`slow-load`, `crash-load`, `hang-load`, `damaged-load`.
+`slow-load`, `crash-load`, `hang-load`, `damaged-load`; and what follows it: `slow-rehearsal` (a minute unless
+stopped), `failing-rehearsal`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ CRASH_EXIT_CODE = 70
 _IMAGE_TOKENS = 64
 _SLOW_S = 0.05
 _SLOW_PRIME_S = 60.0
+_SLOW_REHEARSAL_S = 60.0
 _LOAD_STEPS = 20
 _LONG_WORDS = 2000
 
@@ -62,6 +64,16 @@ class FakeEngine:
             supports_images=True,
             context_tokens=plan.context_tokens,
         )
+
+    def rehearse(self, cancel: Flag) -> None:
+        """Nothing gets faster by it."""
+        if self._plan is None:
+            raise NotLoaded
+        name = Path(self._plan.model_path).name
+        if "slow-rehearsal" in name:
+            cancel.wait(_SLOW_REHEARSAL_S)
+        if "failing-rehearsal" in name:
+            raise RuntimeError("the rehearsal went wrong")
 
     def chat(self, request: ChatRequest, cancel: Flag) -> Iterator[Event]:
         """Stream the echo; `token_ids` are the positions of its words."""

@@ -53,6 +53,10 @@ class Path(Protocol):
         """Do what can be done before the question is known."""
         ...
 
+    def forget(self) -> None:
+        """Drop what is kept of every conversation."""
+        ...
+
 
 class ChunkedPath:
     """Prefills in chunks and keeps them for the conversation's next prompt."""
@@ -112,6 +116,10 @@ class ChunkedPath:
         finally:
             self.shut()
 
+    def forget(self) -> None:
+        """Drop all prefixes."""
+        self._store.clear()
+
     def _current(self) -> tuple[str, Prompt, tuple[int, ...], Prefix]:
         if self._running is None:
             raise RuntimeError("no prompt is open")
@@ -162,6 +170,9 @@ class WholePath:
 
     def prime(self, conversation: str, messages: Sequence[Message], cancel: Flag) -> None:
         """Nothing can be done ahead."""
+
+    def forget(self) -> None:
+        """Nothing is kept."""
 
 
 def choose_path(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path as FilePath
+from tempfile import TemporaryDirectory
 from threading import Event as Flag
 from typing import Any
 
 import torch
 import transformers
+from PIL import Image
 from transformers.utils import logging as transformers_logging
 
 from backends.engines.answering import Speaker, answer
@@ -21,9 +24,12 @@ from backends.engines.paths import Path, choose_path
 from backends.engines.report import make_report
 from backends.engines.template import ChatTemplate, choose_template, end_of_turn
 from backends.errors import NotLoaded
-from backends.messages import Event, Message
+from backends.messages import Event, ImagePart, Message, Part, Role, SamplingParams, TextPart
 from backends.placement.types import Plan
 from backends.reports import LoadReport
+
+# A model up to this size answers a picture within about a second on any CPU.
+_QUICK_PARAMETERS = 1_000_000_000
 
 
 class TransformersEngine:
@@ -57,6 +63,27 @@ class TransformersEngine:
             raise NotLoaded
         with as_snug_errors("answering"):
             yield from answer(self._path, self._speaker, request, cancel)
+
+    def rehearse(self, cancel: Flag) -> None:
+        """Answer two tokens to a blank picture: kernels, thread pools, weight pages and classes get ready.
+
+        Streamed weights would only be moved for nothing, and a large vision tower on a CPU takes seconds that
+        are better left to a question.
+        """
+        if self._plan is None or self._path is None or self._speaker is None:
+            raise NotLoaded
+        if is_streamed(self._plan) or cancel.is_set():
+            return
+        on_gpu = self._speaker.device.type == "cuda"
+        with TemporaryDirectory(prefix="snug-") as folder:
+            parts: list[Part] = [TextPart("What is this?")]
+            if on_gpu or self._plan.parameters <= _QUICK_PARAMETERS:
+                parts.insert(0, _blank_picture(FilePath(folder)))
+            messages = (Message(Role.USER, tuple(parts)),)
+            request = ChatRequest("", messages, SamplingParams(max_tokens=2))
+            for _ in self.chat(request, cancel):
+                pass
+        self._path.forget()
 
     def prime(self, conversation: str, messages: Sequence[Message], cancel: Flag) -> None:
         """Prefill an unfinished conversation up to where its draft may still change."""
@@ -95,6 +122,12 @@ class TransformersEngine:
             context_tokens=context,
             device=device,
         )
+
+
+def _blank_picture(folder: FilePath) -> ImagePart:
+    path = folder / "blank.png"
+    Image.new("RGB", (64, 64), "white").save(path)
+    return ImagePart(path, sha256="blank", width=64, height=64)
 
 
 def warm_up() -> None:

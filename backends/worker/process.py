@@ -92,12 +92,21 @@ class Inbox:
         self._work: SimpleQueue[tuple[Command, threading.Event] | None] = SimpleQueue()
         self._flags: dict[int, threading.Event] = {}
         self._lock = threading.Lock()
+        self._busy = threading.Event()
         self.finished = threading.Event()
         threading.Thread(target=self._read, name="snug-inbox", daemon=True).start()
 
     def next(self) -> tuple[Command, threading.Event] | None:
         """Wait for the next task and its cancel flag; None when the process shall end."""
         return self._work.get()
+
+    def until_work(self) -> threading.Event:
+        """A flag that is set as soon as there is a task to carry out, or the process shall end."""
+        with self._lock:
+            self._busy = threading.Event()
+            if not self._work.empty():
+                self._busy.set()
+            return self._busy
 
     def done(self, task: int) -> None:
         """Forget a task that has ended."""
@@ -130,13 +139,18 @@ class Inbox:
                 flag = threading.Event()
                 with self._lock:
                     self._flags[command.task] = flag
-                self._work.put((command, flag))
+                self._put((command, flag))
+
+    def _put(self, work: tuple[Command, threading.Event] | None) -> None:
+        self._work.put(work)
+        with self._lock:
+            self._busy.set()
 
     def _stop(self) -> None:
         with self._lock:
             for flag in self._flags.values():
                 flag.set()
-        self._work.put(None)
+        self._put(None)
 
 
 class _Child:
@@ -147,6 +161,7 @@ class _Child:
         self._inbox = inbox
         self._engine: Engine | None = None
         self._plan: Plan | None = None
+        self._unrehearsed = False
 
     def run(self) -> None:
         """Carry out tasks in order until there are no more."""
@@ -156,6 +171,8 @@ class _Child:
             command, flag = work
             self._carry_out(command, flag)
             self._inbox.done(command.task)
+            if self._unrehearsed:
+                self._rehearse()
         if self._engine is not None:
             self._engine.close()
 
@@ -175,6 +192,18 @@ class _Child:
         except Exception:
             LOG.exception("Importing the engine %s failed.", self._engine_name)
         LOG.info("Engine %s imported in %.2f s.", self._engine_name, time.perf_counter() - begun)
+
+    def _rehearse(self) -> None:
+        """Spare the first answer what only the first one costs; a question ends it at once."""
+        self._unrehearsed = False
+        begun = time.perf_counter()
+        try:
+            self._loaded().rehearse(self._inbox.until_work())
+        except SnugError as error:
+            LOG.info("No rehearsal: %s", error)
+        except Exception:
+            LOG.exception("The rehearsal failed.")
+        LOG.info("Rehearsed for %.2f s.", time.perf_counter() - begun)
 
     def _carry_out(self, command: Command, cancel: threading.Event) -> None:
         try:
@@ -211,6 +240,7 @@ class _Child:
             command.plan, lambda progress: self._send(LoadProgress(command.task, progress)), cancel
         )
         self._send(Loaded(command.task, report))
+        self._unrehearsed = True
 
     def _chat(self, command: Chat, cancel: threading.Event) -> None:
         from backends.engines.base import ChatRequest

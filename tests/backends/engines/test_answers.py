@@ -26,6 +26,7 @@ from backends.messages import (
     TextDelta,
     TextPart,
 )
+from tests.support.plans import make_plan
 
 Draw = Callable[[str], ImagePart]
 Engines = Callable[[str], TransformersEngine]
@@ -405,8 +406,53 @@ def test_the_engine_answers_after_an_error(engines: Engines, picture: Draw, tmp_
     assert ask(engine, [user(picture("red"), "What?")])[1].finish_reason in ("stop", "length")
 
 
+def test_a_rehearsal_runs_the_whole_model_and_is_forgotten(models: Models, picture: Draw) -> None:
+    engine = TransformersEngine()
+    engine.load(make_plan(models("llava")), lambda _: None, Flag())
+    assert engine._path is not None
+    ran: set[str] = set()
+    for name, layer in engine._path._runner._model.named_modules():  # type: ignore[attr-defined]
+        layer.register_forward_hook(lambda *_, name=name: ran.add(name))
+    engine.rehearse(Flag())
+    assert {part for part in ("vision_tower", "language_model", "lm_head") if any(part in n for n in ran)} == {
+        "vision_tower", "language_model", "lm_head",
+    }  # fmt: skip
+    assert ask(engine, [user(picture("red"), "What is this?")])[1].usage.reused_tokens == 0
+    engine.close()
+
+
+@pytest.mark.parametrize("name", ["gemma3", "llama"])
+def test_models_of_every_kind_rehearse(name: str, engines: Engines) -> None:
+    engine = engines(name)
+    engine.rehearse(Flag())
+    assert ask(engine, [user("Hi")])[1].usage.reused_tokens == 0
+
+
+def test_a_rehearsal_gives_way(models: Models) -> None:
+    engine = TransformersEngine()
+    engine.load(make_plan(models("llava")), lambda _: None, Flag())
+    assert engine._path is not None
+    asked = Flag()
+    layers: list[str] = []
+
+    def ask_in_the_first_layer(*_: object) -> None:
+        layers.append("ran")
+        asked.set()
+
+    decoder = engine._path._runner._model.get_submodule("model.language_model.layers")  # type: ignore[attr-defined]
+    for layer in decoder:
+        layer.register_forward_hook(ask_in_the_first_layer)
+    engine.rehearse(asked)
+    assert layers == ["ran"]
+    engine.rehearse(asked)
+    assert layers == ["ran"]
+    engine.close()
+
+
 def test_asking_before_loading() -> None:
     with pytest.raises(NotLoaded):
         ask(TransformersEngine(), [user("Hi")])
     with pytest.raises(NotLoaded):
         TransformersEngine().prime("tab", [user("Hi")], Flag())
+    with pytest.raises(NotLoaded):
+        TransformersEngine().rehearse(Flag())

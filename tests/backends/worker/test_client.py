@@ -323,3 +323,20 @@ def test_no_orphan_is_left_when_the_parent_is_killed(tmp_path: Path, question: s
     queue.close()
     queue.join_thread()
     assert grandchild.pid not in children()
+
+
+@pytest.mark.parametrize(
+    "model", ["slow-rehearsal", "failing-rehearsal"], ids=["in the middle of it", "after one that failed"]
+)
+def test_a_question_does_not_wait_for_the_rehearsal(spawn: Spawn, model: str) -> None:
+    client = loaded(spawn(), model)
+    *_, done = client.chat("one", ask("hello"), GREEDY)
+    assert isinstance(done, Done)
+    assert done.finish_reason == "stop"
+
+
+def test_a_rehearsal_does_not_hold_up_the_end(spawn: Spawn) -> None:
+    client = loaded(spawn(patience=Patience(close_s=30.0)), "slow-rehearsal")
+    client.close()
+    assert "did not close" not in client.log.read_text(encoding="utf-8")
+    assert client._process.exitcode == 0

@@ -81,4 +81,5 @@ def test_nothing_leaves_the_machine_and_threads_are_as_set() -> None:
     assert environment["HF_HUB_OFFLINE"] == environment["HF_HUB_DISABLE_TELEMETRY"] == "1"
     assert environment["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
     assert environment["OMP_NUM_THREADS"] == "3"
+    assert environment["GOMP_SPINCOUNT"] == "1000"
     assert "OMP_NUM_THREADS" not in child_environment(load_settings({}))
