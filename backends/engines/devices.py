@@ -9,6 +9,7 @@ import torch
 
 from backends.errors import DeviceMapInvalid
 from backends.placement.types import Plan
+from backends.text import Text
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _BF16_CAPABILITY = 8  # Ampere: the first generation that multiplies bfloat16 natively
@@ -23,8 +24,10 @@ def runtime_device(device: str, visible_gpus: tuple[int, ...]) -> str:
         return device
     if index not in visible_gpus:
         raise DeviceMapInvalid(
-            detail=f"It names {device}, which this process may not see.",
-            suggestion="Choose the GPUs to use again.",
+            detail=Text.of(
+                "engine.hidden_gpu", "It names {device}, which this process may not see.", device=device
+            ),
+            suggestion=Text("engine.hidden_gpu_remedy", "Choose the GPUs to use again."),
         )
     return f"cuda:{visible_gpus.index(index)}"
 

@@ -26,8 +26,17 @@ from backends.errors import (
     PackageMissing,
     SnugError,
 )
+from backends.text import Text, Value
 
 _log = logging.getLogger(__name__)
+_STAGES: dict[str, Text] = {
+    "answering": Text("worker.stage.answering", "answering"),
+    "loading the model": Text("worker.stage.loading", "loading the model"),
+    "reading ahead": Text("engine.reading_ahead", "reading ahead"),
+}
+_LOGS = Text("engine.logs", "the logs folder")
+_WEIGHTS = Text("engine.weights", "the .safetensors files")
+_CONFIG_AND_WEIGHTS = Text("model.all_files", "config.json and the .safetensors files")
 _TRIED = re.compile(r"Tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)|allocate (\d+) bytes")
 _GPU = re.compile(r"GPU (\d+)")
 _UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
@@ -61,38 +70,64 @@ def translate(
     if isinstance(error, ImportError):
         package = (error.name or "A package").split(".")[0]
         return PackageMissing(
-            package=package, detail=f"{stage.capitalize()} needs it, and importing it failed."
+            package=package,
+            detail=Text("engine.needs_package", "The model needs it, and it could not be imported."),
         )
     if model_path:
         return _loading(error, message, model_path)
-    return InternalError(detail=f"{type(error).__name__} while {stage}.", log="the logs folder")
+    return _internal(error, stage)
 
 
 def _loading(error: BaseException, message: str, model_path: str) -> SnugError:
     if isinstance(error, SafetensorError):
-        detail = "A weight file is truncated or is not a safetensors file."
-        return ModelDamaged(path=model_path, file="the .safetensors files", detail=detail)
+        detail = Text("engine.bad_weights", "A weight file is truncated or is not a safetensors file.")
+        return ModelDamaged(path=model_path, file=_WEIGHTS, detail=detail)
     if isinstance(error, OSError):
         return ModelDamaged(
             path=model_path,
-            file="the missing files",
-            detail="A file that the model needs is missing or unreadable.",
+            file=Text("engine.missing_files", "the missing files"),
+            detail=Text("engine.file_missing", "A file that the model needs is missing or unreadable."),
         )
     if "device_map" in message or "offload" in message or "dispatched on the CPU" in message:
         return DeviceMapInvalid(
-            detail="The model's modules and the map do not match.",
-            suggestion="Let the preset choose the placement.",
+            detail=Text("engine.map_mismatch", "The model's modules and the map do not match."),
+            suggestion=Text("engine.map_mismatch_remedy", "Let the preset choose the placement."),
         )
     if isinstance(error, RuntimeError) and ("size mismatch" in message or "shape" in message):
-        detail = "Tensors in the weight files do not have the sizes that config.json states."
-        return ModelDamaged(path=model_path, file="config.json and the weights", detail=detail)
+        detail = Text(
+            "engine.sizes", "Tensors in the weight files do not have the sizes that config.json states."
+        )
+        return ModelDamaged(path=model_path, file=_CONFIG_AND_WEIGHTS, detail=detail)
     if isinstance(error, (ValueError, KeyError, TypeError, AttributeError)):
         return ModelUnsupported(
             path=model_path,
-            detail="The installed transformers library does not know this kind of model or its files.",
-            suggestion="Choose a model in the Hugging Face format of LLaVA, or the starter model.",
+            detail=Text(
+                "engine.unknown",
+                "The installed transformers library does not know this kind of model or its files.",
+            ),
+            suggestion=USE_LLAVA,
         )
-    return InternalError(detail=f"{type(error).__name__} while loading.", log="the logs folder")
+    return _internal(error, "loading the model")
+
+
+USE_LLAVA = Text(
+    "engine.use_llava", "Choose a model in the Hugging Face format of LLaVA, or the starter model."
+)
+
+
+def _spoken(stage: str) -> Value:
+    """The stage as a sentence has it, translated where a person may meet it."""
+    return _STAGES.get(stage, stage)
+
+
+def _internal(error: BaseException, stage: str) -> InternalError:
+    detail = Text.of(
+        "engine.unexpected",
+        "An unexpected {kind} came while {stage}.",
+        kind=type(error).__name__,
+        stage=_spoken(stage),
+    )
+    return InternalError(detail=detail, log=_LOGS)
 
 
 def _system(error: OSError, stage: str, model_path: str, writes_to: str | None) -> SnugError | None:
@@ -103,7 +138,7 @@ def _system(error: OSError, stage: str, model_path: str, writes_to: str | None) 
         existing = next((p for p in (Path(path), *Path(path).parents) if p.exists()), Path.cwd())
         return DiskFull(path=path, needed_bytes=0, free_bytes=shutil.disk_usage(existing).free)
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and writes_to:
-        return FolderReadOnly(path=path, detail="Writing there is not allowed.")
+        return FolderReadOnly(path=path, detail=Text("engine.no_writing", "Writing there is not allowed."))
     return None
 
 
@@ -111,12 +146,14 @@ def _out_of_gpu_memory(message: str, stage: str) -> OutOfGpuMemory:
     found = _GPU.search(message)
     index = int(found.group(1)) if found else 0
     free = torch.cuda.mem_get_info(index)[0] if torch.cuda.is_available() else 0
-    return OutOfGpuMemory(device=f"GPU {index}", stage=stage, needed_bytes=_wanted(message), free_bytes=free)
+    return OutOfGpuMemory(
+        device=f"GPU {index}", stage=_spoken(stage), needed_bytes=_wanted(message), free_bytes=free
+    )
 
 
 def _out_of_ram(message: str, stage: str) -> OutOfRam:
     free = psutil.virtual_memory().available
-    return OutOfRam(stage=stage, needed_bytes=_wanted(message), free_bytes=free)
+    return OutOfRam(stage=_spoken(stage), needed_bytes=_wanted(message), free_bytes=free)
 
 
 def _wanted(message: str) -> int:

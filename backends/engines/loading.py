@@ -13,10 +13,12 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from backends.engines.base import ProgressSink
 from backends.engines.devices import compute_dtype, runtime_map
+from backends.engines.errors import USE_LLAVA
 from backends.engines.progress import read_ahead, tensor_sizes, watched, weight_files
 from backends.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from backends.messages import Progress
 from backends.placement.types import Plan
+from backends.text import Text
 
 # Patterns of modules that stay in the compute dtype, as the memory model has it: quantizing the eyes saves
 # little memory and costs accuracy; the head is what transformers leaves out too.
@@ -26,6 +28,13 @@ UNQUANTIZED = (
         rf".*\b{part}"
         for part in ("vision_tower", "vision_model", "visual", "multi_modal_projector", "connector")
     ),
+)
+
+
+# Files that hold a tokenizer's words, in the formats that transformers reads.
+_TOKENIZERS = (
+    *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model"),
+    *("sentencepiece.bpe.model", "tekken.json"),
 )
 
 
@@ -43,7 +52,10 @@ def load_model(plan: Plan, progress: ProgressSink, cancel: Flag) -> Loaded:
     """Load what `plan` describes. Raises `SnugError`s of its own; upstream ones pass through."""
     folder = Path(plan.model_path)
     if not (folder / "config.json").is_file():
-        raise ModelNotFound(path=str(folder), detail="There is no config.json in it.")
+        raise ModelNotFound(
+            path=str(folder), detail=Text("model.no_config", "The folder has no config.json.")
+        )
+    _check_tokenizer(folder)
     progress(Progress("start", 0, 0))
     files = weight_files(folder)
     sizes = tensor_sizes(files)
@@ -109,8 +121,11 @@ def _config(folder: Path) -> Any:
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise ModelUnsupported(
             path=str(folder),
-            detail="Its config.json names no architecture that transformers can build by itself.",
-            suggestion="Choose a model in the Hugging Face format of LLaVA, or the starter model.",
+            detail=Text(
+                "engine.no_architecture",
+                "Its config.json names no architecture that transformers can build by itself.",
+            ),
+            suggestion=USE_LLAVA,
         ) from error
 
 
@@ -142,8 +157,28 @@ def _completed(processor: Any, config: Any) -> Any:
 def _refuse_gaps(info: dict[str, Any], folder: Path) -> None:
     """Refuse an incomplete checkpoint: transformers fills the gaps with random numbers."""
     if missing := sorted(info["missing_keys"]):
-        detail = f"{len(missing)} tensors are missing, the first is {missing[0]}."
-        raise ModelDamaged(path=str(folder), file="the .safetensors files", detail=detail)
+        detail = Text.of(
+            "engine.missing_tensors",
+            "{count} tensors are missing, the first is {tensor}.",
+            count=len(missing),
+            tensor=missing[0],
+        )
+        files = Text("engine.weights", "the .safetensors files")
+        raise ModelDamaged(path=str(folder), file=files, detail=detail)
     if wrong := sorted(info["mismatched_keys"], key=str):
-        detail = f"{len(wrong)} tensors have other sizes than config.json says, the first is {wrong[0][0]}."
-        raise ModelDamaged(path=str(folder), file="config.json and the .safetensors files", detail=detail)
+        detail = Text.of(
+            "engine.wrong_sizes",
+            "{count} tensors have other sizes than config.json says, the first is {tensor}.",
+            count=len(wrong),
+            tensor=wrong[0][0],
+        )
+        files = Text("model.all_files", "config.json and the .safetensors files")
+        raise ModelDamaged(path=str(folder), file=files, detail=detail)
+
+
+def _check_tokenizer(folder: Path) -> None:
+    """Refuse a copy without the tokenizer before its weights are read: transformers' words are no help."""
+    if any((folder / name).is_file() for name in _TOKENIZERS) or any(folder.glob("*.tiktoken")):
+        return
+    detail = Text("engine.no_tokenizer", "The folder holds no tokenizer, which turns words into tokens.")
+    raise ModelDamaged(path=str(folder), file="tokenizer.json", detail=detail)

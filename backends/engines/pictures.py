@@ -11,6 +11,7 @@ from PIL import Image
 
 from backends.errors import ImageUnreadable
 from backends.messages import ImagePart
+from backends.text import Text
 
 _PIXELS_KEPT = 16
 _FEATURE_BYTES = 64 * 1024 * 1024
@@ -59,7 +60,9 @@ def open_picture(picture: ImagePart) -> Image.Image:
         with Image.open(picture.path) as image:
             return image.convert("RGB")
     except (OSError, ValueError) as error:
-        raise ImageUnreadable(name=picture.path.name, detail="Its stored copy is gone or broken.") from error
+        raise ImageUnreadable(
+            name=picture.path.name, detail=Text("image.lost_copy", "Its stored copy is gone or broken.")
+        ) from error
 
 
 class FeatureStore:

@@ -16,8 +16,10 @@ from transformers.utils import logging as transformers_logging
 from backends.engines.base import ProgressSink
 from backends.errors import Cancelled, ModelDamaged
 from backends.messages import Progress
+from backends.text import Text
 
 _LOADING_BAR = "Loading weights"
+_NO_HEADER = Text("engine.no_header", "It has no readable header.")
 _STEPS = 200  # progress messages a load: often enough to look smooth, seldom enough to cost nothing
 
 
@@ -25,12 +27,17 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     """The safetensors files that make up the checkpoint. Raises ModelDamaged when one is missing."""
     index = folder / "model.safetensors.index.json"
     names = ["model.safetensors"]
-    if index.is_file():
+    # As transformers has it: a single file wins over an index.
+    if index.is_file() and not (folder / names[0]).is_file():
         document = json.loads(index.read_text(encoding="utf-8"))
         names = sorted(set(document["weight_map"].values()))
     for name in names:
         if not (folder / name).is_file():
-            raise ModelDamaged(path=str(folder), file=name, detail=f"{name} is missing.")
+            raise ModelDamaged(
+                path=str(folder),
+                file=name,
+                detail=Text.of("checkpoint.missing", "{file} is missing.", file=name),
+            )
     return tuple(folder / name for name in names)
 
 
@@ -43,16 +50,21 @@ def tensor_sizes(files: Iterable[Path]) -> dict[str, int]:
             length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
             present = file.stat().st_size - 8
             if not 2 <= length <= present:
-                raise ModelDamaged(path=str(file.parent), file=file.name, detail="It has no readable header.")
+                raise ModelDamaged(path=str(file.parent), file=file.name, detail=_NO_HEADER)
             try:
                 header: dict[str, Any] = json.loads(stream.read(length))
             except ValueError as error:
-                detail = "Its header can't be read."
-                raise ModelDamaged(path=str(file.parent), file=file.name, detail=detail) from error
+                raise ModelDamaged(path=str(file.parent), file=file.name, detail=_NO_HEADER) from error
         header.pop("__metadata__", None)
         ends = [entry["data_offsets"][1] for entry in header.values()]
         if ends and length + max(ends) > present:
-            detail = f"It ends after {present + 8} of {8 + length + max(ends)} bytes."
+            detail = Text.of(
+                "engine.ends_early",
+                "{file} ends after {have:count} of {whole:count} bytes.",
+                file=file.name,
+                have=present + 8,
+                whole=8 + length + max(ends),
+            )
             raise ModelDamaged(path=str(file.parent), file=file.name, detail=detail)
         sizes |= {k: e["data_offsets"][1] - e["data_offsets"][0] for k, e in header.items()}
     return sizes

@@ -11,6 +11,7 @@ from backends.engines.pictures import PictureReader, ReadPicture
 from backends.engines.template import ChatTemplate
 from backends.errors import InternalError
 from backends.messages import ImagePart, Message, Role, TextPart
+from backends.text import Text
 
 Key = int | tuple[int, str]
 
@@ -103,8 +104,8 @@ class PromptBuilder:
 
 
 def _lost() -> InternalError:
-    detail = "The chat template wrote another number of pictures than there are."
-    return InternalError(detail=detail, log="the logs folder")
+    detail = Text("engine.lost_picture", "The chat template wrote another number of pictures than there are.")
+    return InternalError(detail=detail, log=Text("engine.logs", "the logs folder"))
 
 
 def _with_draft(messages: Sequence[Message], text: str) -> list[Message]:

@@ -6,6 +6,7 @@ import importlib
 
 from backends.engines.base import Engine
 from backends.errors import PackageMissing, SettingInvalid
+from backends.text import Text
 
 _ENGINES = {
     "transformers": ("backends.engines.transformers_engine", "TransformersEngine"),
@@ -39,12 +40,15 @@ def _find(name: str) -> tuple[str, str]:
         raise SettingInvalid(
             name="engine",
             value=name,
-            detail="There is no such engine here.",
-            suggestion=f"Choose one of: {known}.",
+            detail=Text("engine.no_such", "There is no such engine here."),
+            suggestion=Text.of("check.choose", "Choose one of {choices}.", choices=known),
         )
     return _ENGINES[name]
 
 
 def _missing(error: ImportError) -> PackageMissing:
     package = (error.name or "a package").split(".")[0]
-    return PackageMissing(package=package, detail=f"Importing it failed: {type(error).__name__}.")
+    return PackageMissing(
+        package=package,
+        detail=Text.of("engine.import_failed", "Importing it failed: {kind}.", kind=type(error).__name__),
+    )

@@ -23,6 +23,7 @@ from backends.errors import (
     PackageMissing,
     SnugError,
 )
+from ui.i18n import Translator
 
 CUDA = (
     "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 1 has a total capacity of 7.79 GiB of which "
@@ -96,3 +97,11 @@ def test_the_cause_is_kept_for_the_log(caplog: pytest.LogCaptureFixture) -> None
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert "secret upstream words" not in str(caught.value)
     assert "secret upstream words" in caplog.text
+
+
+def test_what_upstream_raised_is_told_in_the_persons_language() -> None:
+    say = Translator("zh")
+    crowded = translate(MemoryError(), "answering")
+    unexpected = translate(ZeroDivisionError(), "loading the model", "/models/x")
+    assert say.text(crowded.what_text) == "在回答时内存不足。"
+    assert say.text(unexpected.why_text) == "加载模型时出现意外的 ZeroDivisionError。"

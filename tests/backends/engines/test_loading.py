@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from backends.engines.base import ChatRequest
 from backends.engines.loading import UNQUANTIZED, load_options
+from backends.engines.progress import weight_files
 from backends.engines.transformers_engine import TransformersEngine
 from backends.errors import Cancelled, ModelDamaged, ModelNotFound, ModelUnsupported, SnugError
 from backends.messages import Done, ImagePart, Message, Progress, Role, SamplingParams, TextPart
@@ -280,6 +281,23 @@ def test_a_missing_shard_is_named(models: Models, tmp_path: Path) -> None:
     (folder / "model-00002-of-00003.safetensors").unlink()
     with pytest.raises(ModelDamaged, match="model-00002-of-00003"):
         TransformersEngine().load(make_plan(folder), lambda _: None, Flag())
+
+
+def test_a_missing_tokenizer_is_named_before_weights_are_read(models: Models, tmp_path: Path) -> None:
+    folder = copy(models("llava"), tmp_path / "wordless")
+    for name in ("tokenizer.json", "tokenizer.model", "vocab.json"):
+        (folder / name).unlink(missing_ok=True)
+    told: list[Progress] = []
+    with pytest.raises(ModelDamaged, match=r"no tokenizer.*again"):
+        TransformersEngine().load(make_plan(folder), told.append, Flag())
+    assert told == []
+
+
+def test_a_single_file_wins_over_an_index_that_was_left_behind(models: Models, tmp_path: Path) -> None:
+    folder = copy(models("llava"), tmp_path / "both")
+    index = {"weight_map": {"lm_head.weight": "model-00001-of-00009.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    assert weight_files(folder) == (folder / "model.safetensors",)
 
 
 def test_loading_twice_replaces_the_model(models: Models) -> None:
