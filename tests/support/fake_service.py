@@ -167,6 +167,9 @@ class FakeService:
         rgb.save(target)
         return ImagePart(target, digest, rgb.width, rgb.height)
 
+    def calibrate(self) -> None:
+        """Nothing to measure."""
+
     def load(self, plan: Plan) -> Iterator[Progress]:
         self.loads.append(plan)
         self._state.status, self._state.plan, self._state.error = "loading", plan, None

@@ -72,6 +72,9 @@ class Loader:
             pass
         except SnugError as error:
             self.error = error
+        else:
+            # Beside the load's own thread: the model is ready, and must look so, while this measures.
+            threading.Thread(target=self._service.calibrate, name="calibrate", daemon=True).start()
 
 
 @dataclass(frozen=True, slots=True)
