@@ -182,7 +182,9 @@ class ModelHost:
             except Exception as raised:
                 LOG.exception("A load failed unexpectedly.")
                 error = InternalError(
-                    detail=f"An unexpected {type(raised).__name__} stopped it.",
+                    detail=Text.of(
+                        "cli.unexpected", "An unexpected {kind} stopped it.", kind=type(raised).__name__
+                    ),
                     log=str(self._worker.log) if self._worker is not None else "",
                 )
             if error is not None:
@@ -208,7 +210,9 @@ class ModelHost:
             self._end_model()
             task = self._hand_over(job, self._around.spawn(engine, job.plan, self._exited))
         if task.report is None:
-            raise InternalError(detail="The model's process refused the plan.", log=str(worker.log))
+            raise InternalError(
+                detail=Text("worker.refused", "The model's process refused the plan."), log=str(worker.log)
+            )
         return task.report
 
     def _hand_over(self, job: LoadJob, worker: WorkerClient) -> Task:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from backends.errors import Cancelled, InternalError, OutOfRam, SnugError
 from backends.messages import Done, Event, TextDelta
+from backends.text import Text
 from backends.worker.environment import show_gpus
 from backends.worker.protocol import (
     Cancel,
@@ -223,7 +224,10 @@ class _Child:
         except Exception as error:
             LOG.exception("%s failed unexpectedly.", type(command).__name__)
             unexpected = InternalError(
-                detail=f"An unexpected {type(error).__name__} stopped it.", log=self._log
+                detail=Text.of(
+                    "cli.unexpected", "An unexpected {kind} stopped it.", kind=type(error).__name__
+                ),
+                log=self._log,
             )
             self._send(Failed(command.task, unexpected))
 
@@ -254,7 +258,9 @@ class _Child:
         finally:
             outbox.flush()
         if not isinstance(event, Done):
-            raise InternalError(detail="The engine ended an answer without saying so.", log=self._log)
+            raise InternalError(
+                detail=Text("worker.no_end", "The engine ended an answer without saying so."), log=self._log
+            )
 
     def _prime(self, command: Prime, cancel: threading.Event) -> None:
         if not cancel.is_set():
@@ -263,7 +269,9 @@ class _Child:
 
     def _loaded(self) -> Engine:
         if self._engine is None:
-            raise InternalError(detail="A question came before a model.", log=self._log)
+            raise InternalError(
+                detail=Text("worker.no_model", "A question came before a model."), log=self._log
+            )
         return self._engine
 
     def _out_of_ram(self, command: Command) -> OutOfRam:
