@@ -81,6 +81,8 @@ def snug(tmp_path: Path) -> Snug:
         ("hardware file is missing", ["plan", "starter", "--hardware", "none.json"], 2, "none.json"),
         ("hardware file is broken", ["plan", "starter", "--hardware", "bad.json"], 2, "not JSON"),
         ("no question", ["ask", "starter"], 2, "no question"),
+        ("an empty question", ["ask", "starter", ""], 2, "no question"),
+        ("an empty standard input", ["ask", "starter", "-"], 2, "no question"),
         ("two questions", ["ask", "starter", "hi", "--messages", "bad.json"], 2, "conversation file"),
         ("bad messages file", ["ask", "starter", "--messages", "bad.json"], 2, "not JSON"),
         ("no such picture", ["ask", "starter", "--image", "none.png", "What?"], 2, "none.png"),

@@ -20,6 +20,7 @@ from ui.conversation_file import read_messages
 from ui.i18n import Translator
 
 _DEFAULTS = SamplingParams()
+_NO_QUESTION = Text("cli.no_question", "There is no question.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +86,14 @@ def _check_question(options: argparse.Namespace) -> None:
     if all(given):
         detail = Text("cli.two_questions", "A conversation file already holds the pictures and the question.")
     elif not any(given):
-        detail = Text("cli.no_question", "There is no question.")
+        detail = _NO_QUESTION
     else:
         return
-    raise SettingInvalid(
+    raise _wrong_question(detail)
+
+
+def _wrong_question(detail: Text) -> SettingInvalid:
+    return SettingInvalid(
         name="ask",
         value=Text("cli.used", "used"),
         detail=detail,
@@ -98,15 +103,26 @@ def _check_question(options: argparse.Namespace) -> None:
     )
 
 
+def _from_stdin() -> str:
+    """All of standard input; UTF-8 (as files are), else in the console's own encoding (as Windows pipes)."""
+    data = sys.stdin.buffer.read()
+    try:
+        return data.decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        return data.decode(sys.stdin.encoding, "replace").strip()
+
+
 def conversation(options: argparse.Namespace, service: Service) -> tuple[Message, ...]:
     """Messages from the arguments or from the file they name."""
     if options.messages is not None:
         messages = read_messages(options.messages, service.import_image)
     else:
-        question = sys.stdin.read().strip() if options.question == "-" else options.question
+        question = _from_stdin() if options.question == "-" else options.question
         parts: list[Part] = [service.import_image(path, path.name) for path in options.images]
         if question:
             parts.append(TextPart(question))
+        if not parts:
+            raise _wrong_question(_NO_QUESTION)
         messages = (Message(Role.USER, tuple(parts)),)
     if options.system:
         spoken = tuple(message for message in messages if message.role is not Role.SYSTEM)

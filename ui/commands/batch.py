@@ -7,7 +7,9 @@ the answer file holds is not asked again, and a line that was cut short is taken
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import shutil
 import sys
 import uuid
 from collections import Counter
@@ -18,7 +20,15 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
-from backends.errors import FolderReadOnly, ImageUnreadable, InputError, SettingInvalid
+from backends.errors import (
+    ContextExceeded,
+    DiskFull,
+    FolderReadOnly,
+    ImageTooLarge,
+    ImageUnreadable,
+    InputError,
+    SettingInvalid,
+)
 from backends.messages import Message, Part, Role, TextPart
 from backends.service import Service
 from backends.settings import Settings
@@ -69,12 +79,10 @@ def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int
                     if answer.done.finish_reason == "cancelled":
                         raise KeyboardInterrupt
                     line["text"] = answer.text
-                except ImageUnreadable as error:
+                except (ImageUnreadable, ImageTooLarge, ContextExceeded) as error:
                     failed += 1
                     line["metadata"] = {"error": str(error)}
-                # One write a line, so that an interruption can cut at most the last line.
-                out.write(json.dumps(line, ensure_ascii=False) + "\n")
-                out.flush()
+                _write(out, line)
                 bar.update()
     finally:
         service.close()
@@ -86,9 +94,12 @@ def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int
 def read_questions(path: Path, images: Path) -> list[Question]:
     """Read and check the whole file before anything is loaded. Raises `SettingInvalid`."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        # Not splitlines: JSON may hold the characters U+0085 and U+2028, at which it would cut.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise _invalid("--questions", path, f"The file can't be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise _invalid("--questions", path, "The file is not UTF-8 text.") from error
     questions = [_question(path, number, line) for number, line in enumerate(lines, start=1) if line.strip()]
     if not questions:
         raise _invalid("--questions", path, "The file holds no question.")
@@ -126,6 +137,8 @@ def unanswered(questions: list[Question], out: Path) -> list[Question]:
 def _answered(out: Path) -> Iterator[str | int]:
     if not out.exists():
         return
+    if not out.is_file():
+        raise _invalid("--out", out, "It is not a file.")
     kept = 0
     with out.open("rb") as file:
         for number, line in enumerate(file, start=1):
@@ -144,10 +157,22 @@ def _answered(out: Path) -> Iterator[str | int]:
             file.truncate(kept)
 
 
+def _write(out: IO[str], line: dict[str, object]) -> None:
+    """One write a line, so that an interruption can cut at most the last line."""
+    try:
+        out.write(json.dumps(line, ensure_ascii=False) + "\n")
+        out.flush()
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise FolderReadOnly(path=out.name, detail=f"{error.strerror}.") from error
+        free = shutil.disk_usage(Path(out.name).parent).free
+        raise DiskFull(path=out.name, needed_bytes=len(str(line)), free_bytes=free) from error
+
+
 def _append(out: Path) -> IO[str]:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        return out.open("a", encoding="utf-8", newline="\n")
+        return out.open("a", encoding="utf-8", errors="backslashreplace", newline="\n")
     except OSError as error:
         raise FolderReadOnly(path=str(out), detail=f"{error.strerror}.") from error
 

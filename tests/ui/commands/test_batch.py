@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from backends.errors import SettingInvalid
-from ui.commands.batch import Question, read_questions, unanswered
+from backends.errors import DiskFull, SettingInvalid
+from ui.commands.batch import Question, _append, _write, read_questions, unanswered
 
 QUESTIONS = [Question(1, "a.png", "What?"), Question(2, None, "Why?"), Question("c", "a.png", "Where?")]
 
@@ -67,6 +67,7 @@ def test_reads_questions(tmp_path: Path) -> None:
         ("", "holds no question"),
         ("{", "Line 1 is not JSON"),
         ('\n{"question_id": 1}', "Line 2 needs"),
+        ('{"question_id": 1, "text": "a\u2028b"', "Line 1 is not JSON"),
         ('{"question_id": 1, "image": "no.png", "text": "?"}', r"1 pictures are missing, such as no\.png"),
     ],
 )
@@ -76,3 +77,39 @@ def test_bad_questions(content: str | None, says: str, tmp_path: Path) -> None:
         path.write_text(content, encoding="utf-8")
     with pytest.raises(SettingInvalid, match=says):
         read_questions(path, tmp_path)
+
+
+def test_separators_that_json_allows_do_not_cut_a_question(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    text = "one\u2028two\x85three"
+    path.write_text(
+        json.dumps({"question_id": 1, "text": text}, ensure_ascii=False) + "\r\n", encoding="utf-8"
+    )
+    assert read_questions(path, tmp_path) == [Question(1, None, text)]
+
+
+def test_a_question_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_bytes('{"question_id": 1, "text": "图片里"}'.encode("gbk"))
+    with pytest.raises(SettingInvalid, match="not UTF-8"):
+        read_questions(path, tmp_path)
+
+
+def test_a_folder_is_no_answer_file(tmp_path: Path) -> None:
+    with pytest.raises(SettingInvalid, match="not a file"):
+        unanswered(QUESTIONS, tmp_path)
+
+
+def test_half_a_character_is_written_as_json_writes_it(tmp_path: Path) -> None:
+    with _append(tmp_path / "a.jsonl") as out:
+        _write(out, {"text": "a\ud83d 图"})
+    assert json.loads((tmp_path / "a.jsonl").read_text(encoding="utf-8")) == {"text": "a\ud83d 图"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+def test_a_full_disk_is_named() -> None:
+    out = Path("/dev/full").open("a", encoding="utf-8")  # noqa: SIM115 - closing it fails, too
+    with pytest.raises(DiskFull):
+        _write(out, {"text": "x"})
+    with pytest.raises(OSError, match="No space"):
+        out.close()
