@@ -133,7 +133,22 @@ def _check_family(path: Path, config: Mapping[str, Any]) -> str:
     """Return the model type after making sure that transformers can chat with it, with its own code."""
     family = config.get("model_type")
     known = known_types()
+    if "mm_vision_tower" in config and not (path / "adapter_config.json").is_file():
+        # transformers calls its own layout llava, too: it would build a model of the default sizes.
+        raise ModelUnsupported(
+            path=str(path),
+            detail=Text(
+                "model.original_llava",
+                "It is in the layout of the original LLaVA, which Snug does not read yet.",
+            ),
+            suggestion=Text(
+                "model.original_llava_remedy",
+                "Get the same model in the layout of transformers; its name usually ends in -hf.",
+            ),
+        )
     if not isinstance(family, str) or not family:
+        if "auto_map" in config:
+            raise _needs_code(path, _architecture(config, "The model"))
         raise ModelUnsupported(
             path=str(path),
             detail=Text("model.no_type", "Its config.json names no model_type."),
@@ -151,18 +166,7 @@ def _check_family(path: Path, config: Mapping[str, Any]) -> str:
         raise _not_answering(path, family)
     near = difflib.get_close_matches(family, known.chat | known.text, n=1, cutoff=0.75)
     if "auto_map" in config:
-        raise ModelUnsupported(
-            path=str(path),
-            detail=Text.of(
-                "model.remote_code",
-                "{family} runs only with program code from its folder, which Snug never executes.",
-                family=shown_name(family),
-            ),
-            suggestion=Text(
-                "model.remote_code_remedy",
-                "Look for a conversion that transformers supports itself (often named -hf).",
-            ),
-        )
+        raise _needs_code(path, family)
     raise ModelUnsupported(
         path=str(path),
         detail=Text.of(
@@ -173,6 +177,21 @@ def _check_family(path: Path, config: Mapping[str, Any]) -> str:
         suggestion=Text.of("model.nearest_type", "The nearest known one is {near}.", near=near[0])
         if near
         else _USE_A_VLM,
+    )
+
+
+def _needs_code(path: Path, name: str) -> ModelUnsupported:
+    return ModelUnsupported(
+        path=str(path),
+        detail=Text.of(
+            "model.remote_code",
+            "{family} runs only with program code from its folder, which Snug never executes.",
+            family=shown_name(name),
+        ),
+        suggestion=Text(
+            "model.remote_code_remedy",
+            "Look for a conversion that transformers supports itself (often named -hf).",
+        ),
     )
 
 

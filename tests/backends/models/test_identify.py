@@ -290,6 +290,29 @@ def test_a_whole_model_of_another_task_does_not_answer_and_is_not_called_damaged
         identify(tmp_path)
 
 
+def test_the_original_llava_layout_is_not_taken_for_a_text_model(tmp_path: Path) -> None:
+    config = {
+        "model_type": "llava",
+        "architectures": ["LlavaLlamaForCausalLM"],
+        "mm_vision_tower": "openai/clip-vit-large-patch14-336",
+        "hidden_size": 4096,
+    }
+    checkpoints.llama(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+    with pytest.raises(ModelUnsupported, match=r"original LLaVA.*-hf"):
+        identify(tmp_path)
+
+
+def test_a_config_without_a_type_that_brings_its_own_code(tmp_path: Path) -> None:
+    checkpoints.llama(tmp_path)
+    config = {"architectures": ["CogVLMForCausalLM"], "auto_map": {"AutoConfig": "configuration_cogvlm.X"}}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+    with pytest.raises(ModelUnsupported, match="CogVLMForCausalLM runs only with program code"):
+        identify(tmp_path)
+
+
 def test_a_decoder_that_ends_early_is_damaged(tmp_path: Path) -> None:
     checkpoints.starter_like(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
