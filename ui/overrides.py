@@ -80,6 +80,10 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any], str]] = {
 }
 
 
+# For checkpoints that lean on others, which nothing reads yet.
+_LATER = ("base", "vision_tower", "tokenizer", "template")
+
+
 def parse_overrides(settings: Iterable[str]) -> Overrides:
     """Build the overrides from `key=value` strings. Raises `SettingInvalid`."""
     overrides = Overrides()
@@ -95,6 +99,8 @@ def parse_overrides(settings: Iterable[str]) -> Overrides:
         elif key in _KEYS:
             field, parse, takes = _KEYS[key]
             overrides = replace(overrides, **{field: _parsed(parse, key, value, takes)})
+        elif key in _LATER:
+            raise _invalid(key, value, "this version reads complete checkpoints, which need no such setting")
         else:
             known = [*_KEYS, "device_map", "max_memory.cuda:0"]
             near = difflib.get_close_matches(key, known, n=1)

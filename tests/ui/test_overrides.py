@@ -62,6 +62,8 @@ def test_settings(settings: list[str], overrides: Overrides) -> None:
     ("setting", "says"),
     [
         ("gpus", "written key=value"),
+        ("base=/models/vicuna", "complete checkpoints"),
+        ("template=vicuna", "complete checkpoints"),
         ("gpus=", "written key=value"),
         ("gpus=a", "GPU numbers"),
         ("gpus=1,1", "GPU numbers"),
