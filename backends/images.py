@@ -145,6 +145,8 @@ def _store(picture: Image.Image, target: Path) -> None:
     except OSError as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
+        if target.exists():
+            return  # another tab stored the same picture meanwhile; Windows refuses to replace an open file
         raise _storage_error(error, target.parent, picture.width * picture.height * 3) from error
 
 

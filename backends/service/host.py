@@ -166,6 +166,10 @@ class ModelHost:
                 client.close()
         with self._lifecycle:
             self._end_model()
+            # A load that failed a moment ago may have started one more.
+            late = self._take_idle()
+            if late is not None:
+                late.close()
             with self.changed:
                 self._become(ModelState())
         for thread in self._threads:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 
 from backends.worker.logs import new_log
 
 _ROOT = "snug"
+
+
+class _Quiet(logging.FileHandler):
+    """A log that can't be written (a full disk) is no reason to print tracebacks on the console."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name that logging calls
+        """Let the record go."""
 
 
 class Journal(logging.Handler):
@@ -24,7 +32,7 @@ class Journal(logging.Handler):
         """Write one record (the logging module holds the handler's lock)."""
         if self._file is None:
             path = new_log(self._folder, prefix="service")
-            self._file = logging.FileHandler(path, encoding="utf-8", errors="replace")
+            self._file = _Quiet(path, encoding="utf-8", errors="replace")
             self._file.setFormatter(self.formatter)
         self._file.emit(record)
 
@@ -32,5 +40,6 @@ class Journal(logging.Handler):
         """Stop listening and close the file."""
         logging.getLogger(_ROOT).removeHandler(self)
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what could not be written stays unwritten
+                self._file.close()
         super().close()

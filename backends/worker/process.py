@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import logging
 import os
@@ -62,7 +63,8 @@ def main(connection: Connection, engine: str, environment: Mapping[str, str], lo
     _Child(connection, engine, log, inbox).run()
     inbox.finished.set()
     # Taking an interpreter with native libraries apart takes time and can crash; the system does it better.
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):  # a full disk
+        sys.stdout.flush()
     os._exit(0)
 
 

@@ -169,3 +169,20 @@ def test_a_home_that_is_a_file_is_explained(settings: Settings) -> None:
     settings.home.write_text("in the way", encoding="utf-8")
     with pytest.raises(FolderReadOnly, match="SNUG_HOME"):
         import_image(encoded(half_red(), "PNG"), "a.png", settings)
+
+
+def test_another_tab_may_store_the_same_picture_at_the_same_time(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows refuses to replace a file that a model is reading; what is there has the same content."""
+    stored = Path.replace
+
+    def stored_by_another(self: Path, target: Path) -> Path:
+        stored(self, target)
+        raise PermissionError(13, "in use")
+
+    monkeypatch.setattr(Path, "replace", stored_by_another)
+    part = import_image(encoded(half_red(), "PNG"), "a.png", settings)
+    with Image.open(part.path) as picture:
+        assert picture.size == (80, 40)
+    assert [file.name for file in settings.images.iterdir()] == [part.path.name]

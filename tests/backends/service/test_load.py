@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -203,3 +204,31 @@ def test_a_folder_that_is_not_ours_is_never_removed(service: Service, tmp_path: 
     list(service.load(make_plan("model", offload_dir=str(folder))))
     service.unload()
     assert (folder / "thesis.txt").exists()
+
+
+def test_a_process_started_while_the_service_closes_is_ended_too(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A load fails and starts the next process ahead, in the moment in which the person leaves."""
+    before = children()
+    service = Service(settings, preload=True, engine="fake")
+    host, leaving = service._host, threading.Event()
+    closing = threading.Thread(target=service.close)
+    spawn, cancel_load = host._around.spawn, host.cancel_load
+
+    def leave() -> None:
+        leaving.set()
+        cancel_load()
+
+    def spawn_while_closing(*arguments: Any) -> Any:
+        closing.start()
+        assert leaving.wait(60)
+        return spawn(*arguments)
+
+    monkeypatch.setattr(host, "cancel_load", leave)
+    monkeypatch.setattr(host._around, "spawn", spawn_while_closing)
+    with pytest.raises((ModelDamaged, Cancelled)):
+        list(service.load(make_plan("damaged-load")))
+    closing.join(60)
+    assert not closing.is_alive()
+    assert children() <= before
