@@ -49,7 +49,12 @@ BASE_WEIGHTS = {
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """What rows are made of. `weights` are per kind; `most` is the largest number of shapes."""
+    """What rows are made of.
+
+    `weights` are per kind; `most` is the largest number of shapes; the rest are shares: of rows
+    about easy-VQA, without a picture and with two, of small talk among the questions, and of
+    scenes with many shapes alike.
+    """
 
     weights: Mapping[str, float] = field(default_factory=lambda: dict(BASE_WEIGHTS))
     most: int = 6
@@ -57,6 +62,7 @@ class Mix:
     text_only: float = 0.07
     two_pictures: float = 0.03
     off_topic: float = 0.06
+    crowds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +201,7 @@ def picture_row(
         scenes.append(easy.as_scene(own))
         pixels.append(own.pixels)
     else:
-        scenes.append(_scene(rng, mix.most))
+        scenes.append(_scene(rng, mix.most, mix.crowds))
         pixels.append(None)
     row.open_turn("user")
     row.add_image()
@@ -203,12 +209,14 @@ def picture_row(
     return row, scenes, pixels
 
 
-def _scene(rng: np.random.Generator, most: int) -> Scene:
+def _scene(rng: np.random.Generator, most: int, crowds: float = 0.0) -> Scene:
     """Few shapes more often than many, repeats of looks in some scenes far more than in others."""
     if rng.random() < 0.015:
         return random_scene(rng, 0)
     shares = np.asarray([0.12, 0.24, 0.24, 0.17, 0.13, 0.10])[:most]
     count = 1 + int(rng.choice(len(shares), p=shares / shares.sum()))
+    if rng.random() < crowds:
+        return random_scene(rng, max(count, int(rng.integers(2, 6))), repeat=0.85, alike=0.9)
     return random_scene(rng, count, repeat=pick(rng, (0.15, 0.3, 0.75)))
 
 

@@ -80,9 +80,10 @@ def joint_losses(
     step: int,
     rows: int,
     done: float,
+    crowds: float = 0.0,
 ) -> Losses:
-    """Stage B: answers from pixels. The patch losses stay."""
-    mix = Mix(weights=progress.weights(), most=most_shapes(done))
+    """Stages B and C: answers from pixels. The patch losses stay."""
+    mix = Mix(weights=progress.weights(), most=5 if crowds else most_shapes(done), crowds=crowds)
     batch = make_batch(tokenizer, np.random.default_rng((*seed, 3, step)), rows, mix)
     with torch.autocast("cpu", torch.bfloat16):
         if batch.pictures is None:

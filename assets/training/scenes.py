@@ -100,9 +100,12 @@ def random_scene(
     style: Style = TRAIN_STYLE,
     *,
     repeat: float = 0.3,
+    alike: float = 0.3,
 ) -> Scene:
-    """Place up to `count` shapes that do not touch; `repeat` is the chance to reuse a look.
+    """Place up to `count` shapes that do not touch.
 
+    `repeat` is the chance that a shape takes after one before it, `alike` that it then has the
+    same name and the same colour, not just one of them.
     Repeats of a colour, a shape or both are what make counting and telling apart worth asking.
     """
     background = None if rng.random() < 0.2 else str(rng.choice(COLOURS))
@@ -119,8 +122,8 @@ def random_scene(
         if items and rng.random() < repeat:
             other = items[int(rng.integers(len(items)))]
             pick = rng.random()
-            shape = other.shape if pick < 0.65 else shape
-            colour = other.colour if pick > 0.35 else colour
+            shape = other.shape if pick < 0.5 + alike / 2 else shape
+            colour = other.colour if pick > 0.5 - alike / 2 else colour
         item = _place(rng, items, looks=(shape, colour), radii=(low, high), aspect=aspect)
         if item is not None:
             items.append(item)
