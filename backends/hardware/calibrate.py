@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +56,18 @@ def measure(cpu: Cpu, seconds: float = 0.5) -> Calibration:
         ram_gbps=round(_READ_BYTES / read_s / 1e9, 1),
         gflops_fp32=round(2 * _SIDE**3 / multiply_s / 1e9, 1),
     )
+
+
+def measure_apart(cpu: Cpu) -> Calibration:
+    """Measure in a process of its own: the caller's memory and its interpreter's lock stay free.
+
+    Raises OSError, MemoryError, or RuntimeError (also BrokenProcessPool) when no process is to be had.
+    """
+    # Ctrl+C reaches every process of the terminal, and this one has nothing to say to it.
+    with ProcessPoolExecutor(
+        1, get_context("spawn"), initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
+        return pool.submit(measure, cpu).result()
 
 
 def apply(snapshot: HardwareSnapshot, calibration: Calibration | None) -> HardwareSnapshot:

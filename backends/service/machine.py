@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from backends.worker.client import WorkerClient
 from backends.worker.environment import VISIBLE_GPUS, child_environment, visible_gpus
 from backends.worker.logs import new_log
 from backends.worker.memory import FreeMemory, available_ram, private_bytes
+
+LOG = logging.getLogger("snug.service")
 
 # A page polls every two seconds and plans at every click: drivers are asked at most this often.
 _FRESH_S = 1.0
@@ -58,7 +61,11 @@ class Machine:
         cpu = self.snapshot().cpu
         if self._calibration is not None:
             return
-        measured = calibrate.measure(cpu)
+        try:
+            measured = calibrate.measure_apart(cpu)
+        except (OSError, MemoryError, RuntimeError):  # of a pool that broke, or of an interpreter that ends
+            LOG.warning("The processor's speed could not be measured.", exc_info=True)
+            return
         with self._lock:
             self._calibration, self._seen = measured, None
         # Plans use what was measured also where it can't be kept.
