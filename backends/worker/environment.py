@@ -32,7 +32,7 @@ _GPU = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 # How long a thread that has finished its share of a matrix spins before it sleeps. The defaults (about a
 # millisecond in GCC's OpenMP, 200 in Intel's and LLVM's) take the processor from the very thread that is
 # waited for as soon as other programs are busy: a first token then takes ten times as long.
-_THREADS = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
+THREADS = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
 
 
 def child_environment(settings: Settings) -> dict[str, str]:
@@ -41,7 +41,7 @@ def child_environment(settings: Settings) -> dict[str, str]:
     if settings.threads is not None:
         count = str(settings.threads)
         threads = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
-    return {**_PRIVATE, **_GPU, **_THREADS, **threads}
+    return {**_PRIVATE, **_GPU, **THREADS, **threads}
 
 
 def visible_gpus(plan: Plan) -> str:
