@@ -141,6 +141,21 @@ def test_a_reload_keeps_the_conversation(fake_page: Served, open_page: OpenPage,
     expect(page.locator(".sn-welcome")).to_be_visible()
 
 
+def test_a_long_text_is_pasted_as_text(fake_page: Served, open_page: OpenPage) -> None:
+    page = open_page(fake_page)
+    wait_until_ready(page)
+    page.evaluate("navigator.clipboard.writeText('many words '.repeat(3000))")
+    message_box(page).focus()
+    page.keyboard.press("Control+V")
+    expect(message_box(page)).to_have_value("many words " * 3000)
+    message_box(page).press("Enter")
+    # Too long for the model; a new conversation gives the words back.
+    expect(page.get_by_role("alert")).to_contain_text("too long")
+    page.get_by_role("button", name="New conversation").first.click()
+    expect(turns(page)).to_have_count(0)
+    expect(message_box(page)).to_have_value(("many words " * 3000).strip())
+
+
 def test_several_pictures_and_no_text(fake_page: Served, open_page: OpenPage, picture: Path) -> None:
     page = open_page(fake_page)
     wait_until_ready(page)

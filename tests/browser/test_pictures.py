@@ -94,6 +94,17 @@ def test_a_bad_picture_is_named_and_the_draft_stays(
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
+def test_a_file_of_another_kind_is_named(fake_page: Served, open_page: OpenPage, tmp_path: Path) -> None:
+    document = tmp_path / "notes.pdf"
+    document.write_bytes(b"%PDF-1.4")
+    page = open_page(fake_page)
+    wait_until_ready(page)
+    page.locator("#message input[type=file]").first.set_input_files(str(document))
+    expect(page.get_by_role("alert").first).to_contain_text("notes.pdf can't be read as a picture")
+    ask(page, "go on")
+    expect(wait_for_answer(page, 1)).to_contain_text("I see 0 pictures. You said: go on")
+
+
 def _palette(path: Path) -> None:
     frames = [Image.new("P", (40, 40), color) for color in (1, 2)]
     frames[0].save(path, format="GIF", save_all=True, append_images=frames[1:])

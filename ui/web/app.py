@@ -111,7 +111,8 @@ def _wire(app: gr.Blocks, page: Page, generation: Generation, context: Context) 
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
     tab = gr.Textbox(visible=False)
-    app.load(arrive, [page.header.language, tab], worded, js=theme.ON_ARRIVAL, **quiet)
+    arrived = app.load(arrive, [page.header.language, tab], worded, js=theme.ON_ARRIVAL, **quiet)
+    arrived.then(None, None, None, js=theme.ON_ARRIVED)
     page.header.language.input(reword, page.header.language, worded, js=theme.ON_LANGUAGE, **quiet)
     page.header.theme.click(None, None, None, js=theme.ON_THEME)
     page.header.setup.click(None, None, None, js=theme.ON_SETUP)

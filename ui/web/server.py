@@ -56,7 +56,7 @@ def make_asgi(
         enable_monitoring=False,
         mcp_server=False,
         theme=build_theme(),
-        head=head(),
+        head=head(say.language),
         allowed_paths=[str(settings.images), str(settings.examples)],
     )
     return Guard(outer, port)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -22,7 +23,8 @@ class Session:
     """One tab. `ident` names it to the service; handlers of one tab may run side by side.
 
     `stopping` is set when the person wants the running answer to end; `draft_images` are the pictures
-    in the message box, by the path of the upload; `shown` the last HTML by panel, to send only changes.
+    in the message box, by the path of the upload; `shown` the last HTML by panel, to send only changes;
+    `asked_at` when the newest answer began.
     """
 
     ident: str
@@ -37,6 +39,7 @@ class Session:
     dismissed: SnugError | None = None
     shown: dict[str, object] = field(default_factory=dict)
     ticks: int = 0
+    asked_at: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self) -> bool:
@@ -44,7 +47,7 @@ class Session:
         with self.lock:
             if self.answering:
                 return False
-            self.answering = True
+            self.answering, self.asked_at = True, time.monotonic()
             self.stopping.clear()
             return True
 
@@ -87,14 +90,17 @@ class Sessions:
     def adopt(self, session: Session, tab: str) -> None:
         """Give a reloaded page its conversation back.
 
-        `tab` is an id that the browser keeps for the tab's life. A duplicated tab gets a copy.
+        `tab` is an id that the browser keeps for the tab's life. A duplicated tab gets a copy. A reloaded
+        page may arrive before it is seen to leave: who asked last has the newest conversation.
         """
         with self._lock:
             known = [other for other in self._open.values() if other.tab == tab and other is not session]
-            previous = self._closed.pop(tab, None) or (known[-1] if known else None)
+            closed = self._closed.pop(tab, None)
+            known = [*reversed(known), *([closed] if closed is not None else [])]
             session.tab = tab
-            if previous is not None and not session.turns:
-                session.turns = settled(previous.turns)
+            if known and not session.turns:
+                previous = max(known, key=lambda other: other.asked_at)
+                session.turns, session.asked_at = settled(previous.turns), previous.asked_at
 
     def close(self, session_hash: str | None) -> Session | None:
         """Forget a tab that was closed, but for its conversation; returns its session."""

@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 import gradio as gr
 
+from ui.i18n import Language
+
 _STATIC = Path(__file__).with_name("static")
 _SANS = (
     "system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Noto Sans CJK SC", "Microsoft YaHei",
@@ -16,6 +18,7 @@ _MONO = ("ui-monospace", "SFMono-Regular", "Consolas", "Liberation Mono", "DejaV
 
 # Run in the browser. A tab's id lives as long as the tab, so that a reload gets its conversation back.
 ON_ARRIVAL = "() => window.snug.arrive()"
+ON_ARRIVED = "() => window.snug.arrived()"
 ON_LANGUAGE = "(language) => window.snug.language(language)"
 ON_THEME = "() => window.snug.theme()"
 ON_CAMERA = "() => window.snug.camera()"
@@ -109,12 +112,16 @@ def transcript_script() -> str:
     return (_STATIC / "transcript.js").read_text(encoding="utf-8")
 
 
-def head() -> str:
-    """The page's style and script, inline: Gradio's own `css` would scope rules away from <html>."""
+def head(language: Language) -> str:
+    """The page's style and script, inline: Gradio's own `css` would scope rules away from <html>.
+
+    `language` is the one that the page is made in.
+    """
     style = (_STATIC / "snug.css").read_text(encoding="utf-8")
     script = (_STATIC / "snug.js").read_text(encoding="utf-8")
     icon = "data:image/svg+xml," + quote((_STATIC / "icon.svg").read_text(encoding="utf-8"))
     return (
-        f'<meta name="color-scheme" content="light dark"><link rel="icon" href="{icon}">'
+        f'<meta name="color-scheme" content="light dark"><meta name="snug-language" content="{language}">'
+        f'<link rel="icon" href="{icon}">'
         f"<style>{style}</style><script>{script}</script>"
     )

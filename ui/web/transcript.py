@@ -70,7 +70,7 @@ def _question(turn: Turn, say: Translator, *, busy: bool) -> str:
     )  # fmt: skip
     return (
         f'<div class="sn-question"><span class="sn-who">{esc(say("chat.you"))}</span>'
-        f'<div class="sn-pictures">{pictures}</div><div class="sn-text">{esc(text)}</div>'
+        f'<div class="sn-pictures">{pictures}</div><div class="sn-text" dir="auto">{esc(text)}</div>'
         f'<div class="sn-actions">{actions}</div></div>'
     )
 
@@ -90,7 +90,7 @@ def _answer(turn: Turn, say: Translator, *, last: bool, busy: bool) -> str:
         copy = {"data-text": turn.answer, "data-done": say("chat.copied")}
         actions = _button("copy", say("chat.copy"), copy) if turn.answer else ""
         actions += _button("regenerate", say("chat.regenerate"), {}) if last else ""
-    body = f'<div class="sn-markdown">{to_html(turn.answer)}</div>' if turn.answer else ""
+    body = f'<div class="sn-markdown" dir="auto">{to_html(turn.answer)}</div>' if turn.answer else ""
     line = _line_below(turn, say)
     waiting = " sn-waiting" if turn.status == "waiting" else ""
     below = f'<span class="sn-stats{waiting}">{esc(line)}</span>' if line else ""

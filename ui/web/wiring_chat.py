@@ -132,9 +132,7 @@ class Handlers:
             session.turns = chat_flow.edit(turns, index, str(event.text))
         elif action == "delete":
             session.turns = chat_flow.delete(turns, index)
-            if index == len(turns) - 1 and not any(_parts(draft)):
-                asked = turns[index].question
-                return {"text": asked.text, "files": [str(image.path) for image in asked.images]}
+            return _given_back(turns, index, draft)
         return gr.skip()
 
     def _take_example(self, session: Session, index: int) -> None:
@@ -158,11 +156,11 @@ class Handlers:
         session.error = None
         return self._whole(session)
 
-    def act(self, request: gr.Request) -> list[Any]:
-        """The card's button. Outputs: the conversation, model, preset, then `Page.live`."""
+    def act(self, draft: Draft, request: gr.Request) -> list[Any]:
+        """The card's button. Outputs: the conversation, message box, model, preset, then `Page.live`."""
         session = self.context.session(request)
         card = current_notice(self.context, session)
-        model, preset = gr.skip(), gr.skip()
+        box, model, preset = gr.skip(), gr.skip(), gr.skip()
         if card is not None and card.action is not None:
             session.dismissed, session.error = card.error, None
             changed = act_on_model(self.context, session, card.action)
@@ -170,10 +168,11 @@ class Handlers:
                 session.request = changed
                 model, preset = gr.Dropdown(value=changed.model), gr.Dropdown(value=changed.preset.value)
             if card.action is Action.SHORTEN:
+                box = _given_back(session.turns, len(session.turns) - 1, draft)
                 session.turns = ()
             if card.action is Action.RETRY and session.turns and not chat_flow.waiting(session.turns):
                 session.turns = chat_flow.regenerate(session.turns)
-        return self._whole(session, model, preset)
+        return self._whole(session, box, model, preset)
 
     def dismiss(self, request: gr.Request) -> list[Any]:
         """Put the card away."""
@@ -184,6 +183,14 @@ class Handlers:
                 session.turns = (*session.turns[:-1], replace(session.turns[-1], status="done"))
             session.dismissed, session.error = card.error, None
         return refresh(self.context, session)
+
+
+def _given_back(turns: chat_flow.Conversation, index: int, draft: Draft) -> Any:  # noqa: ANN401 - the box's update
+    """The last question in the message box again, unless something new stands there."""
+    if index < 0 or index < len(turns) - 1 or any(_parts(draft)):
+        return gr.skip()
+    asked = turns[index].question
+    return {"text": asked.text, "files": [str(image.path) for image in asked.images]}
 
 
 def _shoot(picture: str | None, draft: Draft) -> list[Any]:
@@ -217,8 +224,8 @@ def wire(page: Page, generation: Generation, context: Context) -> None:
     for half in conversation:
         half.act(handlers.turn_act, chat.message, whole, **at_once).then(**answering)
     chat.clear.click(handlers.clear, None, [*conversation, *page.live], **at_once)
-    acted = [*conversation, page.setup.model, page.setup.preset, *page.live]
-    chat.act.click(handlers.act, None, acted, **at_once).then(**answering)
+    acted = [*conversation, chat.message, page.setup.model, page.setup.preset, *page.live]
+    chat.act.click(handlers.act, chat.message, acted, **at_once).then(**answering)
     chat.dismiss.click(handlers.dismiss, None, page.live, **at_once)
 
     camera = [chat.camera_box, chat.camera]

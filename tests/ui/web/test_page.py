@@ -14,7 +14,15 @@ import gradio as gr
 import pytest
 from PIL import Image
 
-from backends.errors import DoesNotFit, InternalError, ModelNotFound, NotLoaded, SettingInvalid, WorkerCrashed
+from backends.errors import (
+    ContextExceeded,
+    DoesNotFit,
+    InternalError,
+    ModelNotFound,
+    NotLoaded,
+    SettingInvalid,
+    WorkerCrashed,
+)
 from backends.messages import SamplingParams
 from backends.placement.types import Overrides, PlanRequest
 from backends.presets import Preset
@@ -255,6 +263,21 @@ def test_a_new_conversation_stops_the_running_answer_first(tab: Tab) -> None:
     assert tab.session.turns == ()
 
 
+@pytest.mark.parametrize(
+    ("draft", "box"),
+    [("", {"text": "one", "files": []}), ("typed meanwhile", None)],
+    ids=["the question comes back", "a newer draft stays"],
+)
+def test_a_conversation_that_got_too_long_ends_without_losing_words(
+    draft: str, box: dict[str, Any] | None, tab: Tab
+) -> None:
+    too_long = ContextExceeded(needed_tokens=5000, context_tokens=2048)
+    tab.session.turns, tab.session.error = chat_flow.fail(ASKED, too_long), too_long
+    outputs = tab.handlers.act({"text": draft, "files": []}, tab.request)
+    assert tab.session.turns == ()
+    assert outputs[2] == (box or gr.skip())
+
+
 # The card above the message box.
 
 CRASH = WorkerCrashed(stage="idle", detail="It was ended.")
@@ -334,6 +357,12 @@ def test_what_is_not_a_number_is_named(bad: tuple[str, str, str]) -> None:
         to_request("m", "custom", "", *bad)
 
 
+@pytest.mark.parametrize("seed", ["many", "-1", "1.5", "9" * 20, "9" * 5000], ids=lambda seed: seed[:6])
+def test_a_seed_that_is_none_is_named(seed: str) -> None:
+    with pytest.raises(SettingInvalid):
+        sampling(0.2, 1, 64, seed)
+
+
 def test_emptied_sliders_mean_their_defaults() -> None:
     nothing: Any = None
     assert sampling(nothing, nothing, nothing, "") == SamplingParams()
@@ -373,6 +402,36 @@ def test_tabs_keep_apart_and_a_reload_keeps_the_conversation() -> None:
     assert [turn.question for turn in again.turns] == [turn.question for turn in ASKED]
     assert not chat_flow.waiting(again.turns)
     assert other.turns == ()
+
+
+def test_a_page_that_reloads_before_it_is_seen_to_leave_gets_its_newest_conversation() -> None:
+    sessions = Sessions()
+    old, again = sessions.of("a"), sessions.of("b")
+    sessions.adopt(old, "tab 1")
+    old.begin()
+    old.turns = ASKED
+    sessions.adopt(again, "tab 1")
+    sessions.close("a")
+    again.begin()
+    again.turns = (*again.turns, *ASKED)
+    last = sessions.of("c")
+    sessions.adopt(last, "tab 1")
+    assert len(last.turns) == 2
+
+
+def test_a_duplicated_tab_and_its_model_reload_apart() -> None:
+    sessions = Sessions()
+    first, twin = sessions.of("a"), sessions.of("b")
+    for session in (first, twin):
+        sessions.adopt(session, "tab 1")
+    twin.begin()
+    twin.turns = ()
+    first.begin()
+    first.turns = ASKED
+    sessions.close("a")
+    again = sessions.of("c")
+    sessions.adopt(again, "tab 1")
+    assert len(again.turns) == 1
 
 
 def test_only_so_many_closed_tabs_are_remembered() -> None:

@@ -13,6 +13,9 @@ from ui.web import theme
 from ui.web.examples import Example
 from ui.web.transcript import live_html
 
+# Gradio makes a file of a longer text; a question is never one.
+_LONGEST_PASTE = 10_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Chat:
@@ -68,12 +71,13 @@ def build(say: Translator, examples: Sequence[Example]) -> Chat:
             label=say("chat.message"),
             show_label=False,
             placeholder=say("chat.placeholder"),
-            file_types=["image"],
+            # Any file, so that what is no picture is refused in our words and not by a code 500.
+            file_types=None,
             file_count="multiple",
             sources=["upload"],
             lines=1,
             max_lines=8,
-            max_plain_text_length=20_000,
+            max_plain_text_length=_LONGEST_PASTE,
             container=False,
             elem_id="message",
             submit_btn=True,

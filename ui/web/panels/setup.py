@@ -16,6 +16,7 @@ from backends.service import ModelState
 from backends.text import Text
 from ui.i18n import Translator
 
+_MOST_DIGITS = 18
 _PRECISIONS = ("bf16", "fp16", "fp32", "int8", "nf4")
 
 
@@ -122,12 +123,17 @@ def whole_number(field: str, text: str, minimum: int) -> int | None:
     written = text.strip().replace(",", "").replace(" ", "")
     if not written:
         return None
-    if written.isdecimal() and int(written) >= minimum:
+    # More digits than 64 bits hold are no sensible value of any field.
+    if written.isdecimal() and len(written) <= _MOST_DIGITS and int(written) >= minimum:
         return int(written)
+    most = 10**_MOST_DIGITS - 1
+    range_ = Text.of("ui.not_a_number", "It takes a whole number, {minimum} or more.", minimum=minimum)
+    if written.isdecimal() and len(written) > _MOST_DIGITS:
+        range_ = Text.of("ui.number_too_large", "It takes a whole number up to {most:count}.", most=most)
     raise SettingInvalid(
         name=Text(field, field),
         value=f'"{text.strip()[:40]}"',
-        detail=Text.of("ui.not_a_number", "It takes a whole number, {minimum} or more.", minimum=minimum),
+        detail=range_,
         suggestion=Text("ui.not_a_number_remedy", "Correct it, or leave the field empty."),
     )
 

@@ -13,6 +13,12 @@
   };
   const first = language();
   html.lang = first;
+  // Unseen until the words have come, when the page was made in another language than the person reads.
+  const arrived = () => html.classList.remove("sn-arriving");
+  if (document.querySelector("meta[name=snug-language]")?.content !== first) {
+    html.classList.add("sn-arriving");
+    setTimeout(arrived, 5000);
+  }
   // Gradio words its own small controls by the browser's language; ours is the person's choice.
   for (const [name, value] of [["language", first === "zh" ? "zh-CN" : "en"], ["languages", [first === "zh" ? "zh-CN" : "en"]]]) {
     Object.defineProperty(navigator, name, { get: () => value, configurable: true });
@@ -71,6 +77,7 @@
     const theme = document.getElementById("theme-toggle");
     theme?.setAttribute("aria-label", words[1]);
     theme?.setAttribute("title", words[1]);
+    document.querySelector("#message input[type=file]")?.setAttribute("accept", "image/*");
   };
 
   window.snug = {
@@ -84,6 +91,9 @@
         sessionStorage.setItem("snug-tab", tab);
       }
       return [first, tab];
+    },
+    arrived() {
+      requestAnimationFrame(() => requestAnimationFrame(arrived));
     },
     language(value) {
       store.setItem("snug-language", value);
