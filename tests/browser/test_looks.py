@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import OpenPage, Served
 from tests.browser.steps import ask, message_box, turns, wait_for_answer, wait_until_ready
@@ -42,6 +42,16 @@ def test_chinese_changes_every_visible_word_and_is_remembered(
 def test_the_address_can_choose_the_language(fake_page: Served, open_page: OpenPage) -> None:
     page = open_page(fake_page, "/?lang=zh")
     expect(page.locator(".sn-welcome")).to_contain_text("看图提问")
+
+
+def test_a_chinese_reader_never_sees_the_page_in_english(fake_page: Served, chromium: Browser) -> None:
+    with chromium.new_context(locale="zh-CN") as context:
+        page = context.new_page()
+        page.add_init_script(probe("titles_seen.js"))
+        page.goto(fake_page.url)
+        expect(page.locator(".sn-welcome h2")).to_be_visible()
+        expect(page.locator(".sn-welcome h2")).to_have_text("看图提问")
+        assert page.evaluate("window.titlesSeen") == ["看图提问"]
 
 
 def test_dark_is_followed_switched_and_remembered(fake_page: Served, open_page: OpenPage) -> None:

@@ -17,8 +17,21 @@
   const arrived = () => html.classList.remove("sn-arriving");
   if (document.querySelector("meta[name=snug-language]")?.content !== first) {
     html.classList.add("sn-arriving");
-    setTimeout(arrived, 5000);
+    setTimeout(arrived, 15000);
   }
+  // In a browser that is Chinese itself Gradio can lose its load event while it fetches its own words:
+  // then the person's choice is pressed for them.
+  let begun = false;
+  const insist = (patience) => {
+    const choice = document.querySelector(`#language input[value="${first}"]`);
+    if (begun) return;
+    if (choice && patience === 0) {
+      if (!choice.checked) choice.click();
+      window.snug.arrive();
+      window.snug.arrived();
+    } else setTimeout(() => insist(choice ? patience - 1 : patience), 100);
+  };
+  insist(10);
   // Gradio words its own small controls by the browser's language; ours is the person's choice.
   for (const [name, value] of [["language", first === "zh" ? "zh-CN" : "en"], ["languages", [first === "zh" ? "zh-CN" : "en"]]]) {
     Object.defineProperty(navigator, name, { get: () => value, configurable: true });
@@ -82,6 +95,7 @@
 
   window.snug = {
     arrive() {
+      begun = true;
       paint();
       follow();
       name();
