@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from assets.training.evaluate import Answerer, Case, Score, chat, easy_test, held_out, judge, score
+from assets.training.evaluate import Answerer, Case, Score, chat, crowds, easy_test, held_out, judge, score
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "starter_accuracy.json"
@@ -47,6 +47,7 @@ def main() -> None:
     cases: list[Case] = [
         *easy_test(options.easy_pictures),
         *held_out(options.per_kind),
+        *crowds(options.per_kind),
         *chat(),
     ]
     started = time.monotonic()

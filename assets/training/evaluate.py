@@ -19,7 +19,7 @@ from PIL import Image
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from assets.training import easy
-from assets.training.questions import MAKERS, ask_description
+from assets.training.questions import MAKERS, ask_description, look
 from assets.training.scenes import HELD_OUT_STYLE, Item, Pixels, Scene, draw, random_scene
 from assets.training.smalltalk import (
     ABILITIES,
@@ -38,7 +38,7 @@ from assets.training.smalltalk import (
     WELCOME,
     WELL,
 )
-from assets.training.words import PLACES, place
+from assets.training.words import PLACES, place, plural
 
 HELD_OUT_SEED = 20_261_121
 MARGIN = 0.045
@@ -170,6 +170,21 @@ def held_out(per_kind: int, seed: int = HELD_OUT_SEED) -> Iterator[Case]:
             pixels = draw(scene, int(rng.choice(HELD_OUT_STYLE.canvas)), rng)
             yield Case(f"description, {count}", asked.question, (asked.answer,), pixels, scene)
             made += 1
+
+
+def crowds(number: int, seed: int = HELD_OUT_SEED) -> Iterator[Case]:
+    """Held-out pictures where three to five shapes are the same: count those."""
+    rng = np.random.default_rng((seed, 1))
+    made = 0
+    while made < number:
+        scene = random_scene(rng, int(rng.integers(3, 6)), HELD_OUT_STYLE, repeat=0.9, alike=0.9)
+        (noun, count), *_ = Counter(look(item) for item in scene.items).most_common(1)
+        asked = MAKERS["count by colour and shape"](scene, rng)
+        if count < 3 or asked is None or asked.answer != f"There are {count} {plural(noun)}.":
+            continue
+        pixels = draw(scene, int(rng.choice(HELD_OUT_STYLE.canvas)), rng)
+        yield Case("count, three to five alike", asked.question, (asked.answer,), pixels, scene)
+        made += 1
 
 
 def easy_test(limit: int | None = None) -> Iterator[Case]:

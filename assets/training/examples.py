@@ -28,7 +28,7 @@ CIRCLES = (
     Item("star", "yellow", 0.82, 0.6, 0.12, 0.2),
 )
 GARDEN = (
-    Item("heart", "pink", 0.24, 0.66, 0.16, -0.12),
+    Item("heart", "pink", 0.22, 0.75, 0.15, -0.12),
     Item("triangle", "green", 0.72, 0.72, 0.15),
     Item("star", "orange", 0.52, 0.22, 0.13, 0.15),
 )

@@ -165,7 +165,7 @@ def main() -> None:
     """Parse the command line and export."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--stage", default="joint")
+    parser.add_argument("--stage", default="polish", help="whose checkpoint to publish")
     parser.add_argument("--out", type=Path, default=Path("assets/starter"))
     options = parser.parse_args()
     checkpoint = options.folder / options.stage / "checkpoint.pt"
