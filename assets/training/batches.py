@@ -16,7 +16,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from assets.training import easy
-from assets.training.questions import MAKERS, QA, follow_up
+from assets.training.asking import QA
+from assets.training.questions import MAKERS, follow_up
 from assets.training.scenes import Pixels, Scene, random_scene
 from assets.training.smalltalk import SYSTEM_PROMPTS, off_topic, without_picture
 from assets.training.tokens import END_ID, IMAGE_ID, PAD_ID, START_ID

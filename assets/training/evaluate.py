@@ -19,7 +19,8 @@ from PIL import Image
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from assets.training import easy
-from assets.training.questions import MAKERS, ask_description, look
+from assets.training.asking import look
+from assets.training.questions import MAKERS, ask_description
 from assets.training.scenes import HELD_OUT_STYLE, Item, Pixels, Scene, draw, random_scene
 from assets.training.smalltalk import (
     ABILITIES,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from assets.training.questions import QA
+from assets.training.asking import QA
 from assets.training.topics import NAMES, SYLLABLES, THINGS, TOPICS
 from assets.training.words import pick, typed, vary
 
