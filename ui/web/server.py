@@ -33,8 +33,9 @@ def make_asgi(
     from backends.placement.types import PlanRequest
     from ui.web.app import build_app
     from ui.web.context import Loader
+    from ui.web.early import EarlyHead
     from ui.web.guard import Guard
-    from ui.web.theme import build_theme, head
+    from ui.web.theme import build_theme, early, head
 
     loader = Loader(service)
     loader.start_with(PlanRequest(model, preset))
@@ -56,10 +57,10 @@ def make_asgi(
         enable_monitoring=False,
         mcp_server=False,
         theme=build_theme(),
-        head=head(say.language),
+        head=head(),
         allowed_paths=[str(settings.images), str(settings.examples)],
     )
-    return Guard(outer, port)
+    return Guard(EarlyHead(outer, early(say.language)), port)
 
 
 class _Server(uvicorn.Server):

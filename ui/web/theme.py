@@ -112,16 +112,21 @@ def transcript_script() -> str:
     return (_STATIC / "transcript.js").read_text(encoding="utf-8")
 
 
-def head(language: Language) -> str:
-    """The page's style and script, inline: Gradio's own `css` would scope rules away from <html>.
+def head() -> str:
+    """The page's icon and style, inline: Gradio's own `css` would scope rules away from <html>.
 
-    `language` is the one that the page is made in.
+    Gradio adds them after its own style, which they refine.
     """
     style = (_STATIC / "snug.css").read_text(encoding="utf-8")
-    script = (_STATIC / "snug.js").read_text(encoding="utf-8")
     icon = "data:image/svg+xml," + quote((_STATIC / "icon.svg").read_text(encoding="utf-8"))
+    scheme = '<meta name="color-scheme" content="light dark">'
+    return f'{scheme}<link rel="icon" href="{icon}"><style>{style}</style>'
+
+
+def early(language: Language) -> str:
+    """The page's script, which must run before Gradio's; `language` is the one that the page is made in."""
+    script = (_STATIC / "snug.js").read_text(encoding="utf-8")
     return (
-        f'<meta name="color-scheme" content="light dark"><meta name="snug-language" content="{language}">'
-        f'<link rel="icon" href="{icon}">'
-        f"<style>{style}</style><script>{script}</script>"
+        f'<meta name="snug-language" content="{language}">'
+        f"<style>.sn-arriving main {{ visibility: hidden }}</style><script>{script}</script>"
     )

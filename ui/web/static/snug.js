@@ -12,30 +12,17 @@
     return (navigator.languages?.[0] ?? "en").toLowerCase().startsWith("zh") ? "zh" : "en";
   };
   const first = language();
-  html.lang = first;
+  let spoken = first;
   // Unseen until the words have come, when the page was made in another language than the person reads.
   const arrived = () => html.classList.remove("sn-arriving");
   if (document.querySelector("meta[name=snug-language]")?.content !== first) {
     html.classList.add("sn-arriving");
     setTimeout(arrived, 15000);
   }
-  // In a browser that is Chinese itself Gradio can lose its load event while it fetches its own words:
-  // then the person's choice is pressed for them.
-  let begun = false;
-  const insist = (patience) => {
-    const choice = document.querySelector(`#language input[value="${first}"]`);
-    if (begun) return;
-    if (choice && patience === 0) {
-      if (!choice.checked) choice.click();
-      window.snug.arrive();
-      window.snug.arrived();
-    } else setTimeout(() => insist(choice ? patience - 1 : patience), 100);
-  };
-  insist(10);
-  // Gradio words its own small controls by the browser's language; ours is the person's choice.
-  for (const [name, value] of [["language", first === "zh" ? "zh-CN" : "en"], ["languages", [first === "zh" ? "zh-CN" : "en"]]]) {
-    Object.defineProperty(navigator, name, { get: () => value, configurable: true });
-  }
+  // Gradio waits for words of its own in any browser that is not English, and can lose its load event
+  // meanwhile. It shows none of those words here, so it may think that every browser is English.
+  Object.defineProperty(navigator, "language", { get: () => "en", configurable: true });
+  Object.defineProperty(navigator, "languages", { get: () => ["en"], configurable: true });
 
   const systemDark = window.matchMedia("(prefers-color-scheme: dark)");
   const dark = () => {
@@ -85,7 +72,9 @@
 
   // Gradio leaves these controls without a name of their own.
   const name = () => {
-    const words = { en: ["Your question", "Light or dark"], zh: ["你的问题", "浅色或深色"] }[html.lang];
+    // Gradio writes its own language there when it begins.
+    html.lang = spoken;
+    const words = { en: ["Your question", "Light or dark"], zh: ["你的问题", "浅色或深色"] }[spoken];
     document.querySelector("#message textarea")?.setAttribute("aria-label", words[0]);
     const theme = document.getElementById("theme-toggle");
     theme?.setAttribute("aria-label", words[1]);
@@ -95,7 +84,6 @@
 
   window.snug = {
     arrive() {
-      begun = true;
       paint();
       follow();
       name();
@@ -111,7 +99,7 @@
     },
     language(value) {
       store.setItem("snug-language", value);
-      html.lang = value;
+      spoken = value;
       name();
       return [value];
     },
