@@ -11,6 +11,7 @@ from tests.browser.conftest import OpenPage, Served
 from tests.browser.steps import (
     add_pictures,
     ask,
+    begin_edit,
     last_answer,
     message_box,
     turns,
@@ -54,9 +55,7 @@ def test_answer_again_edit_copy_and_delete(fake_page: Served, open_page: OpenPag
     page.get_by_role("button", name="Answer again").click()
     expect(wait_for_answer(page, 2)).to_contain_text("You said: second")
 
-    page.get_by_role("button", name="Edit the question").last.click()
-    page.get_by_role("textbox", name="Edit the question").fill("third")
-    page.get_by_role("textbox", name="Edit the question").press("Enter")
+    begin_edit(page, page.get_by_role("button", name="Edit the question").last, "third").press("Enter")
     expect(last_answer(page)).to_contain_text("You said: third")
     wait_for_answer(page, 2)
 
@@ -64,8 +63,7 @@ def test_answer_again_edit_copy_and_delete(fake_page: Served, open_page: OpenPag
     assert page.evaluate("navigator.clipboard.readText()") == "I see 1 picture. You said: third"
 
     # Editing an earlier question begins again from there, with its picture.
-    page.get_by_role("button", name="Edit the question").first.click()
-    page.get_by_role("textbox", name="Edit the question").fill("fourth")
+    begin_edit(page, page.get_by_role("button", name="Edit the question").first, "fourth")
     page.get_by_role("button", name="Ask", exact=True).click()
     expect(last_answer(page)).to_contain_text("I see 1 picture. You said: fourth")
     wait_for_answer(page, 1)
@@ -84,8 +82,7 @@ def test_leaving_an_edit_changes_nothing(fake_page: Served, open_page: OpenPage)
     wait_until_ready(page)
     ask(page, "original")
     wait_for_answer(page, 1)
-    page.get_by_role("button", name="Edit the question").click()
-    page.get_by_role("textbox", name="Edit the question").fill("changed")
+    begin_edit(page, page.get_by_role("button", name="Edit the question"), "changed")
     page.keyboard.press("Escape")
     expect(page.locator(".sn-text")).to_have_text("original")
 

@@ -48,6 +48,8 @@ def test_a_picture_comes_from_the_camera(fake_page: Served, open_page: OpenPage)
     wait_until_ready(page)
     message_box(page).fill("what do you see?")
     page.get_by_role("button", name="Camera", exact=True).click()
+    # A picture can be taken once the camera shows one.
+    page.wait_for_function("() => document.querySelector('#camera video')?.videoWidth > 0")
     page.get_by_role("button", name="capture photo").click()
     expect(page.locator("#message img")).to_have_count(1)
     expect(page.locator("#camera-box")).to_be_hidden()
