@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from playwright.sync_api import Locator, Page, expect
-from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 
 def wait_until_ready(page: Page) -> None:
@@ -46,19 +45,8 @@ def wait_for_answer(page: Page, count: int) -> Locator:
 
 
 def begin_edit(page: Page, button: Locator, text: str) -> Locator:
-    """Open a question for editing and write `text`; gives its box.
-
-    The page draws an answered turn once more as it moves it up, which ends an edit that was begun in
-    that moment: the button is pressed again then, as a person would.
-    """
-    box = page.get_by_role("textbox", name="Edit the question")
-    for _ in range(4):
-        button.click()
-        try:
-            box.fill(text, timeout=3000)
-        except PlaywrightTimeout:
-            continue
-        return box
+    """Open a question for editing and write `text`; gives its box."""
     button.click()
+    box = page.get_by_role("textbox", name="Edit the question")
     box.fill(text)
     return box

@@ -87,6 +87,45 @@ def test_leaving_an_edit_changes_nothing(fake_page: Served, open_page: OpenPage)
     expect(page.locator(".sn-text")).to_have_text("original")
 
 
+def test_an_edit_outlives_every_new_drawing(fake_page: Served, open_page: OpenPage) -> None:
+    page = open_page(fake_page)
+    wait_until_ready(page)
+    for number, text in enumerate(("first", "second"), 1):
+        ask(page, text)
+        wait_for_answer(page, number)
+    edit = page.get_by_role("textbox", name="Edit the question")
+    begin_edit(page, page.get_by_role("button", name="Edit the question").last, "rewritten")
+    # The turn moves up, its buttons go, the answer streams, the buttons come back.
+    ask(page, "slow long please")
+    expect(last_answer(page)).to_contain_text("word3")
+    expect(edit).to_have_value("rewritten")
+    expect(page.get_by_role("button", name="Ask", exact=True)).to_be_disabled()
+    message_box(page).press("Escape")
+    expect(last_answer(page).locator(".sn-stats")).to_contain_text("stopped")
+    expect(edit).to_have_value("rewritten")
+    # A turn above it goes: the edit moves with its question.
+    page.get_by_role("button", name="Delete this question").first.click()
+    expect(turns(page)).to_have_count(2)
+    expect(edit).to_have_value("rewritten")
+    edit.press("Enter")
+    expect(last_answer(page)).to_contain_text("You said: rewritten")
+    expect(turns(page)).to_have_count(1)
+    expect(edit).to_have_count(0)
+
+
+def test_typing_goes_on_while_the_page_is_drawn_anew(fake_page: Served, open_page: OpenPage) -> None:
+    page = open_page(fake_page)
+    wait_until_ready(page)
+    ask(page, "original")
+    wait_for_answer(page, 1)
+    page.evaluate("window.drawn = document.querySelector('.sn-question').outerHTML")
+    box = begin_edit(page, page.get_by_role("button", name="Edit the question"), "one ")
+    # What Gradio does when a half of the conversation changes.
+    page.evaluate("document.querySelector('.sn-question').outerHTML = window.drawn")
+    page.keyboard.type("two")
+    expect(box).to_have_value("one two")
+
+
 def test_the_worker_dies_in_the_middle_of_an_answer(fake_page: Served, open_page: OpenPage) -> None:
     page = open_page(fake_page)
     wait_until_ready(page)
