@@ -30,8 +30,8 @@ PREFIX = 0
 PADDING = -1
 # How often a kind is asked when nothing is known about how well it goes.
 BASE_WEIGHTS = {
-    "size": 3.0,
-    "size comparison": 2.5,
+    "size": 4.0,
+    "size comparison": 4.5,
     "relation": 2.5,
     "relative place": 2.0,
     "outermost": 2.0,
@@ -44,7 +44,7 @@ BASE_WEIGHTS = {
     "description": 2.5,
     "background": 0.6,
     "missing": 0.7,
-    "colours": 0.7,
+    "colours": 1.5,
 }
 
 

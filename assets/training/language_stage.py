@@ -80,10 +80,15 @@ def joint_losses(
     step: int,
     rows: int,
     done: float,
-    crowds: float = 0.0,
+    curriculum: bool,
+    crowds: float,
 ) -> Losses:
-    """Stages B and C: answers from pixels. The patch losses stay."""
-    mix = Mix(weights=progress.weights(), most=5 if crowds else most_shapes(done), crowds=crowds)
+    """Stages B and C: answers from pixels. The patch losses stay.
+
+    `crowds` is the share of pictures with many shapes alike, once the curriculum has come to five.
+    """
+    most = most_shapes(done) if curriculum else 5
+    mix = Mix(weights=progress.weights(), most=most, crowds=crowds if most == 5 else 0.0)
     batch = make_batch(tokenizer, np.random.default_rng((*seed, 3, step)), rows, mix)
     with torch.autocast("cpu", torch.bfloat16):
         if batch.pictures is None:

@@ -24,7 +24,7 @@ WELCOME = "You are welcome!"
 FAREWELL = "Goodbye!"
 WELL = "I am fine, thank you. Shall we look at a picture?"
 IDENTITY = "I am Snug's small starter model. I answer questions about simple pictures of shapes."
-ABILITIES = "I can name shapes and colours, count them, compare sizes and say where they are."
+ABILITIES = "I can name shapes and colours, count them, find the biggest and say where they are."
 LIMITS = "I am very small and can be wrong. I can't read text or recognise people or real things."
 MACHINE = "I am a very small computer model, not a person."
 ORIGIN = "I was trained on drawn pictures of shapes, and I come with Snug."
@@ -59,12 +59,25 @@ CHAT: dict[str, str] = {
     "|(What|Which|What kinds of|What sort of) questions (can|should|may) I ask( you|)|Can you help( me|)"
     "|How does this work|What is possible|What are you (for|able to do)|What do you do)"
     "( for me| here| exactly| in a picture| then||||)?": ABILITIES,
+    "(|||Please |Hello, |OK, )(Tell me|Show me|Explain|Say) (how you (can help|work|are used)"
+    "|what (you know|you understand|you are good at|you are made for|I can ask|I may ask|questions you take))"
+    "( please| first|||)(.|)": ABILITIES,
+    "(|||Please )(Describe|List|Explain|Tell me|Name|What about) your (skills|abilities|features|talents"
+    "|capabilities|functions|purpose)( please||)(.||?)": ABILITIES,
+    "(|||So |And )(Which|What) (tasks|jobs|things|kinds of pictures|pictures) (can you (do|handle|solve"
+    "|understand|work with)|are you (made|good|built|meant) for"
+    "|do you (handle|understand|manage))?": ABILITIES,
     "(||||So |And |But )(What (can't|can not) you do|What are (your|the) (limits|limitations|weaknesses)"
     "|What (do|don't) you not (know|understand|see)|What are you (bad at|not good at|not able to do"
     "|unable to do)|(Can|Should) I (trust|believe|rely on) (you|your answers|that|this)"
     "|Are you (always right|ever wrong|reliable|accurate|perfect)|Do you (make|ever make) mistakes"
     "|Are you sure|Is that (right|true|correct)|Really|How (good|accurate|smart|reliable) are you"
     "|Which things can't you do)( about (it|that)| then||||)?": LIMITS,
+    "(|||So |And |But )(What (is|are) (hard|difficult|impossible|too much) for you|(Where|When) do you (fail"
+    "|err|go wrong|make mistakes)|(Can|Could|Might) you (be wrong|fail|err|get it wrong|make a mistake)"
+    "|(Is there (something|anything)|Are there things) you (can't|can not|don't) (do|see|know|understand)"
+    "|How often are you (right|wrong)|What (questions|pictures) are (too hard|hard|difficult) for you"
+    "|What do you (find hard|get wrong|fail at|struggle with))( sometimes|||)?": LIMITS,
     "(||||So |But |Wait, )Are you (a |an |the |some |just a |)(real |living |true ||||)(human|person|robot"
     "|AI|machine|computer|bot|program|chatbot|human being|man|woman|alive|conscious|intelligent|real"
     "|living thing|ChatGPT|large language model|software)( like me| or not||||)?": MACHINE,

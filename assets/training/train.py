@@ -2,7 +2,7 @@
 
     python -m assets.training.train --folder RUNS vision --minutes 30
     python -m assets.training.train --folder RUNS joint --minutes 47
-    python -m assets.training.train --folder RUNS polish --minutes 7
+    python -m assets.training.train --folder RUNS polish --minutes 12
 
 `vision` (one process) teaches the tower to say what each patch shows; `joint` (two processes)
 starts from it and learns to answer; `polish` adds pictures with many shapes alike, which are rare
@@ -39,11 +39,12 @@ class Stage:
     name: str
     after: str
     pace: float
+    curriculum: bool
     crowds: float
 
 
-JOINT = Stage("joint", after="vision", pace=1.0, crowds=0.0)
-POLISH = Stage("polish", after="joint", pace=0.25, crowds=0.3)
+JOINT = Stage("joint", after="vision", pace=1.0, curriculum=True, crowds=0.06)
+POLISH = Stage("polish", after="joint", pace=0.25, curriculum=False, crowds=0.3)
 
 
 def run_vision(folder: Path, minutes: float, seed: int) -> None:
@@ -107,6 +108,7 @@ def _process(rank: int, folder: Path, minutes: float, seed: int, stage: Stage) -
             step=step,
             rows=ROWS,
             done=done,
+            curriculum=stage.curriculum,
             crowds=stage.crowds,
         )
 
