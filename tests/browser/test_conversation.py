@@ -44,6 +44,19 @@ def test_the_stop_button_stops(fake_page: Served, open_page: OpenPage) -> None:
     expect(page.locator("#message .submit-button")).to_be_visible()
 
 
+def test_a_new_conversation_does_not_wait_for_the_answer(fake_page: Served, open_page: OpenPage) -> None:
+    page = open_page(fake_page)
+    wait_until_ready(page)
+    ask(page, "slow long please")
+    expect(last_answer(page)).to_contain_text("word1")
+    message_box(page).fill("a draft")
+    page.get_by_role("button", name="New conversation").click()
+    expect(page.locator(".sn-welcome")).to_be_visible()
+    expect(message_box(page)).to_have_value("a draft")
+    message_box(page).press("Enter")
+    expect(wait_for_answer(page, 1)).to_contain_text("You said: a draft")
+
+
 def test_answer_again_edit_copy_and_delete(fake_page: Served, open_page: OpenPage, picture: Path) -> None:
     page = open_page(fake_page)
     wait_until_ready(page)

@@ -22,7 +22,8 @@ _REMEMBERED_TABS = 50
 class Session:
     """One tab. `ident` names it to the service; handlers of one tab may run side by side.
 
-    `stopping` is set when the person wants the running answer to end; `draft_images` are the pictures
+    `stopping` is set when the person wants the running answer to end, `clearing` when the conversation is
+    to go with it; `draft_images` are the pictures
     in the message box, by the path of the upload; `shown` the last HTML by panel, to send only changes;
     `asked_at` when the newest answer began.
     """
@@ -33,6 +34,7 @@ class Session:
     request: PlanRequest | None = None
     turns: Conversation = ()
     answering: bool = False
+    clearing: bool = False
     stopping: threading.Event = field(default_factory=threading.Event)
     draft_images: dict[str, ImagePart] = field(default_factory=dict)
     error: SnugError | None = None
@@ -55,6 +57,17 @@ class Session:
         """The running answer has ended."""
         with self.lock:
             self.answering = False
+            if self.clearing:
+                self.turns, self.clearing = (), False
+
+    def clear(self) -> bool:
+        """Begin a new conversation; True when that waits for the running answer, which must be stopped."""
+        with self.lock:
+            if self.answering:
+                self.clearing = True
+            else:
+                self.turns = ()
+            return self.answering
 
     def forget_shown(self) -> None:
         """Send everything again next time: two answers of the server may have overtaken one another.

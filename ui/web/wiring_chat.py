@@ -147,12 +147,10 @@ class Handlers:
             session.turns = chat_flow.ask(session.turns, chat_flow.question(example.question, pictures))
 
     def clear(self, request: gr.Request) -> list[Any]:
-        """Begin a new conversation; a running answer ends first."""
+        """Begin a new conversation; a running answer ends first, and takes the old one with it."""
         session = self.context.session(request)
-        if session.answering:
+        if session.clear():
             self.stop(request)
-        else:
-            session.turns = ()
         session.error = None
         return self._whole(session)
 

@@ -251,7 +251,7 @@ def test_an_example_asks_its_question_and_leaves_the_draft_alone(tab: Tab, pictu
     assert list(tab.session.draft_images) == [str(picture)]
 
 
-def test_a_new_conversation_stops_the_running_answer_first(tab: Tab) -> None:
+def test_a_new_conversation_stops_the_running_answer_and_takes_it_away(tab: Tab) -> None:
     tab.load()
     tab.ask("one")
     tab.session.begin()
@@ -259,6 +259,11 @@ def test_a_new_conversation_stops_the_running_answer_first(tab: Tab) -> None:
     assert tab.session.stopping.is_set()
     assert len(tab.session.turns) == 1
     tab.session.end()
+    assert tab.session.turns == ()
+    # The next answer is not swept away with it.
+    tab.ask("two")
+    tab.stream()
+    assert len(tab.session.turns) == 1
     tab.handlers.clear(tab.request)
     assert tab.session.turns == ()
 
