@@ -7,7 +7,7 @@
     |   |-- SettingInvalid, DeviceMapInvalid
     |   `-- ContextExceeded
     |-- MachineError           the machine can't do it              (exit code 3)
-    |   |-- OutOfGpuMemory, OutOfRam, DiskFull, PortInUse, FolderReadOnly
+    |   |-- OutOfGpuMemory, OutOfRam, DiskFull, FolderReadOnly, OutputLost, PortInUse
     |   |-- DoesNotFit, GpuBusy, PackageMissing
     |   `-- WorkerCrashed, WorkerHung, NotLoaded
     |-- Cancelled              the person stopped it                (exit code 130)
@@ -214,6 +214,15 @@ class FolderReadOnly(MachineError):
     what = "{path} can't be written."
     why = "{detail}"
     remedy = "Set SNUG_HOME to a folder that you may write to."
+
+
+class OutputLost(MachineError):
+    """What a command prints has nowhere to go: a full disk behind a redirection, a closed console."""
+
+    code = "output_lost"
+    what = "The answer could not be written out."
+    why = "Where the output goes takes nothing more: a full disk, perhaps, or a window that was closed."
+    remedy = "Send the output elsewhere, or free some space, and run the command again."
 
 
 class PortInUse(MachineError):

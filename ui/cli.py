@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import os
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from backends.errors import InternalError, SettingInvalid, SnugError
+from backends.errors import InternalError, OutputLost, SettingInvalid, SnugError
 from backends.settings import load_settings
 from backends.text import Text
 from ui.commands import ask, batch, doctor, plan, web
@@ -89,19 +90,29 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(overview())
             return 0
         command, options = _parse(arguments)
-        return int(_COMMANDS[command].run(options, load_settings(), say))
+        code = int(_COMMANDS[command].run(options, load_settings(), say))
+        sys.stdout.flush()
     except SnugError as error:
         return _complain(error, say, debug=debug)
     except KeyboardInterrupt:
         print(f"\n{say('cli.stopped')}", file=sys.stderr)
         return EXIT_STOPPED
     except BrokenPipeError:
-        # The reader of our output (`| head`) has enough. Keep Python from complaining at exit, too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output (`| head`) has enough.
+        _drop_output()
         return 0
     except Exception as error:  # noqa: BLE001 - the last line of defence: no traceback for a person
-        detail = Text.of("cli.unexpected", "An unexpected {kind} stopped it.", kind=type(error).__name__)
-        return _complain(InternalError(detail=detail, log=_log_traceback()), say, debug=debug)
+        return _complain(_as_snug_error(error), say, debug=debug)
+    else:
+        return code
+
+
+def _as_snug_error(error: Exception) -> SnugError:
+    if _concerns_output(error):
+        _drop_output()
+        return OutputLost()
+    detail = Text.of("cli.unexpected", "An unexpected {kind} stopped it.", kind=type(error).__name__)
+    return InternalError(detail=detail, log=_log_traceback())
 
 
 def _complain(error: SnugError, say: Translator, *, debug: bool) -> int:
@@ -124,6 +135,17 @@ def _log_traceback() -> str:
             continue
         return str(path)
     return "--debug"
+
+
+def _concerns_output(error: Exception) -> bool:
+    """Whether printing failed: every other write of ours names its file or is caught where it happens."""
+    lost = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF, errno.EINVAL)
+    return isinstance(error, OSError) and error.filename is None and error.errno in lost
+
+
+def _drop_output() -> None:
+    """Keep Python from complaining about the output once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _use_utf8() -> None:

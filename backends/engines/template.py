@@ -10,7 +10,9 @@ from typing import Any
 
 from jinja2.exceptions import TemplateError
 
+from backends.errors import SettingInvalid
 from backends.messages import ImagePart, Message, Part, Role, TextPart
+from backends.text import Text
 
 # The format that LLaVA-1.5 and Vicuna were trained on; many checkpoints without a template descend from them.
 VICUNA = (
@@ -40,11 +42,28 @@ class ChatTemplate:
     reserved: tuple[str, ...] = ()
 
     def render(self, messages: Sequence[Message], *, answer: bool = True) -> str:
-        """The prompt's text, one `image_token` a picture; with `answer`, ready for the model to go on."""
+        """The prompt's text, one `image_token` a picture; with `answer`, ready for the model to go on.
+
+        Raises SettingInvalid for an order of messages that the model's own template refuses.
+        """
         turns = [self._turn(message) for message in _alternating(messages, keep_system=self.system)]
-        text: str = self.renderer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=answer, chat_template=self.template
-        )
+        try:
+            text: str = self.renderer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=answer, chat_template=self.template
+            )
+        except TemplateError as error:
+            raise SettingInvalid(
+                name=Text("engine.conversation", "This conversation"),
+                value=Text("cli.used", "used"),
+                detail=Text(
+                    "engine.template_refuses", "The model's chat template refuses this order of messages."
+                ),
+                suggestion=Text(
+                    "engine.template_remedy",
+                    "Begin with a question, at most with a system message before it, and let questions and "
+                    "answers take turns.",
+                ),
+            ) from error
         return text
 
     def _turn(self, message: Message) -> dict[str, Any]:
@@ -120,7 +139,7 @@ def _works(template: ChatTemplate) -> bool:
     ]
     try:
         text = template.render(messages)
-    except (TemplateError, TypeError, KeyError, ValueError, AttributeError):
+    except (SettingInvalid, TypeError, KeyError, ValueError, AttributeError):
         return False
     pictures = text.count(template.image_token) if template.image_token else 0
     return (

@@ -225,6 +225,30 @@ def test_batch_resumes_where_it_stopped(snug: Snug) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+@pytest.mark.parametrize(
+    "arguments",
+    [("doctor", "--json"), ("plan", "starter"), ("ask", "starter", "Hello")],
+    ids=lambda it: it[0],
+)
+def test_output_that_has_nowhere_to_go(arguments: tuple[str, ...], snug: Snug) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "ui.cli", *arguments],
+            cwd=snug.folder,
+            env=environment(snug.home),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            timeout=240,
+            check=False,
+        )
+    assert done.returncode == 3
+    assert "error: The answer could not be written out." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
 def test_ctrl_c_while_answering_is_calm(snug: Snug) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "ui.cli", "ask", "starter", "Describe everything.", "--set", "context=512"],

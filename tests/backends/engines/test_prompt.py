@@ -12,6 +12,7 @@ from PIL import Image
 from backends.engines.pictures import PictureReader
 from backends.engines.prompt import PromptBuilder
 from backends.engines.template import VICUNA, choose_template, end_of_turn
+from backends.errors import SettingInvalid
 from backends.messages import ImagePart, Message, Role, TextPart
 from tests.support.tiny_models import CHATML, SPECIALS, make_tokenizer
 
@@ -87,6 +88,15 @@ def test_neighbouring_turns_of_one_speaker_are_joined() -> None:
     chosen = choose_template(tokenizer, tokenizer, "<image>")
     talk = [Message(Role.USER, (TextPart("One"),)), Message(Role.USER, (TextPart("Two"),))]
     assert chosen.render(talk).startswith("<|im_start|>user\nOne\n\nTwo<|im_end|>")
+
+
+def test_an_order_that_the_template_refuses_is_the_persons_to_change() -> None:
+    tokenizer = tokenizer_with(STRICT)
+    chosen = choose_template(tokenizer, tokenizer, "<image>")
+    answer_first = [Message(Role.ASSISTANT, (TextPart("Hello"),)), Message(Role.USER, (TextPart("Hi"),))]
+    with pytest.raises(SettingInvalid, match="refuses this order") as raised:
+        chosen.render(answer_first)
+    assert raised.value.exit_code == 2
 
 
 def test_a_model_without_eyes_reads_the_text_only() -> None:
