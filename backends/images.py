@@ -7,11 +7,8 @@ animation gives its first frame. What is stored carries no metadata (no GPS posi
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
-import os
-import shutil
 import tempfile
 import warnings
 from pathlib import Path
@@ -19,9 +16,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from backends.errors import DiskFull, FolderReadOnly, ImageTooLarge, ImageUnreadable
+from backends.errors import ImageTooLarge, ImageUnreadable
 from backends.messages import ImagePart
 from backends.settings import Settings
+from backends.storage import storage_error
 from backends.text import Text
 
 # Formats that Pillow decodes without running other programs; PostScript (EPS) would start Ghostscript.
@@ -147,20 +145,4 @@ def _store(picture: Image.Image, target: Path) -> None:
             Path(temporary).unlink(missing_ok=True)
         if target.exists():
             return  # another tab stored the same picture meanwhile; Windows refuses to replace an open file
-        raise _storage_error(error, target.parent, picture.width * picture.height * 3) from error
-
-
-def _storage_error(error: OSError, folder: Path, needed: int) -> DiskFull | FolderReadOnly:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return DiskFull(needed_bytes=needed, path=str(folder), free_bytes=_free(folder))
-    cause = error.strerror or os.strerror(error.errno or 0)
-    return FolderReadOnly(
-        path=str(folder), detail=Text.of("image.not_written", "The system says: {cause}.", cause=cause)
-    )
-
-
-def _free(folder: Path) -> int:
-    try:
-        return shutil.disk_usage(folder).free
-    except OSError:
-        return 0
+        raise storage_error(error, target.parent, picture.width * picture.height * 3) from error

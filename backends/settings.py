@@ -33,6 +33,11 @@ class Settings:
         return self.home / "images"
 
     @property
+    def uploads(self) -> Path:
+        """What a browser sends, until it is decoded."""
+        return self.home / "uploads"
+
+    @property
     def logs(self) -> Path:
         """Log files, one per worker process."""
         return self.home / "logs"

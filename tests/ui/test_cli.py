@@ -137,6 +137,18 @@ def test_a_port_in_use_names_a_free_one(snug: Snug, taken_port: int) -> None:
     assert "--port" in result.stderr.splitlines()[-1]
 
 
+def test_a_page_that_has_nowhere_to_write_says_so(snug: Snug) -> None:
+    snug.home.write_text("in the way", encoding="utf-8")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    result = snug("--no-browser", "--port", port)
+    assert result.returncode == 3, result.stderr
+    assert f"error: {snug.home / 'uploads'} can't be written." in result.stderr
+    assert "SNUG_HOME" in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+
+
 @pytest.mark.parametrize("preset", ["auto", "cpu"])
 def test_plan_json_has_the_contracts_keys(preset: str, snug: Snug) -> None:
     result = snug("plan", "starter", "--preset", preset, "--json")

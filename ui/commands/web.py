@@ -10,6 +10,7 @@ from backends.errors import PortInUse, SettingInvalid
 from backends.presets import Preset
 from backends.service import Service
 from backends.settings import Settings
+from backends.storage import ensure_writable
 from backends.text import Text
 from ui.i18n import Translator
 
@@ -28,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int:
     """Serve the page until Ctrl+C."""
     check_port(HOST, options.port)
+    # Gradio writes there while the page is built, and would stop with an error of its own.
+    ensure_writable(settings.uploads)
     # The service first: its worker imports torch while this process imports Gradio.
     service = Service(settings)
     try:

@@ -1,0 +1,44 @@
+"""Whether a folder takes what Snug writes, and what a failed write means for the person."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from backends.errors import DiskFull, FolderReadOnly
+from backends.text import Text
+
+# More than an empty file, so that a full disk is noticed.
+_PROBE_BYTES = 4096
+
+
+def ensure_writable(folder: Path) -> None:
+    """Make `folder` and write a file there for a moment. Raises `FolderReadOnly` or `DiskFull`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder, prefix="probe-") as file:
+            file.write(bytes(_PROBE_BYTES))
+            file.flush()
+    except OSError as error:
+        raise storage_error(error, folder, _PROBE_BYTES) from error
+
+
+def storage_error(error: OSError, folder: Path, needed: int) -> DiskFull | FolderReadOnly:
+    """What to tell a person when writing `needed` bytes into `folder` raised `error`."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return DiskFull(needed_bytes=needed, path=str(folder), free_bytes=_free(folder))
+    cause = error.strerror or os.strerror(error.errno or 0)
+    return FolderReadOnly(
+        path=str(folder), detail=Text.of("image.not_written", "The system says: {cause}.", cause=cause)
+    )
+
+
+def _free(folder: Path) -> int:
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), Path.cwd())
+    try:
+        return shutil.disk_usage(existing).free
+    except OSError:
+        return 0
