@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 from ui.setup.problems import Problem
 
-COMMANDS = ("web", "doctor", "plan", "ask", "batch", "serve", "test", "check")
+COMMANDS = ("web", "doctor", "plan", "ask", "batch", "test", "check")
 HELP = """usage: python launch.py [--dry-run] [command] [arguments]
 
   (no command)   open the web page; --port N, --no-browser, --model M, --preset P
-  doctor, plan, ask, batch, serve    see: python launch.py COMMAND --help
+  doctor, plan, ask, batch    see: python launch.py COMMAND --help
   test           run the test suite; arguments go to pytest
   check          formatting, lint, types and import rules
 
@@ -31,17 +31,17 @@ class Options(NamedTuple):
 def read_arguments(arguments: list[str]) -> tuple[Options, list[str]]:
     """Split our own options from what belongs to the command; --json is ours only with --dry-run.
 
+    What follows `test` belongs to pytest, except for those that say that nothing is to be done.
     Raises Problem for an unknown command and for --system without a file.
     """
     rest: list[str] = []
     flags, system = set(), None
-    ours = ("--dry-run", "--repair", "--verbose") + (("--json",) if "--dry-run" in arguments else ())
+    dry_only = ("--dry-run", "--json") if "--dry-run" in arguments else ()
     queue = list(arguments)
     while queue:
         word = queue.pop(0)
-        if word == "test" and not rest:
-            rest, queue = [word, *queue], []  # what follows belongs to pytest
-        elif word in ours:
+        ours = dry_only if rest[:1] == ["test"] else (*dry_only, "--repair", "--verbose")
+        if word in ours:
             flags.add(word)
         elif word == "--system":
             if not queue:

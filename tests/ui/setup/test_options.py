@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ui.setup.options import read_arguments
+from ui.cli import overview
+from ui.setup.options import COMMANDS, HELP, read_arguments
 from ui.setup.problems import Problem
 
 
@@ -18,6 +19,10 @@ from ui.setup.problems import Problem
         (["doctor", "--dry-run"], ["doctor"], {"dry_run"}),
         (["--verbose", "plan", "starter"], ["plan", "starter"], {"verbose"}),
         (["test", "--verbose", "-k", "launch"], ["test", "--verbose", "-k", "launch"], set()),
+        (["test", "--dry-run", "-k", "launch"], ["test", "-k", "launch"], {"dry_run"}),
+        (["test", "--json", "--dry-run"], ["test"], {"dry_run", "as_json"}),
+        (["test", "--system", "mac.json"], ["test"], {"dry_run", "system"}),
+        (["test", "--json", "--repair"], ["test", "--json", "--repair"], set()),
         (["--repair"], [], {"repair"}),
         (["ask", "starter", "what is --dry-run ?"], ["ask", "starter", "what is --dry-run ?"], set()),
     ],
@@ -38,6 +43,15 @@ def test_a_mistyped_command_is_refused(typed: str, hint: str) -> None:
     assert caught.value.code == 2
 
 
-def test_a_description_must_be_named() -> None:
+@pytest.mark.parametrize("typed", [["--system"], ["test", "--system"]], ids=" ".join)
+def test_a_description_must_be_named(typed: list[str]) -> None:
     with pytest.raises(Problem, match="--system needs a file"):
-        read_arguments(["--system"])
+        read_arguments(typed)
+
+
+def test_only_commands_that_exist_are_offered() -> None:
+    """The launcher knows `test` and `check` itself; every other command is one of the command line's."""
+    assert {command for command in COMMANDS if f"  {command} " in overview() + "\n"} == {
+        command for command in COMMANDS if command not in ("test", "check")
+    }
+    assert "serve" not in HELP
