@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +69,10 @@ def sampling_params(options: argparse.Namespace) -> SamplingParams:
     """Check and collect the sampling arguments. Raises `SettingInvalid`."""
     for name, value, least, takes in (
         ("--max-tokens", options.max_tokens, 1, "1 or more"),
-        ("--temperature", options.temperature, 0, "0 (always the most likely word) or more"),
+        ("--temperature", options.temperature, 0, "a number of 0 (always the most likely word) or more"),
         ("--seed", options.seed, 0, "0 or more"),
     ):
-        if value is not None and not value >= least:
+        if value is not None and not least <= value < math.inf:
             raise SettingInvalid(
                 name=name,
                 value=value,
