@@ -7,7 +7,8 @@
     |   |-- SettingInvalid, DeviceMapInvalid
     |   `-- ContextExceeded
     |-- MachineError           the machine can't do it              (exit code 3)
-    |   |-- OutOfGpuMemory, OutOfRam, DiskFull, FolderReadOnly, OutputLost, PortInUse
+    |   |-- OutOfGpuMemory, OutOfRam, PortInUse
+    |   |-- DiskFull (AnswersDiskFull), FolderReadOnly (AnswersUnwritable), OutputLost
     |   |-- DoesNotFit, GpuBusy, PackageMissing
     |   `-- WorkerCrashed, WorkerHung, NotLoaded
     |-- Cancelled              the person stopped it                (exit code 130)
@@ -214,6 +215,20 @@ class FolderReadOnly(MachineError):
     what = "{path} can't be written."
     why = "{detail}"
     remedy = "Set SNUG_HOME to a folder that you may write to."
+
+
+class AnswersDiskFull(DiskFull):
+    """No space for the file that a person named for answers."""
+
+    code = "answers_disk_full"
+    remedy = "Free some space and run the command again: it goes on where it stopped. Or name a file elsewhere."
+
+
+class AnswersUnwritable(FolderReadOnly):
+    """The file that a person named for answers can't be written."""
+
+    code = "answers_unwritable"
+    remedy = "Name a file with --out in a folder that you may write to."
 
 
 class OutputLost(MachineError):

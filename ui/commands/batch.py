@@ -7,9 +7,7 @@ the answer file holds is not asked again, and a line that was cut short is taken
 from __future__ import annotations
 
 import argparse
-import errno
 import json
-import shutil
 import sys
 import uuid
 from collections import Counter
@@ -21,9 +19,10 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from backends.errors import (
+    AnswersDiskFull,
+    AnswersUnwritable,
     ContextExceeded,
     DiskFull,
-    FolderReadOnly,
     ImageTooLarge,
     ImageUnreadable,
     InputError,
@@ -32,6 +31,7 @@ from backends.errors import (
 from backends.messages import Message, Part, Role, TextPart
 from backends.service import Service
 from backends.settings import Settings
+from backends.storage import storage_error
 from backends.text import Text
 from ui.commands.ask import load, sampling_params, stream
 from ui.commands.plan import add_model_arguments, request
@@ -67,9 +67,11 @@ def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int
     failed = 0
     service = Service(settings)
     try:
-        _, plan = load(service, service.plan(asked), say)
-        name = Path(plan.model_path).name
+        chosen = service.plan(asked)
+        # Opened before the load, which may take minutes.
         with _append(options.out) as out, _bar(len(questions), len(open_questions)) as bar:
+            _, plan = load(service, chosen, say)
+            name = Path(plan.model_path).name
             for question in open_questions:
                 line: dict[str, object] = {"question_id": question.id, "prompt": question.text, "text": ""}
                 line |= {"answer_id": uuid.uuid4().hex, "model_id": name, "metadata": {}}
@@ -163,10 +165,7 @@ def _write(out: IO[str], line: dict[str, object]) -> None:
         out.write(json.dumps(line, ensure_ascii=False) + "\n")
         out.flush()
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise FolderReadOnly(path=out.name, detail=f"{error.strerror}.") from error
-        free = shutil.disk_usage(Path(out.name).parent).free
-        raise DiskFull(path=out.name, needed_bytes=len(str(line)), free_bytes=free) from error
+        raise _unwritable(error, Path(out.name), len(str(line))) from error
 
 
 def _append(out: Path) -> IO[str]:
@@ -174,7 +173,14 @@ def _append(out: Path) -> IO[str]:
         out.parent.mkdir(parents=True, exist_ok=True)
         return out.open("a", encoding="utf-8", errors="backslashreplace", newline="\n")
     except OSError as error:
-        raise FolderReadOnly(path=str(out), detail=f"{error.strerror}.") from error
+        raise _unwritable(error, out, 0) from error
+
+
+def _unwritable(error: OSError, out: Path, needed: int) -> AnswersDiskFull | AnswersUnwritable:
+    """As for Snug's own folders, with what helps for a file that the person named."""
+    found = storage_error(error, out, needed)
+    kind = AnswersDiskFull if isinstance(found, DiskFull) else AnswersUnwritable
+    return kind(**found.values)
 
 
 def _bar(total: int, rest: int) -> tqdm[Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.errors import DiskFull, SettingInvalid
+from backends.errors import AnswersDiskFull, AnswersUnwritable, SettingInvalid
 from ui.commands.batch import Question, _append, _write, read_questions, unanswered
 
 QUESTIONS = [Question(1, "a.png", "What?"), Question(2, None, "Why?"), Question("c", "a.png", "Where?")]
@@ -106,10 +106,17 @@ def test_half_a_character_is_written_as_json_writes_it(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "a.jsonl").read_text(encoding="utf-8")) == {"text": "a\ud83d 图"}
 
 
+def test_a_place_for_answers_that_cannot_be_written_needs_another_place(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(AnswersUnwritable, match="--out") as caught:
+        _append(tmp_path / "file" / "a.jsonl")
+    assert "SNUG_HOME" not in str(caught.value)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
 def test_a_full_disk_is_named() -> None:
     out = Path("/dev/full").open("a", encoding="utf-8")  # noqa: SIM115 - closing it fails, too
-    with pytest.raises(DiskFull):
+    with pytest.raises(AnswersDiskFull, match="goes on where it stopped"):
         _write(out, {"text": "x"})
     with pytest.raises(OSError, match="No space"):
         out.close()
