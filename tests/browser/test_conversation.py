@@ -126,6 +126,52 @@ def test_an_edit_outlives_every_new_drawing(fake_page: Served, open_page: OpenPa
     expect(edit).to_have_count(0)
 
 
+def test_an_edit_that_comes_too_late_is_not_lost(fake_page: Served, open_page: OpenPage) -> None:
+    page = open_page(fake_page)
+    wait_until_ready(page)
+    for number, text in enumerate(("first", "second"), 1):
+        ask(page, text)
+        wait_for_answer(page, number)
+    edit = begin_edit(page, page.get_by_role("button", name="Edit the question").first, "rewritten")
+    message_box(page).fill("slow long please")
+    # Both at once, before the page can be drawn anew.
+    page.evaluate("""() => {
+      const enter = (box) => box.dispatchEvent(
+        new KeyboardEvent('keydown', { key: 'Enter', bubbles: true, cancelable: true }));
+      const keypress = new KeyboardEvent('keypress', { key: 'Enter', bubbles: true, cancelable: true });
+      const message = document.querySelector('#message textarea');
+      enter(message);
+      message.dispatchEvent(keypress);
+      enter(document.querySelector('.sn-text textarea'));
+    }""")
+    expect(last_answer(page)).to_contain_text("word1")
+    expect(turns(page)).to_have_count(3)
+    expect(edit).to_have_value("rewritten")
+    page.keyboard.press("Escape")
+
+
+def test_a_double_click_deletes_one_question(fake_page: Served, open_page: OpenPage) -> None:
+    page = open_page(fake_page)
+    wait_until_ready(page)
+    for number, text in enumerate(("first", "second", "third"), 1):
+        ask(page, text)
+        wait_for_answer(page, number)
+    page.get_by_role("button", name="Delete this question").first.dblclick()
+    expect(turns(page)).to_have_count(2)
+    ask(page, "fourth")
+    wait_for_answer(page, 3)
+    expect(page.locator(".sn-text")).to_have_text(["second", "third", "fourth"])
+
+
+def test_escape_right_after_the_question_stops_it(fake_page: Served, open_page: OpenPage) -> None:
+    page = open_page(fake_page)
+    wait_until_ready(page)
+    ask(page, "slow long please")
+    page.keyboard.press("Escape")
+    expect(last_answer(page).locator(".sn-stats")).to_contain_text("stopped")
+    expect(page.locator("#message .submit-button")).to_be_visible()
+
+
 def test_typing_goes_on_while_the_page_is_drawn_anew(fake_page: Served, open_page: OpenPage) -> None:
     page = open_page(fake_page)
     wait_until_ready(page)
@@ -188,6 +234,24 @@ def test_a_reload_keeps_the_conversation(fake_page: Served, open_page: OpenPage,
     page.get_by_role("button", name="New conversation").click()
     expect(turns(page)).to_have_count(0)
     expect(page.locator(".sn-welcome")).to_be_visible()
+
+
+def test_a_duplicated_tab_keeps_to_itself(fake_page: Served, open_page: OpenPage) -> None:
+    first, twin = open_page(fake_page), open_page(fake_page)
+    wait_until_ready(first)
+    ask(first, "one")
+    wait_for_answer(first, 1)
+    # What a browser does when it duplicates a tab: the session storage goes with it.
+    name = first.evaluate("sessionStorage.getItem('snug-tab')")
+    twin.evaluate(f"sessionStorage.setItem('snug-tab', '{name}')")
+    twin.reload()
+    expect(wait_for_answer(twin, 1)).to_contain_text("You said: one")
+    ask(first, "two")
+    wait_for_answer(first, 2)
+    ask(twin, "another two")
+    wait_for_answer(twin, 2)
+    first.reload()
+    expect(wait_for_answer(first, 2)).to_contain_text("You said: two")
 
 
 def test_a_long_text_is_pasted_as_text(fake_page: Served, open_page: OpenPage) -> None:

@@ -52,6 +52,9 @@ def answer(
             return
         messages = chat_flow.to_messages(session.turns, system)
         for event in context.service.chat(session.ident, messages, sampling()):
+            if session.stopping.is_set():
+                # Said in the moment before the service knew of the question.
+                context.service.cancel(session.ident)
             session.turns = chat_flow.advance(session.turns, event)
             if not isinstance(event, TextDelta):
                 yield

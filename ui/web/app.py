@@ -98,8 +98,9 @@ def _wire(app: gr.Blocks, page: Page, generation: Generation, context: Context) 
             *refresh(context, session),
         ]
 
-    def arrive(language: str, tab: str, request: gr.Request) -> list[Any]:
-        context.sessions.adopt(context.session(request), tab)
+    def arrive(language: str, tabs: str, request: gr.Request) -> list[Any]:
+        tab, _, source = tabs.partition(" ")
+        context.sessions.adopt(context.session(request), tab, source)
         return reword(language, request)
 
     def leave(request: gr.Request) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from backends.errors import SnugError
@@ -27,7 +28,9 @@ TurnStatus = Literal["waiting", "answering", "done", "failed"]
 class Turn:
     """A question and what became of it.
 
-    `stage` is what the model does before its first word, `position` the place in the queue (0: served).
+    `ident` names it to the page for as long as the question stands: a button of a turn that is gone, or whose
+    question was changed, then does nothing. `stage` is what the model does before its first word, `position`
+    the place in the queue (0: served).
     """
 
     question: Message
@@ -37,6 +40,7 @@ class Turn:
     position: int = 0
     done: Done | None = None
     error: SnugError | None = None
+    ident: str = field(default_factory=lambda: uuid.uuid4().hex[:12], compare=False)
 
 
 Conversation = tuple[Turn, ...]
@@ -58,12 +62,18 @@ def ask(turns: Conversation, asked: Message) -> Conversation:
 def regenerate(turns: Conversation, index: int | None = None) -> Conversation:
     """Ask the question of turn `index` (the last by default) again; later turns go."""
     position = len(turns) - 1 if index is None else index
-    return (*turns[:position], Turn(turns[position].question))
+    asked = turns[position]
+    return (*turns[:position], Turn(asked.question, ident=asked.ident))
 
 
 def edit(turns: Conversation, index: int, text: str) -> Conversation:
     """Ask turn `index` with other words and the same pictures; later turns go."""
     return (*turns[:index], Turn(question(text, turns[index].question.images)))
+
+
+def find(turns: Conversation, ident: str) -> int | None:
+    """Where the turn of that name stands now."""
+    return next((index for index, turn in enumerate(turns) if turn.ident == ident), None)
 
 
 def delete(turns: Conversation, index: int) -> Conversation:

@@ -43,7 +43,9 @@ def choose(
     if status == "crashed" and of_model is not None:
         return Notice(of_model, action=Action.RESTART, label="action.restart")
     for error in (of_tab, of_model):
-        if error is not None:
+        # Another tab may have started the model again meanwhile: then there is nothing left to start.
+        over = error is not None and error.action is Action.RESTART and status in ("ready", "loading")
+        if error is not None and not over:
             return Notice(error, action=error.action, label=_label(error))
     if status == "ready" and unanswered(turns):
         return Notice(key="notice.unanswered", action=Action.RETRY, label="action.ask_again")

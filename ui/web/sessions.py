@@ -44,13 +44,17 @@ class Session:
     asked_at: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def ask(self, turns: Conversation) -> None:
+        """Take a conversation whose last question waits; a stop from here on is meant for its answer."""
+        self.stopping.clear()
+        self.turns = turns
+
     def begin(self) -> bool:
         """Claim the tab's one running answer; False when there is one already."""
         with self.lock:
             if self.answering:
                 return False
             self.answering, self.asked_at = True, time.monotonic()
-            self.stopping.clear()
             return True
 
     def end(self) -> None:
@@ -100,15 +104,17 @@ class Sessions:
                 self._open[key] = Session(f"tab-{uuid.uuid4().hex[:12]}")
             return self._open[key]
 
-    def adopt(self, session: Session, tab: str) -> None:
+    def adopt(self, session: Session, tab: str, source: str | None = None) -> None:
         """Give a reloaded page its conversation back.
 
-        `tab` is an id that the browser keeps for the tab's life. A duplicated tab gets a copy. A reloaded
-        page may arrive before it is seen to leave: who asked last has the newest conversation.
+        `tab` is an id that the browser keeps for the tab's life; a duplicated tab names the one that it was
+        made from as its `source` and gets a copy. A reloaded page may arrive before it is seen to leave:
+        who asked last has the newest conversation.
         """
+        source = source or tab
         with self._lock:
-            known = [other for other in self._open.values() if other.tab == tab and other is not session]
-            closed = self._closed.pop(tab, None)
+            known = [other for other in self._open.values() if other.tab == source and other is not session]
+            closed = self._closed.pop(tab, None) if source == tab else self._closed.get(source)
             known = [*reversed(known), *([closed] if closed is not None else [])]
             session.tab = tab
             if known and not session.turns:

@@ -24,14 +24,14 @@ _ICONS = {
 
 def past_html(turns: Conversation, say: Translator, *, busy: bool) -> str:
     """All turns but the last, which `live_html` shows."""
-    return "".join(_turn(turn, index, say, last=False, busy=busy) for index, turn in enumerate(turns[:-1]))
+    return "".join(_turn(turn, say, last=False, busy=busy) for turn in turns[:-1])
 
 
 def live_html(turns: Conversation, examples: Sequence[Example], say: Translator, *, busy: bool) -> str:
     """The last turn, redrawn while it streams; an empty conversation shows how to begin."""
     if not turns:
         return _welcome(examples, say)
-    return _turn(turns[-1], len(turns) - 1, say, last=True, busy=busy)
+    return _turn(turns[-1], say, last=True, busy=busy)
 
 
 def file_url(path: Path) -> str:
@@ -53,10 +53,10 @@ def _welcome(examples: Sequence[Example], say: Translator) -> str:
     )
 
 
-def _turn(turn: Turn, index: int, say: Translator, *, last: bool, busy: bool) -> str:
+def _turn(turn: Turn, say: Translator, *, last: bool, busy: bool) -> str:
     running = turn.status in ("waiting", "answering")
     return (
-        f'<article class="sn-turn" data-turn="{index}" aria-busy="{str(running).lower()}">'
+        f'<article class="sn-turn" data-turn="{turn.ident}" aria-busy="{str(running).lower()}">'
         f"{_question(turn, say, busy=busy)}{_answer(turn, say, last=last, busy=busy)}</article>"
     )
 

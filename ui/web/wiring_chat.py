@@ -30,7 +30,8 @@ def _parts(draft: Draft) -> tuple[str, list[str]]:
 
 def conversation_view(context: Context, session: Session) -> list[Any]:
     """Both halves of the conversation; the finished half is sent only when it changed."""
-    say, busy = say_for(session), session.answering
+    # Also in the moment between a question and the start of its answer nothing may be changed.
+    say, busy = say_for(session), session.answering or chat_flow.waiting(session.turns)
     past = past_html(session.turns, say, busy=busy)
     return [
         past if session.changed("past", past) else gr.skip(),
@@ -60,9 +61,9 @@ class Handlers:
         if chat_flow.waiting(session.turns) or not (text.strip() or readable):
             return self._whole(session, gr.skip())
         pictures = [session.draft_images[path] for path in readable]
-        session.turns = chat_flow.ask(session.turns, chat_flow.question(text, pictures))
+        session.ask(chat_flow.ask(session.turns, chat_flow.question(text, pictures)))
         session.draft_images = {}
-        return self._whole(session, {"text": "", "files": []})
+        return self._whole(session, _box(session, {"text": "", "files": []}))
 
     def stream(  # noqa: PLR0917 - Gradio passes inputs by position
         self,
@@ -77,11 +78,10 @@ class Handlers:
         session = self.context.session(request)
         same: list[Any] = [gr.skip()] * self.live_count
         if not chat_flow.unserved(session.turns) or not session.begin():
-            yield [gr.skip()] * 3 + same
+            yield [gr.skip(), gr.skip(), _box(session), *same]
             return
         try:
-            box = gr.MultimodalTextbox(submit_btn=False, stop_btn=True)
-            yield [*conversation_view(self.context, session), box, *same]
+            yield [*conversation_view(self.context, session), _box(session), *same]
             drawing = partial(generation_panel.sampling, temperature, top_p, max_tokens, seed)
             for _ in answer(self.context, session, system, drawing):
                 yield [*conversation_view(self.context, session), gr.skip(), *same]
@@ -90,7 +90,7 @@ class Handlers:
         if session.draft_images:
             # A picture that was added while the answer came can be prepared now that the answer is known.
             prime(self.context, session, system)
-        yield self._whole(session, gr.MultimodalTextbox(submit_btn=True, stop_btn=False))
+        yield self._whole(session, _box(session))
 
     def draft_changed(self, draft: Draft, system: str | None, request: gr.Request) -> list[Any]:
         """A picture came or went: read it now and let the model look at it while the person types."""
@@ -114,37 +114,40 @@ class Handlers:
     def turn_act(self, event: gr.EventData, draft: Draft, request: gr.Request) -> list[Any]:
         """A turn's button, or an example."""
         session = self.context.session(request)
-        box = gr.skip()
+        given_back: Draft = None
         if not chat_flow.waiting(session.turns):
-            box = self._change_turn(session, event, draft)
-        return self._whole(session, box)
+            given_back = self._change_turn(session, event, draft)
+        return self._whole(session, _box(session, given_back))
 
-    def _change_turn(self, session: Session, event: gr.EventData, draft: Draft) -> Any:  # noqa: ANN401 - the box's update
-        action, index, turns = str(event.action), int(event.turn), session.turns
+    def _change_turn(self, session: Session, event: gr.EventData, draft: Draft) -> Draft:
+        """Carry out the button; returns what the message box gets back."""
+        action, turns = str(event.action), session.turns
         session.error = None
         if action == "example":
-            self._take_example(session, index)
-        elif not 0 <= index < len(turns):
-            return gr.skip()
-        elif action == "regenerate":
-            session.turns = chat_flow.regenerate(turns, index)
+            self._take_example(session, str(event.turn))
+            return None
+        index = chat_flow.find(turns, str(event.turn))
+        if index is None:
+            return None
+        if action == "regenerate":
+            session.ask(chat_flow.regenerate(turns, index))
         elif action == "edit" and str(event.text).strip():
-            session.turns = chat_flow.edit(turns, index, str(event.text))
+            session.ask(chat_flow.edit(turns, index, str(event.text)))
         elif action == "delete":
             session.turns = chat_flow.delete(turns, index)
             return _given_back(turns, index, draft)
-        return gr.skip()
+        return None
 
-    def _take_example(self, session: Session, index: int) -> None:
-        if not 0 <= index < len(self.context.examples):
+    def _take_example(self, session: Session, number: str) -> None:
+        if not number.isdecimal() or int(number) >= len(self.context.examples):
             return
-        example = self.context.examples[index]
+        example = self.context.examples[int(number)]
         draft = session.draft_images
         readable, session.error = import_pictures(self.context, session, [str(example.picture)])
         pictures = [session.draft_images[path] for path in readable]
         session.draft_images = draft
         if pictures:
-            session.turns = chat_flow.ask(session.turns, chat_flow.question(example.question, pictures))
+            session.ask(chat_flow.ask(session.turns, chat_flow.question(example.question, pictures)))
 
     def clear(self, request: gr.Request) -> list[Any]:
         """Begin a new conversation; a running answer ends first, and takes the old one with it."""
@@ -158,7 +161,8 @@ class Handlers:
         """The card's button. Outputs: the conversation, message box, model, preset, then `Page.live`."""
         session = self.context.session(request)
         card = current_notice(self.context, session)
-        box, model, preset = gr.skip(), gr.skip(), gr.skip()
+        given_back: Draft = None
+        model, preset = gr.skip(), gr.skip()
         if card is not None and card.action is not None:
             session.dismissed, session.error = card.error, None
             changed = act_on_model(self.context, session, card.action)
@@ -166,11 +170,11 @@ class Handlers:
                 session.request = changed
                 model, preset = gr.Dropdown(value=changed.model), gr.Dropdown(value=changed.preset.value)
             if card.action is Action.SHORTEN:
-                box = _given_back(session.turns, len(session.turns) - 1, draft)
+                given_back = _given_back(session.turns, len(session.turns) - 1, draft)
                 session.turns = ()
             if card.action is Action.RETRY and session.turns and not chat_flow.waiting(session.turns):
-                session.turns = chat_flow.regenerate(session.turns)
-        return self._whole(session, box, model, preset)
+                session.ask(chat_flow.regenerate(session.turns))
+        return self._whole(session, _box(session, given_back), model, preset)
 
     def dismiss(self, request: gr.Request) -> list[Any]:
         """Put the card away."""
@@ -183,10 +187,17 @@ class Handlers:
         return refresh(self.context, session)
 
 
-def _given_back(turns: chat_flow.Conversation, index: int, draft: Draft) -> Any:  # noqa: ANN401 - the box's update
+def _box(session: Session, value: Draft = None) -> Any:  # noqa: ANN401 - the box's update
+    """The message box with the button that fits, from the question on: a stop may follow at once."""
+    busy = session.answering or chat_flow.waiting(session.turns)
+    filled: dict[str, Any] = {} if value is None else {"value": value}
+    return gr.MultimodalTextbox(submit_btn=not busy, stop_btn=busy, **filled)
+
+
+def _given_back(turns: chat_flow.Conversation, index: int, draft: Draft) -> Draft:
     """The last question in the message box again, unless something new stands there."""
     if index < 0 or index < len(turns) - 1 or any(_parts(draft)):
-        return gr.skip()
+        return None
     asked = turns[index].question
     return {"text": asked.text, "files": [str(image.path) for image in asked.images]}
 

@@ -186,9 +186,9 @@ def act_on_model(context: Context, session: Session, action: Action) -> PlanRequ
     request = session.request or context.start
     match action:
         case Action.RESTART:
-            crashed = context.service.state().status == "crashed"
-            plan = None if crashed else make_plan(context, request)
-            if crashed:
+            status = context.service.state().status
+            plan = make_plan(context, request) if status == "empty" else None
+            if status == "crashed":
                 context.loader.restart()
             elif isinstance(plan, Plan):
                 context.loader.load(plan)

@@ -71,8 +71,19 @@ class Tab:
         return list(self.handlers.stream(**values | kwargs, request=self.request))
 
     def act(self, action: str, turn: int = 0, text: str = "") -> list[Any]:
-        event: Any = SimpleNamespace(action=action, turn=turn, text=text)
+        turns = self.session.turns
+        ident = turns[turn].ident if action != "example" and 0 <= turn < len(turns) else str(turn)
+        return self.press(action, ident, text)
+
+    def press(self, action: str, ident: str, text: str = "") -> list[Any]:
+        """What the page sends: the name of a turn, or the number of an example."""
+        event: Any = SimpleNamespace(action=action, turn=ident, text=text)
         return self.handlers.turn_act(event, {"text": "", "files": []}, self.request)
+
+
+def given(update: Any) -> dict[str, Any]:
+    """What a handler sets of a component."""
+    return dict(update.constructor_args)
 
 
 @pytest.fixture
@@ -92,7 +103,7 @@ def picture(tmp_path: Path) -> Path:
 def test_a_question_is_answered_and_the_box_is_empty(tab: Tab, picture: Path) -> None:
     tab.load()
     outputs = tab.ask("What is it?", picture)
-    assert outputs[2] == {"text": "", "files": []}
+    assert given(outputs[2])["value"] == {"text": "", "files": []}
     tab.stream(system="Be brief.", temperature=0, max_tokens=16, seed="7")
     (_, messages, drawing), turn = tab.service.asked[0], tab.session.turns[0]
     assert [message.role for message in messages] == ["system", "user"]
@@ -243,6 +254,40 @@ def test_buttons_of_a_turn(tab: Tab, action: str, turn: int, text: str, expected
     assert [turn.question.text for turn in tab.session.turns] == expected
 
 
+@pytest.mark.parametrize("action", ["delete", "edit"])
+def test_a_second_press_on_the_same_turn_does_nothing(tab: Tab, action: str) -> None:
+    tab.load()
+    for asked in ("one", "two", "three"):
+        tab.ask(asked)
+        tab.stream()
+    ident = tab.session.turns[0].ident
+    tab.press(action, ident, "other words")
+    tab.stream()
+    once = tab.session.turns
+    tab.press(action, ident, "other words")
+    assert tab.session.turns == once
+
+
+def test_a_stop_right_after_the_question_counts(tab: Tab) -> None:
+    tab.load()
+    tab.ask("one")
+    tab.handlers.stop(tab.request)
+    tab.stream()
+    assert tab.session.turns[-1].status == "done"
+    assert tab.service.asked == []
+    tab.ask("two")
+    tab.stream()
+    assert [turn.status for turn in tab.session.turns] == ["done", "done"]
+    assert len(tab.service.asked) == 1
+
+
+def test_the_stop_button_is_there_from_the_question_on(tab: Tab) -> None:
+    tab.load()
+    empty = {"text": "", "files": []}
+    assert given(tab.ask("one")[2]) == {"submit_btn": False, "stop_btn": True, "value": empty}
+    assert given(tab.stream()[-1][2]) == {"submit_btn": True, "stop_btn": False}
+
+
 def test_an_example_asks_its_question_and_leaves_the_draft_alone(tab: Tab, picture: Path) -> None:
     tab.load()
     tab.handlers.draft_changed({"text": "", "files": [str(picture)]}, None, tab.request)
@@ -280,7 +325,7 @@ def test_a_conversation_that_got_too_long_ends_without_losing_words(
     tab.session.turns, tab.session.error = chat_flow.fail(ASKED, too_long), too_long
     outputs = tab.handlers.act({"text": draft, "files": []}, tab.request)
     assert tab.session.turns == ()
-    assert outputs[2] == (box or gr.skip())
+    assert given(outputs[2]).get("value") == box
 
 
 # The card above the message box.
@@ -299,6 +344,9 @@ ASKED = chat_flow.ask((), chat_flow.question("one", ()))
         (chat_flow.fail(ASKED, CRASH), "ready", None, None, "action.ask_again"),
         (chat_flow.fail(ASKED, CRASH), "loading", None, None, None),
         ((), "empty", None, ModelNotFound(path="/x", detail="No."), "action.pick_model"),
+        (chat_flow.fail(ASKED, CRASH), "ready", CRASH, None, "action.ask_again"),
+        (chat_flow.fail(ASKED, CRASH), "loading", CRASH, None, None),
+        ((), "ready", NotLoaded(), None, None),
     ],
     ids=[
         "all is well",
@@ -308,6 +356,9 @@ ASKED = chat_flow.ask((), chat_flow.question("one", ()))
         "back again",
         "coming back",
         "lost",
+        "another tab started it again",
+        "another tab is starting it again",
+        "loaded meanwhile",
     ],
 )
 def test_the_card_that_helps_most(
@@ -424,19 +475,33 @@ def test_a_page_that_reloads_before_it_is_seen_to_leave_gets_its_newest_conversa
     assert len(last.turns) == 2
 
 
-def test_a_duplicated_tab_and_its_model_reload_apart() -> None:
+def test_a_duplicated_tab_gets_a_copy_and_reloads_its_own() -> None:
     sessions = Sessions()
     first, twin = sessions.of("a"), sessions.of("b")
-    for session in (first, twin):
-        sessions.adopt(session, "tab 1")
+    sessions.adopt(first, "tab 1")
+    first.turns = ASKED
+    sessions.adopt(twin, "tab 2", source="tab 1")
+    assert len(twin.turns) == 1
+    first.begin()
+    first.turns = (*ASKED, *ASKED)
     twin.begin()
     twin.turns = ()
-    first.begin()
-    first.turns = ASKED
     sessions.close("a")
     again = sessions.of("c")
     sessions.adopt(again, "tab 1")
-    assert len(again.turns) == 1
+    assert len(again.turns) == 2
+
+
+def test_a_copy_of_a_closed_tab_leaves_it_its_conversation() -> None:
+    sessions = Sessions()
+    first = sessions.of("a")
+    sessions.adopt(first, "tab 1")
+    first.turns = ASKED
+    sessions.close("a")
+    for number, (tab, source) in enumerate((("tab 2", "tab 1"), ("tab 1", "tab 1"))):
+        session = sessions.of(f"new {number}")
+        sessions.adopt(session, tab, source)
+        assert len(session.turns) == 1
 
 
 def test_only_so_many_closed_tabs_are_remembered() -> None:

@@ -37,12 +37,30 @@
   document.addEventListener("DOMContentLoaded", paint);
   paint();
 
-  const press = (selector) => document.querySelector(selector)?.click();
+  let sentAt = -Infinity;
+  const stop = (event) => {
+    const press = () => {
+      const button = document.querySelector("#message .stop-button");
+      button?.click();
+      return button !== null;
+    };
+    if (press() || event.timeStamp - sentAt > 1000) return;
+    // The question has just left: its button to stop comes in a moment.
+    const box = new MutationObserver(() => { if (press()) box.disconnect(); });
+    box.observe(document.getElementById("message"), { childList: true, subtree: true });
+    setTimeout(() => box.disconnect(), 1000);
+  };
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || event.defaultPrevented) return;
     if (html.classList.contains("sn-setup")) html.classList.remove("sn-setup");
-    else press("#message .stop-button");
+    else stop(event);
   });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && event.target.closest?.("#message")) sentAt = event.timeStamp;
+  }, true);
+  document.addEventListener("click", (event) => {
+    if (event.target.closest?.("#message .submit-button")) sentAt = event.timeStamp;
+  }, true);
 
   // A picture dropped or pasted anywhere goes to the message box; without this the browser would leave
   // the page to show it.
@@ -82,17 +100,26 @@
     document.querySelector("#message input[type=file]")?.setAttribute("accept", "image/*");
   };
 
+  // True when no other tab goes by this name; the lock is held for as long as the page lives.
+  const claim = (tab) => new Promise((answer) => {
+    if (!navigator.locks) return answer(true);
+    navigator.locks.request(`snug-${tab}`, { ifAvailable: true }, (lock) => {
+      answer(lock !== null);
+      return lock && new Promise(() => {});
+    }).catch(() => answer(true));
+  });
+
   window.snug = {
-    arrive() {
+    async arrive() {
       paint();
       follow();
       name();
-      let tab = sessionStorage.getItem("snug-tab");
-      if (!tab) {
-        tab = crypto.randomUUID();
-        sessionStorage.setItem("snug-tab", tab);
-      }
-      return [first, tab];
+      // A duplicated tab comes with its model's name: it takes one of its own and a copy of the conversation.
+      const source = sessionStorage.getItem("snug-tab") ?? crypto.randomUUID();
+      const tab = (await claim(source)) ? source : crypto.randomUUID();
+      if (tab !== source) await claim(tab);
+      sessionStorage.setItem("snug-tab", tab);
+      return [first, `${tab} ${source}`];
     },
     arrived() {
       requestAnimationFrame(() => requestAnimationFrame(arrived));
