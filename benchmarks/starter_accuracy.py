@@ -70,7 +70,12 @@ def main() -> None:
     publish(
         "starter_accuracy",
         rows(scores),
-        {"questions": len(cases), "seconds": round(seconds, 1), "per_kind": options.per_kind},
+        {
+            "questions": len(cases),
+            "seconds": round(seconds, 1),
+            "per_kind": options.per_kind,
+            "scores": [[one.group, one.right, one.total] for one in scores],
+        },
     )
 
 

@@ -22,7 +22,7 @@ Rgb = tuple[int, int, int]
 
 CIRCLES = (
     Item("circle", "red", 0.24, 0.28, 0.13),
-    Item("circle", "red", 0.74, 0.24, 0.1),
+    Item("circle", "blue", 0.74, 0.24, 0.1),
     Item("circle", "red", 0.55, 0.76, 0.12),
     Item("square", "blue", 0.23, 0.74, 0.13, 0.1),
     Item("star", "yellow", 0.82, 0.6, 0.12, 0.2),
@@ -53,7 +53,7 @@ EXAMPLES = (
         "file": "circles.png",
         "label": {"en": "Red circles", "zh": "红色圆形"},
         "question": "How many red circles are there?",
-        "answer": "There are 3 red circles.",
+        "answer": "There are 2 red circles.",
     },
     {
         "file": "garden.png",

@@ -1,7 +1,7 @@
 """Train the starter model.
 
     python -m assets.training.train --folder RUNS vision --minutes 30
-    python -m assets.training.train --folder RUNS joint --minutes 47
+    python -m assets.training.train --folder RUNS joint --minutes 50
     python -m assets.training.train --folder RUNS polish --minutes 12
 
 `vision` (one process) teaches the tower to say what each patch shows; `joint` (two processes)

@@ -211,7 +211,7 @@ class TestAnswers:
         picture = Image.open(EXAMPLES / "circles.png")
         messages = [
             user("How many red circles are there?", 1),
-            {"role": "assistant", "content": "There are 3 red circles."},
+            {"role": "assistant", "content": "There are 2 red circles."},
             user("What colour is the square?"),
         ]
         assert say(model, processor, messages, picture) == "It is blue."
