@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tempfile
 import warnings
 from pathlib import Path
@@ -23,7 +24,8 @@ from backends.storage import storage_error
 from backends.text import Text
 
 # Formats that Pillow decodes without running other programs; PostScript (EPS) would start Ghostscript.
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF", "ICO", "PPM", "JPEG2000", "TGA")
+# Pictures of several views (MPO) are opened as JPEG.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "ICO", "PPM", "JPEG2000", "TGA")
 
 _EMPTY = Text("image.empty", "The file is empty.")
 _NOT_A_PICTURE = Text("image.not_a_picture", "Its content is not a picture format that Snug knows.")
@@ -59,17 +61,31 @@ def _read(source: Path | bytes, name: str, settings: Settings) -> bytes:
     if not data:
         raise ImageUnreadable(name=name, detail=_EMPTY)
     if len(data) > settings.max_image_bytes:
-        raise _too_large(name, 0, 0, settings)
+        # Of a file only the first byte past the limit was read.
+        raise _too_large(name, Text("image.long_file", "The file is longer than that"), settings)
     return data
 
 
-def _too_large(name: str, width: int, height: int, settings: Settings) -> ImageTooLarge:
+def _too_large(name: str, size: Text, settings: Settings) -> ImageTooLarge:
     return ImageTooLarge(
         name=name,
-        width=width or "?",
-        height=height or "?",
+        size=size,
         limit_megapixels=settings.max_image_pixels // 1_000_000,
         limit_bytes=settings.max_image_bytes,
+    )
+
+
+def _pixels(picture: Image.Image | None, error: Exception | None = None) -> Text:
+    """How large a picture is: its sides, or the number of pixels that Pillow names in its refusal."""
+    if picture is not None:
+        return Text.of(
+            "image.sides", "It has {width} x {height} pixels", width=picture.width, height=picture.height
+        )
+    counted = re.search(r"\((\d+) pixels\)", str(error))
+    if counted is None:
+        return Text("image.many_pixels", "It has more pixels than there is memory for")
+    return Text.of(
+        "image.megapixels", "It has {megapixels} megapixels", megapixels=round(int(counted[1]) / 1_000_000)
     )
 
 
@@ -77,24 +93,27 @@ def _decode(data: bytes, name: str, settings: Settings) -> Image.Image:
     with warnings.catch_warnings():
         # Our own limit is stricter and has its own message.
         warnings.simplefilter("ignore")
+        picture: Image.Image | None = None
         try:
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
             if picture.width * picture.height > settings.max_image_pixels:
-                raise _too_large(name, picture.width, picture.height, settings)
+                raise _too_large(name, _pixels(picture), settings)
             # A JPEG can be decoded at a fraction of its size, which keeps huge photos quick and small.
             picture.draft("RGB", (settings.max_image_side, settings.max_image_side))
             picture.load()
         except ImageTooLarge:
             raise
         except Image.DecompressionBombError as error:
-            raise _too_large(name, 0, 0, settings) from error
+            raise _too_large(name, _pixels(None, error), settings) from error
         except UnidentifiedImageError as error:
             raise ImageUnreadable(name=name, detail=_NOT_A_PICTURE) from error
         except MemoryError as error:
-            raise _too_large(name, 0, 0, settings) from error
+            raise _too_large(name, _pixels(picture), settings) from error
         except Exception as error:
-            # Pillow's decoders raise nearly anything on broken data.
-            raise ImageUnreadable(name=name, detail=_DAMAGED) from error
+            # Pillow's decoders raise nearly anything on broken data. TGA has no signature: other files pass
+            # for one until their pixels are looked for.
+            unsigned = picture is not None and picture.format == "TGA"
+            raise ImageUnreadable(name=name, detail=_NOT_A_PICTURE if unsigned else _DAMAGED) from error
         return _to_rgb(picture)
 
 

@@ -95,6 +95,11 @@ def wide_channels() -> bytes:
         ("WebP", encoded(half_red(), "WEBP", lossless=True), RED, WHITE),
         ("TIFF", encoded(half_red(), "TIFF"), RED, WHITE),
         ("BMP", encoded(half_red(), "BMP"), RED, WHITE),
+        ("PPM", encoded(half_red(), "PPM"), RED, WHITE),
+        ("AVIF", encoded(half_red(), "AVIF", quality=95), RED, WHITE),
+        ("JPEG 2000", encoded(half_red(), "JPEG2000"), RED, WHITE),
+        ("several views", encoded(half_red(), "MPO", save_all=True, append_images=[half_red()]), RED, WHITE),
+        ("TGA", encoded(half_red(), "TGA"), RED, WHITE),
         ("palette", encoded(half_red().quantize(4), "PNG"), RED, WHITE),
         ("transparent shows white", transparent(), RED, WHITE),
         ("transparent palette shows white", palette_with_transparency(), RED, WHITE),
@@ -130,6 +135,29 @@ def test_refuses(name: str, data: bytes, error: type[Exception], settings: Setti
     with pytest.raises(error, match="holiday"):
         import_image(data, "holiday.png", settings)
     assert not list(settings.images.glob("*")), name
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (
+            encoded(Image.new("1", (30_000, 30_000)), "PNG"),
+            "It has 900 megapixels; the limit is 4 megapixels",
+        ),
+        (
+            encoded(Image.new("1", (3_000, 2_000)), "PNG"),
+            "It has 3000 x 2000 pixels; the limit is 4 megapixels",
+        ),
+        (b"\x89PNG" + b"0" * 1_000_001, "The file is longer than that; the limit is"),
+        (b"I am only words, in a file that is called a picture.", "not a picture format"),
+        (encoded(half_red(), "TGA")[:500], "not a picture format"),
+        (encoded(half_red(), "PNG")[:90], "damaged or cut short"),
+    ],
+    ids=["far too large", "too large", "too long", "words", "half a TGA", "half a PNG"],
+)
+def test_why_a_picture_is_refused(data: bytes, says: str, settings: Settings) -> None:
+    with pytest.raises((ImageTooLarge, ImageUnreadable), match=says):
+        import_image(data, "holiday.png", settings)
 
 
 def test_a_missing_file_is_explained(settings: Settings, tmp_path: Path) -> None:
