@@ -3,7 +3,7 @@
     SnugError
     |-- InputError             the person's input is wrong          (exit code 2)
     |   |-- ModelNotFound (StarterMissing), ModelDamaged, ModelUnsupported
-    |   |-- ImageUnreadable, ImageTooLarge
+    |   |-- ImageUnreadable, ImageTooLarge, PicturesUnseen
     |   |-- SettingInvalid, DeviceMapInvalid
     |   `-- ContextExceeded
     |-- MachineError           the machine can't do it              (exit code 3)
@@ -140,8 +140,18 @@ class ImageTooLarge(InputError):
 
     code = "image_too_large"
     what = "{name} is too large."
-    why = "It has {width} x {height} pixels; the limit is {limit_megapixels} megapixels, {limit_bytes:bytes}."
+    why = "{size}; the limit is {limit_megapixels} megapixels, {limit_bytes:bytes}."
     remedy = "Make it smaller (models look at far fewer pixels anyway), then try again."
+
+
+class PicturesUnseen(InputError):
+    """A question with pictures for a model without eyes, which would answer as if it saw them."""
+
+    code = "pictures_unseen"
+    what = "{model} can't see pictures."
+    why = "It reads text only, and the question comes with a picture."
+    remedy = "Choose a vision-language model, such as the starter, or ask without a picture."
+    action = Action.PICK_MODEL
 
 
 class SettingInvalid(InputError):
@@ -221,7 +231,7 @@ class AnswersDiskFull(DiskFull):
     """No space for the file that a person named for answers."""
 
     code = "answers_disk_full"
-    remedy = "Free some space and run the command again: it goes on where it stopped. Or name a file elsewhere."
+    remedy = "Free some space and run the command again: it goes on where it stopped."
 
 
 class AnswersUnwritable(FolderReadOnly):

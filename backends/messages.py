@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -55,6 +56,12 @@ class Message:
     def images(self) -> tuple[ImagePart, ...]:
         """The pictures of the turn, in order."""
         return tuple(part for part in self.parts if isinstance(part, ImagePart))
+
+
+def asks_about_pictures(messages: Sequence[Message]) -> bool:
+    """Whether the question itself, the last turn of the user, comes with pictures."""
+    question = next((message for message in reversed(messages) if message.role is Role.USER), None)
+    return question is not None and bool(question.images)
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,7 +163,8 @@ def _refuse_gaps(info: dict[str, Any], folder: Path) -> None:
             count=len(missing),
             tensor=missing[0],
         )
-        files = Text("engine.weights", "the .safetensors files")
+        # Either may be the wrong one: weights that are cut short, or another model's config.json.
+        files = Text("model.all_files", "config.json and the .safetensors files")
         raise ModelDamaged(path=str(folder), file=files, detail=detail)
     if wrong := sorted(info["mismatched_keys"], key=str):
         detail = Text.of(

@@ -23,8 +23,17 @@ from backends.engines.loading import Loaded, load_model, remove_offloaded
 from backends.engines.paths import Path, choose_path
 from backends.engines.report import make_report
 from backends.engines.template import ChatTemplate, choose_template, end_of_turn
-from backends.errors import NotLoaded
-from backends.messages import Event, ImagePart, Message, Part, Role, SamplingParams, TextPart
+from backends.errors import NotLoaded, PicturesUnseen
+from backends.messages import (
+    Event,
+    ImagePart,
+    Message,
+    Part,
+    Role,
+    SamplingParams,
+    TextPart,
+    asks_about_pictures,
+)
 from backends.placement.types import Plan
 from backends.reports import LoadReport
 
@@ -39,6 +48,7 @@ class TransformersEngine:
         self._plan: Plan | None = None
         self._path: Path | None = None
         self._speaker: Speaker | None = None
+        self._sees = False
 
     def load(self, plan: Plan, progress: ProgressSink, cancel: Flag) -> LoadReport:
         """Carry out `plan`; after any failure nothing is left in memory or on the disk."""
@@ -58,9 +68,13 @@ class TransformersEngine:
             raise
 
     def chat(self, request: ChatRequest, cancel: Flag) -> Iterator[Event]:
-        """Stream an answer. Raises NotLoaded, ContextExceeded, ImageUnreadable, out of memory."""
+        """Stream an answer. Raises NotLoaded, ContextExceeded, ImageUnreadable, out of memory.
+
+        Without eyes, a question with pictures raises PicturesUnseen; pictures of earlier turns are left out.
+        """
         if self._path is None or self._speaker is None:
             raise NotLoaded
+        self._check_pictures(request.messages)
         with as_snug_errors("answering"):
             yield from answer(self._path, self._speaker, request, cancel)
 
@@ -77,7 +91,7 @@ class TransformersEngine:
         on_gpu = self._speaker.device.type == "cuda"
         with TemporaryDirectory(prefix="snug-") as folder:
             parts: list[Part] = [TextPart("What is this?")]
-            if on_gpu or self._plan.parameters <= _QUICK_PARAMETERS:
+            if self._sees and (on_gpu or self._plan.parameters <= _QUICK_PARAMETERS):
                 parts.insert(0, _blank_picture(FilePath(folder)))
             messages = (Message(Role.USER, tuple(parts)),)
             request = ChatRequest("", messages, SamplingParams(max_tokens=2))
@@ -86,9 +100,13 @@ class TransformersEngine:
         self._path.forget()
 
     def prime(self, conversation: str, messages: Sequence[Message], cancel: Flag) -> None:
-        """Prefill an unfinished conversation up to where its draft may still change."""
+        """Prefill an unfinished conversation up to where its draft may still change.
+
+        Raises PicturesUnseen like `chat`.
+        """
         if self._path is None:
             raise NotLoaded
+        self._check_pictures(messages)
         with as_snug_errors("reading ahead"):
             self._path.prime(conversation, messages, cancel)
 
@@ -104,9 +122,14 @@ class TransformersEngine:
             remove_offloaded(self._plan)
             self._plan = None
 
+    def _check_pictures(self, messages: Sequence[Message]) -> None:
+        if not self._sees and self._plan is not None and asks_about_pictures(messages):
+            raise PicturesUnseen(model=FilePath(self._plan.model_path).name)
+
     def _prepare(self, loaded: Loaded, plan: Plan, context: int) -> None:
         template = choose_template(loaded.processor, loaded.tokenizer, image_token(loaded))
         device = input_device(loaded.model)
+        self._sees = loaded.supports_images
         self._path = choose_path(
             loaded,
             template,

@@ -136,7 +136,7 @@ def _stand_in(asked: Case) -> tuple[Candidate, ...]:
 
 
 def _beyond(asked: Case) -> list[Candidate]:
-    """What would run if the person let Snug decide: the best layouts of the preset Recommended."""
+    """What would run if the person let Snug decide: what Recommended chooses, then its other layouts."""
     free = replace(
         asked.request,
         preset=Preset.AUTO,
@@ -144,7 +144,10 @@ def _beyond(asked: Case) -> list[Candidate]:
     )
     wide = replace(asked, request=free, policy=policy(Preset.AUTO))
     fitting = [candidate for candidate in candidates(wide) if candidate.outcome.fits]
-    return sorted(fitting, key=_rank)
+    if not fitting:
+        return []
+    first = _choose(wide.policy, tuple(fitting))
+    return [first, *sorted((other for other in fitting if other is not first), key=_rank)]
 
 
 def _rank(candidate: Candidate) -> tuple[bool, int, float]:

@@ -185,7 +185,7 @@ def cpu_fp32_small() -> Text:
     """fp32 because the model is so small that conversion costs more than it saves."""
     return Text.of(
         "reason.cpu_fp32_small",
-        "The model is so small that fp32 costs little memory and is the fastest on this CPU.",
+        "The model is so small that fp32 costs little memory, and half precision is hardly faster here.",
     )
 
 

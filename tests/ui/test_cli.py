@@ -16,6 +16,8 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
+from tests.support.checkpoints import llama
+
 ROOT = Path(__file__).parents[2]
 PLAN_KEYS = {
     "model", "preset", "engine", "precision", "verdict", "device_map", "gpu_layers", "cpu_layers_mode",
@@ -62,6 +64,9 @@ def snug(tmp_path: Path) -> Snug:
     (folder / "not-a-model").mkdir()
     (folder / "not-a-model" / "config.json").write_text('{"model_type": "vit"}', encoding="utf-8")
     save_file({"encoder.weight": np.zeros((4, 4), np.float32)}, folder / "not-a-model" / "model.safetensors")
+    llama(folder / "text-only")
+    asked = '{"question_id": 1, "image": "red.png", "text": "What?"}'
+    (folder / "about-red.jsonl").write_text(asked, encoding="utf-8")
     (folder / "bad.json").write_text("{", encoding="utf-8")
     return Snug(folder)
 
@@ -102,6 +107,18 @@ def snug(tmp_path: Path) -> Snug:
             ["batch", "starter", "--questions", "q", "--images", ".", "--out", "a", "--temperature", "inf"],
             2,
             "--temperature",
+        ),
+        (
+            "a picture for a model without eyes",
+            ["ask", "text-only", "--image", "red.png", "What?"],
+            2,
+            "text-only can't see pictures",
+        ),
+        (
+            "pictures for a model without eyes",
+            ["batch", "text-only", "--questions", "about-red.jsonl", "--images", ".", "--out", "a"],
+            2,
+            "text-only can't see pictures",
         ),
         ("impossible port", ["--port", "99999"], 2, "99999"),
     ],

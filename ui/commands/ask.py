@@ -9,9 +9,19 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from backends.errors import Cancelled, DoesNotFit, SettingInvalid
-from backends.messages import Done, Message, Part, Progress, Role, SamplingParams, TextDelta, TextPart
-from backends.placement.types import Plan
+from backends.errors import Cancelled, DoesNotFit, PicturesUnseen, SettingInvalid
+from backends.messages import (
+    Done,
+    Message,
+    Part,
+    Progress,
+    Role,
+    SamplingParams,
+    TextDelta,
+    TextPart,
+    asks_about_pictures,
+)
+from backends.placement.types import Plan, PlanRequest
 from backends.reports import LoadReport
 from backends.service import Service
 from backends.settings import Settings
@@ -52,6 +62,8 @@ def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int
     service = Service(settings)
     try:
         messages = conversation(options, service)
+        if asks_about_pictures(messages):
+            check_sight(service, asked)
         report, plan = load(service, service.plan(asked), say)
         answer = stream(service, messages, sampling, echo=not options.json)
     finally:
@@ -129,6 +141,13 @@ def conversation(options: argparse.Namespace, service: Service) -> tuple[Message
         spoken = tuple(message for message in messages if message.role is not Role.SYSTEM)
         messages = (Message(Role.SYSTEM, (TextPart(options.system),)), *spoken)
     return messages
+
+
+def check_sight(service: Service, asked: PlanRequest) -> None:
+    """Refuse a model without eyes before it is loaded. Raises `PicturesUnseen`."""
+    model = service.inspect(asked.model)
+    if model.vision is None:
+        raise PicturesUnseen(model=model.name)
 
 
 def load(service: Service, plan: Plan, say: Translator) -> tuple[LoadReport, Plan]:

@@ -33,7 +33,7 @@ from backends.service import Service
 from backends.settings import Settings
 from backends.storage import storage_error
 from backends.text import Text
-from ui.commands.ask import load, sampling_params, stream
+from ui.commands.ask import check_sight, load, sampling_params, stream
 from ui.commands.plan import add_model_arguments, request
 from ui.i18n import Translator
 
@@ -67,6 +67,8 @@ def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int
     failed = 0
     service = Service(settings)
     try:
+        if any(question.image for question in open_questions):
+            check_sight(service, asked)
         chosen = service.plan(asked)
         # Opened before the load, which may take minutes.
         with _append(options.out) as out, _bar(len(questions), len(open_questions)) as bar:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from backends.engines.base import ChatRequest
 from backends.engines.transformers_engine import TransformersEngine
-from backends.errors import ContextExceeded, ImageUnreadable, NotLoaded
+from backends.errors import ContextExceeded, ImageUnreadable, NotLoaded, PicturesUnseen
 from backends.messages import (
     Done,
     ImagePart,
@@ -132,6 +132,23 @@ def test_a_text_question_is_answered_as_by_generate(name: str, engines: Engines,
     assert list(ask_alone(engines(name), messages).token_ids) == generate(models(name), messages, 24)
 
 
+@pytest.mark.parametrize("name", ["llama", "mistral"])
+def test_a_model_without_eyes_does_not_pretend_to_see(name: str, engines: Engines, picture: Draw) -> None:
+    question = [user("Hello."), said("Hi."), user(picture("red"), "What is this?")]
+    with pytest.raises(PicturesUnseen, match=name):
+        ask(engines(name), question)
+    with pytest.raises(PicturesUnseen, match=name):
+        engines(name).prime("draft", question, Flag())
+
+
+def test_pictures_of_earlier_turns_are_left_out_by_a_model_without_eyes(
+    engines: Engines, picture: Draw
+) -> None:
+    seen = [user(picture("red"), LONG), said("Indeed."), user("And the other?")]
+    unseen = [user(LONG), *seen[1:]]
+    assert ask_alone(engines("llama"), seen).token_ids == ask_alone(engines("llama"), unseen).token_ids
+
+
 Story = Callable[[Draw, str], list[list[Message]]]
 
 
@@ -192,11 +209,21 @@ STORIES: dict[str, Story] = {
 }
 
 
+def told(story: str, name: str, draw: Draw, answer: str) -> list[list[Message]]:
+    """The story's conversations; a model without eyes is told them without the pictures."""
+    conversations = STORIES[story](draw, answer)
+    return conversations if name in EYES else [[blind(one) for one in messages] for messages in conversations]
+
+
+def blind(message: Message) -> Message:
+    return Message(message.role, tuple(part for part in message.parts if isinstance(part, TextPart)))
+
+
 @pytest.mark.parametrize("story", STORIES)
 @pytest.mark.parametrize("name", ALL)
 def test_reuse_never_changes_an_answer(name: str, story: str, engines: Engines, picture: Draw) -> None:
     engine = engines(name)
-    conversations = STORIES[story](picture, "It is.")
+    conversations = told(story, name, picture, "It is.")
     alone = [ask_alone(engine, messages).token_ids for messages in conversations]
     forget(engine)
     together = [ask(engine, messages, "tab")[1] for messages in conversations]
@@ -208,7 +235,7 @@ def test_reuse_never_changes_an_answer(name: str, story: str, engines: Engines, 
 def test_the_common_beginning_is_reused(name: str, story: str, engines: Engines, picture: Draw) -> None:
     engine = engines(name)
     forget(engine)
-    first, *_, last = (ask(engine, messages, "tab")[1] for messages in STORIES[story](picture, "It is."))
+    first, *_, last = (ask(engine, messages, "tab")[1] for messages in told(story, name, picture, "It is."))
     assert first.usage.reused_tokens == 0
     assert last.usage.reused_tokens >= 128
 
@@ -227,7 +254,7 @@ def test_another_picture_is_never_reused(name: str, story: str, engines: Engines
 @pytest.mark.parametrize("name", ["llava", "llava-next", "llama"])
 def test_a_stopped_answer_leaves_a_usable_cache(name: str, engines: Engines, picture: Draw) -> None:
     engine = engines(name)
-    messages = [user(picture("red"), LONG)]
+    (messages, _) = told("regenerate", name, picture, "")
     alone = ask_alone(engine, messages).token_ids
     forget(engine)
     cancel = Flag()
