@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import psutil
-from playwright.sync_api import expect
+from playwright.sync_api import APIResponse, Route, expect
 
 from tests.browser.conftest import OpenPage, Served
 from tests.browser.steps import (
@@ -134,16 +134,24 @@ def test_an_edit_that_comes_too_late_is_not_lost(fake_page: Served, open_page: O
         wait_for_answer(page, number)
     edit = begin_edit(page, page.get_by_role("button", name="Edit the question").first, "rewritten")
     message_box(page).fill("slow long please")
-    # Both at once, before the page can be drawn anew.
-    page.evaluate("""() => {
-      const enter = (box) => box.dispatchEvent(
-        new KeyboardEvent('keydown', { key: 'Enter', bubbles: true, cancelable: true }));
-      const keypress = new KeyboardEvent('keypress', { key: 'Enter', bubbles: true, cancelable: true });
-      const message = document.querySelector('#message textarea');
-      enter(message);
-      message.dispatchEvent(keypress);
-      enter(document.querySelector('.sn-text textarea'));
-    }""")
+    # The server has taken the question, the page does not know it yet.
+    held: list[tuple[Route, APIResponse]] = []
+
+    def hold(route: Route) -> None:
+        if held or "slow long" not in (route.request.post_data or ""):
+            route.continue_()
+        else:
+            held.append((route, route.fetch()))
+
+    page.route("**/gradio_api/**", hold)
+    with page.expect_request(lambda request: "slow long" in (request.post_data or "")):
+        message_box(page).press("Enter")
+    while not held:
+        page.evaluate("new Promise(requestAnimationFrame)")
+    with page.expect_response(lambda response: "rewritten" in (response.request.post_data or "")):
+        edit.press("Enter")
+    route, response = held[0]
+    route.fulfill(response=response)
     expect(last_answer(page)).to_contain_text("word1")
     expect(turns(page)).to_have_count(3)
     expect(edit).to_have_value("rewritten")
@@ -237,10 +245,12 @@ def test_a_reload_keeps_the_conversation(fake_page: Served, open_page: OpenPage,
 
 
 def test_a_duplicated_tab_keeps_to_itself(fake_page: Served, open_page: OpenPage) -> None:
-    first, twin = open_page(fake_page), open_page(fake_page)
+    first = open_page(fake_page)
     wait_until_ready(first)
     ask(first, "one")
     wait_for_answer(first, 1)
+    twin = first.context.new_page()
+    twin.goto(fake_page.url)
     # What a browser does when it duplicates a tab: the session storage goes with it.
     name = first.evaluate("sessionStorage.getItem('snug-tab')")
     twin.evaluate(f"sessionStorage.setItem('snug-tab', '{name}')")
