@@ -62,7 +62,7 @@ def _read(source: Path | bytes, name: str, settings: Settings) -> bytes:
         raise ImageUnreadable(name=name, detail=_EMPTY)
     if len(data) > settings.max_image_bytes:
         # Of a file only the first byte past the limit was read.
-        raise _too_large(name, Text("image.long_file", "The file is longer than that"), settings)
+        raise _too_large(name, Text("image.long_file", "The file holds too many bytes"), settings)
     return data
 
 

@@ -148,7 +148,7 @@ def test_refuses(name: str, data: bytes, error: type[Exception], settings: Setti
             encoded(Image.new("1", (3_000, 2_000)), "PNG"),
             "It has 3000 x 2000 pixels; the limit is 4 megapixels",
         ),
-        (b"\x89PNG" + b"0" * 1_000_001, "The file is longer than that; the limit is"),
+        (b"\x89PNG" + b"0" * 1_000_001, "The file holds too many bytes; the limit is"),
         (b"I am only words, in a file that is called a picture.", "not a picture format"),
         (encoded(half_red(), "TGA")[:500], "not a picture format"),
         (encoded(half_red(), "PNG")[:90], "damaged or cut short"),

@@ -44,6 +44,13 @@ def wait_for_answer(page: Page, count: int) -> Locator:
     return last_answer(page)
 
 
+def answer_again(page: Page) -> None:
+    """Press the button and see the page take it up: until then the old answer stands there."""
+    page.evaluate("document.querySelector('#live .sn-turn').dataset.old = 'yes'")
+    page.get_by_role("button", name="Answer again").click()
+    expect(page.locator("[data-old]")).to_have_count(0)
+
+
 def begin_edit(page: Page, button: Locator, text: str) -> Locator:
     """Open a question for editing and write `text`; gives its box."""
     button.click()

@@ -10,6 +10,7 @@ from playwright.sync_api import APIResponse, Route, expect
 from tests.browser.conftest import OpenPage, Served
 from tests.browser.steps import (
     add_pictures,
+    answer_again,
     ask,
     begin_edit,
     last_answer,
@@ -65,7 +66,7 @@ def test_answer_again_edit_copy_and_delete(fake_page: Served, open_page: OpenPag
     ask(page, "second")
     wait_for_answer(page, 2)
 
-    page.get_by_role("button", name="Answer again").click()
+    answer_again(page)
     expect(wait_for_answer(page, 2)).to_contain_text("You said: second")
 
     begin_edit(page, page.get_by_role("button", name="Edit the question").last, "third").press("Enter")

@@ -19,7 +19,7 @@ def quiet_gradio(settings: Settings) -> None:
     """Switch off every call home before Gradio is imported, and keep uploads in our own folder."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    os.environ["GRADIO_TEMP_DIR"] = str(settings.home / "uploads")
+    os.environ["GRADIO_TEMP_DIR"] = str(settings.uploads)
 
 
 def make_asgi(
