@@ -74,6 +74,7 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "precision": ("precision", _precision, "bf16, fp16, fp32, int8 or nf4"),
     "context": ("context_tokens", _count(1), "a number of tokens, such as 4096"),
     "images": ("images", _count(0), "a number of pictures, such as 1"),
+    "image_tokens": ("image_tokens", _count(1), "a number of tokens for one picture, such as 640"),
     "engine": ("engine", _one_of("transformers", "llamacpp", "remote"), "transformers, llamacpp or remote"),
     "cpu_layers_mode": ("cpu_layers_mode", _one_of("compute", "stream"), "compute or stream"),
     "offload_dir": ("offload_dir", str, "a folder"),

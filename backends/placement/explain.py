@@ -258,6 +258,7 @@ def _settings(case: Case) -> Iterator[Text]:
         "precision": overrides.precision,
         "context": overrides.context_tokens,
         "images": overrides.images,
+        "image_tokens": overrides.image_tokens,
         "cpu_layers_mode": overrides.cpu_layers_mode,
         "offload_dir": overrides.offload_dir,
         "max_memory": overrides.max_memory or None,

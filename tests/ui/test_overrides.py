@@ -43,6 +43,7 @@ def test_sizes_that_are_none(text: str) -> None:
             ["precision=nf4", "context=2048", "images=2"],
             Overrides(precision="nf4", context_tokens=2048, images=2),
         ),
+        (["image_tokens=640"], Overrides(image_tokens=640)),
         (["engine=transformers"], Overrides(engine="transformers")),
         (["cpu_layers_mode=compute"], Overrides(cpu_layers_mode="compute")),
         (["offload_dir=/tmp/a=b"], Overrides(offload_dir="/tmp/a=b")),
