@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from backends.errors import SettingInvalid
-from backends.placement.types import Overrides
+from backends.placement.types import Overrides, PlanRequest
 from backends.text import Text
+from ui.device_map import device_name
 
 # As much of a wrong value as an error repeats.
 _SHOWN = 100
@@ -110,6 +111,42 @@ def parse_overrides(settings: Iterable[str]) -> Overrides:
     return overrides
 
 
+def to_settings(overrides: Overrides) -> tuple[str, ...]:
+    """Write overrides as the `key=value` strings that `parse_overrides` reads.
+
+    A device map is named as the file device_map.json, which `ui.device_map.to_json` fills.
+    """
+    written: list[str] = []
+    for key, (field, _, _) in _KEYS.items():
+        value = getattr(overrides, field)
+        if value is not None:
+            written.append(f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else value}")
+    written += [f"max_memory.{device}={_size(nbytes)}" for device, nbytes in overrides.max_memory]
+    if overrides.device_map is not None:
+        written.append("device_map=device_map.json")
+    return tuple(written)
+
+
+def command_line(request: PlanRequest, command: str = "plan") -> str:
+    """The command that asks for the same as `request`, to be pasted into a terminal."""
+    words = ["python", "launch.py", command, request.model, "--preset", request.preset.value]
+    for setting in to_settings(request.overrides):
+        words += ["--set", setting]
+    return " ".join(_quoted(word) for word in words)
+
+
+def _size(nbytes: int) -> str:
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20)):
+        if nbytes and nbytes % factor == 0:
+            return f"{nbytes // factor}{unit}"
+    return str(nbytes)
+
+
+def _quoted(word: str) -> str:
+    """Double quotes hold a path together in every usual shell, Windows' included."""
+    return word if re.fullmatch(r"[\w./:=,\\~-]+", word) else '"' + word.replace('"', '\\"') + '"'
+
+
 def _device(key: str) -> str:
     device = key.partition(".")[2]
     if not _DEVICE.fullmatch(device):
@@ -136,14 +173,7 @@ def _device_map(path: Path) -> tuple[tuple[str, str], ...]:
         raise _invalid("device_map", str(path), "the file is not JSON") from error
     if not isinstance(content, dict) or not content:
         raise _invalid("device_map", str(path), "the file must hold an object of module: device")
-    # PyTorch writes GPU 0 as 0, people as "cuda:0" or "cuda".
-    return tuple((str(module), _device_name(device)) for module, device in content.items())
-
-
-def _device_name(device: object) -> str:
-    if isinstance(device, int) and not isinstance(device, bool):
-        return f"cuda:{device}"
-    return "cuda:0" if device == "cuda" else str(device)
+    return tuple((str(module), device_name(device)) for module, device in content.items())
 
 
 def _invalid(key: str, value: str, detail: str) -> SettingInvalid:
