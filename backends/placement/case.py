@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from backends.hardware.types import Gpu, HardwareSnapshot
 from backends.models.types import ModelInfo, Module, ModuleKind
 from backends.placement import budget, estimate
+from backends.placement.correction import NEUTRAL, Correction
 from backends.placement.estimate import Load, Workload
 from backends.placement.precision import Precision
-from backends.placement.types import CpuLayersMode, Credit, DeviceShare, PlanRequest
+from backends.placement.types import CpuLayersMode, Credit, DeviceShare, EngineName, PlanRequest
 from backends.presets import Policy
 
 CPU, DISK = "cpu", "disk"
+# The engine of every plan that is made here.
+ENGINE: EngineName = "transformers"
 
 
 def cuda(gpu: Gpu) -> str:
@@ -37,6 +40,7 @@ class Case:
     commit: int | None
     work: Workload
     offload_dir: str
+    correction: Correction = NEUTRAL
 
     def gpu(self, device: str) -> Gpu | None:
         """Return the GPU with this id; None for the CPU and the disk."""
@@ -110,7 +114,7 @@ def executing_share(
     """Sum up a GPU or the CPU; `with_gpu` says whether a GPU takes part in the plan."""
     gpu = case.gpu(device)
     overhead = estimate.gpu_overhead(gpu) if gpu is not None else case.process_bytes(with_gpu=with_gpu)
-    return estimate.share(
+    share = estimate.share(
         device,
         case.name(device),
         case.budgets[device],
@@ -121,6 +125,7 @@ def executing_share(
         precision=precision,
         overhead=overhead,
     )
+    return case.correction.apply(share, ENGINE, precision.name, with_gpu=with_gpu)
 
 
 def load_transient(model: ModelInfo, precision: Precision) -> int:
