@@ -13,6 +13,8 @@ from backends.images import import_image
 from backends.messages import Event, ImagePart, Message, Progress, SamplingParams
 from backends.models.identify import ensure_loadable
 from backends.models.types import ModelEntry, ModelInfo
+from backends.placement.needs import Needs
+from backends.placement.needs import needs as find_needs
 from backends.placement.planner import plan as make_plan
 from backends.placement.types import Plan, PlanRequest
 from backends.reports import UnloadReport
@@ -74,6 +76,22 @@ class Service:
         offload = str(self._settings.offload)
         usable = self._machine.usable(self._host.pids)
         return make_plan(usable, model, request, credit=credit, offload_root=offload)
+
+    def usable(self) -> HardwareSnapshot:
+        """The hardware that plans count on: without GPUs that the installed torch can't use."""
+        return self._machine.usable(self._host.pids)
+
+    def needs(self, request: PlanRequest, hardware: HardwareSnapshot | None = None) -> Needs:
+        """Find the nearest change that runs `request` and the card that holds it at full precision.
+
+        On this machine or on the one described by `hardware`. Takes about a second; raises what `plan` does.
+        """
+        model = self.inspect(request.model)
+        if hardware is not None:
+            return find_needs(hardware, model, request)
+        credit = self._machine.credit(self._host.pids, self._host.loaded)
+        offload = str(self._settings.offload)
+        return find_needs(self.usable(), model, request, credit=credit, offload_root=offload)
 
     def calibrate(self) -> None:
         """Measure memory and processor speed once, so that plans need not assume them; kept on disk."""
