@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from backends.models.naming import AUDIO_WORDS, block_of, is_projector, is_vision
 from backends.models.types import Module, ModuleKind, Tensor
@@ -16,6 +16,9 @@ _HEADS = ("lm_head", "output", "embed_out")
 _NOT_LINEAR = ("embed", "wte", "wpe", "norm", "position", ".experts.")
 # Buffers that files of older versions carry and the loaded model computes itself.
 _BUFFERS = ("inv_freq", "position_ids", "masked_bias", "attn.bias")
+# Weights of which a decoded token passes only a part: routed experts, and CogVLM's experts for pictures.
+_ROUTED = ".experts."
+_FOR_PICTURES = (".vision_expert_", ".vision_mlp.")
 _ORDER = (
     ModuleKind.VISION,
     ModuleKind.PROJECTOR,
@@ -34,7 +37,14 @@ class _Group:
     nbytes: int = 0
     linear_parameters: int = 0
     linear_rows: int = 0
-    tensors: list[str] = field(default_factory=list)
+    routed: int = 0
+    experts: int = 0
+    for_pictures: int = 0
+
+    def idle(self, visited: int | None) -> int:
+        """Parameters that a token passes by when it visits `visited` of the experts (None: all of them)."""
+        unvisited = max(0, self.experts - visited) if visited else 0
+        return self.for_pictures + (self.routed * unvisited // self.experts if self.experts else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +64,18 @@ def is_buffer(name: str) -> bool:
 
 
 def build(
-    tensors: Sequence[Tensor], names: Mapping[str, str], *, layers: int | None, tied: bool
+    tensors: Sequence[Tensor],
+    names: Mapping[str, str],
+    *,
+    layers: int | None,
+    tied: bool,
+    visited_experts: int | None = None,
 ) -> Structure:
     """Group `tensors` (named as loaded in `names`) into modules.
 
     `layers` is the config's number of decoder layers, used to recognise the decoder's stack among the
-    numbered ones. A head that the file lacks, or repeats although tied, is the embedding once more.
+    numbered ones, `visited_experts` how many a token passes. A head that the file lacks, or repeats although
+    tied, is the embedding once more.
     """
     stack, count = _decoder_stack(tuple(names.values()), layers)
     root, _, blocks = stack.rpartition(".")
@@ -79,7 +95,7 @@ def build(
     learned_positions = any(word in place for place in groups for word in _POSITION_WORDS)
     if not learned_positions and root and any(name.endswith("embed_tokens") for name in groups):
         groups[f"{root}.rotary_emb"] = _Group(ModuleKind.OTHER)
-    return Structure(_in_order(groups), root, blocks, count, tied=not has_head)
+    return Structure(_in_order(groups, visited_experts), root, blocks, count, tied=not has_head)
 
 
 def _decoder_stack(names: tuple[str, ...], layers: int | None) -> tuple[str, int]:
@@ -134,18 +150,41 @@ def _language_part(name: str, inside: str) -> tuple[str, ModuleKind]:
 def _add(group: _Group, name: str, tensor: Tensor) -> None:
     group.parameters += tensor.parameters
     group.nbytes += tensor.nbytes
+    if group.kind is ModuleKind.LAYER:
+        _count_experts(group, name, tensor)
     if len(tensor.shape) == 2 and name.endswith(".weight") and not any(word in name for word in _NOT_LINEAR):
         group.linear_parameters += tensor.parameters
         group.linear_rows += tensor.shape[0]
 
 
-def _in_order(groups: Mapping[str, _Group]) -> tuple[Module, ...]:
+def _count_experts(group: _Group, name: str, tensor: Tensor) -> None:
+    """Experts are numbered (`experts.7.down_proj.weight`) or lie in one tensor (`experts.down_proj`)."""
+    if any(word in name for word in _FOR_PICTURES):
+        group.for_pictures += tensor.parameters
+    _, found, tail = name.partition(_ROUTED)
+    if not found:
+        return
+    number = tail.partition(".")[0]
+    count = int(number) + 1 if number.isdecimal() else tensor.shape[0] if len(tensor.shape) > 1 else 0
+    group.routed += tensor.parameters
+    group.experts = max(group.experts, count)
+
+
+def _in_order(groups: Mapping[str, _Group], visited: int | None) -> tuple[Module, ...]:
     def key(item: tuple[str, _Group]) -> tuple[int, int, str]:
         name, group = item
         number = int(name.rpartition(".")[2]) if group.kind is ModuleKind.LAYER else 0
         return _ORDER.index(group.kind), number, name
 
     return tuple(
-        Module(name, group.kind, group.parameters, group.nbytes, group.linear_parameters, group.linear_rows)
+        Module(
+            name,
+            group.kind,
+            group.parameters,
+            group.nbytes,
+            group.linear_parameters,
+            group.linear_rows,
+            group.idle(visited),
+        )
         for name, group in sorted(groups.items(), key=key)
     )

@@ -116,7 +116,7 @@ def _tower(
     ratio = vision.get("mlp_ratio")
     widened = int(hidden * ratio) if isinstance(ratio, int | float) and 0 < ratio < _WIDEST else 4 * hidden
     blocks = [block[1] + 1 for block in map(block_of, shapes) if block]
-    classes = any(name.endswith(("class_embedding", "cls_token")) for name in shapes)
+    classes = any(name.endswith(("class_embedding", "cls_embedding", "cls_token")) for name in shapes)
     return _Tower(
         layers=number(vision, "num_hidden_layers", "depth", "num_layers") or max(blocks, default=24),
         hidden=hidden,
@@ -148,6 +148,9 @@ def _rule(family: str, config: Mapping[str, Any], processor: Mapping[str, Any], 
         return _split(config, processor, tower)
     if family == "internvl":
         return _cropped(config, processor, tower)
+    if family == "cogvlm":
+        # A marker before and one behind: 1,227 for 490 px, 2,306 for CogVLM2's 1,344 px.
+        return _Tokens((tower.image // tower.patch // tower.merge) ** 2 + 2)
     if family == "mllama":
         # Pictures enter through cross-attention; only one marker stands in the prompt.
         return _Tokens(1, tiles=number(_vision_config(config) or {}, "max_num_tiles") or 4)

@@ -123,10 +123,13 @@ def _parts(case: Case, layout: Layout) -> list[tuple[speed.Rates, speed.Work]]:
         if module.kind is ModuleKind.HEAD and module.parameters == 0:
             nbytes = case.model.text.vocab * case.model.text.hidden * layout.precision.width
         if module.kind in (ModuleKind.LAYER, ModuleKind.NORM, ModuleKind.HEAD):
-            sums[5 if device == DISK else 4 if from_ram else 0] += nbytes
+            # A module that is moved is moved whole; in place, only the experts that are visited are read.
+            whole = device == DISK or from_ram or module.idle_parameters == 0
+            read = nbytes if whole else nbytes * module.active_parameters // module.parameters
+            sums[5 if device == DISK else 4 if from_ram else 0] += read
         if module.kind is ModuleKind.LAYER:
             sums[1] += 1
-            sums[2] += module.parameters
+            sums[2] += module.active_parameters
         if module.kind in (ModuleKind.VISION, ModuleKind.PROJECTOR):
             sums[3] += module.parameters
     return [(_rates(case, layout, device), speed.Work(*sums)) for device, sums in found.items()]

@@ -21,7 +21,7 @@ _MOST_ALTERNATIVES = 6
 def explain(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> tuple[Text, ...]:
     """The reasons, most important first."""
     outcome = chosen.outcome
-    found: list[Text] = []
+    found: list[Text] = [case.model.unloadable] if case.model.unloadable is not None else []
     if outcome.fits:
         found += _placement(case, outcome, others)
     else:
