@@ -9,7 +9,7 @@ from typing import Protocol
 
 from backends.messages import Event, Message, Progress, SamplingParams
 from backends.placement.types import Plan
-from backends.reports import LoadReport
+from backends.reports import DevicePeak, LoadReport
 
 ProgressSink = Callable[[Progress], None]
 
@@ -48,6 +48,10 @@ class Engine(Protocol):
         The last message is the draft of a question: its pictures and the turns before it are final, its
         text is not. Returns early, keeping what is done, when `cancel` is set.
         """
+        ...
+
+    def memory(self) -> tuple[DevicePeak, ...]:
+        """What each device has held at most since `load`; the worker adds what it knows of the RAM."""
         ...
 
     def close(self) -> None:

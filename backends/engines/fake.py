@@ -19,7 +19,7 @@ from backends.engines.base import ChatRequest, ProgressSink
 from backends.errors import Cancelled, ContextExceeded, ModelDamaged, NotLoaded, OutOfGpuMemory
 from backends.messages import Done, Event, FinishReason, Message, Progress, Role, TextDelta, Timings, Usage
 from backends.placement.types import Plan
-from backends.reports import LoadReport
+from backends.reports import DevicePeak, LoadReport
 
 CRASH_EXIT_CODE = 70
 _IMAGE_TOKENS = 64
@@ -128,6 +128,10 @@ class FakeEngine:
         if not cancel.is_set():
             fixed = (*messages[:-1], Message(draft.role, draft.images))
             self._cached[conversation] = _keys(fixed)
+
+    def memory(self) -> tuple[DevicePeak, ...]:
+        """Nothing is held, so nothing is learnt."""
+        return ()
 
     def close(self) -> None:
         """Forget everything."""

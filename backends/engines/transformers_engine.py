@@ -21,12 +21,12 @@ from backends.engines.devices import compute_dtype, is_streamed, use_physical_co
 from backends.engines.errors import as_snug_errors
 from backends.engines.loading import Loaded, load_model, remove_offloaded
 from backends.engines.paths import Path, choose_path
-from backends.engines.report import make_report
+from backends.engines.report import Meter, make_report
 from backends.engines.template import ChatTemplate, choose_template, end_of_turn
 from backends.errors import NotLoaded
 from backends.messages import Event, ImagePart, Message, Part, Role, SamplingParams, TextPart
 from backends.placement.types import Plan
-from backends.reports import LoadReport
+from backends.reports import DevicePeak, LoadReport
 
 # A model up to this size answers a picture within about a second on any CPU.
 _QUICK_PARAMETERS = 1_000_000_000
@@ -39,6 +39,7 @@ class TransformersEngine:
         self._plan: Plan | None = None
         self._path: Path | None = None
         self._speaker: Speaker | None = None
+        self._meter: Meter | None = None
 
     def load(self, plan: Plan, progress: ProgressSink, cancel: Flag) -> LoadReport:
         """Carry out `plan`; after any failure nothing is left in memory or on the disk."""
@@ -52,7 +53,9 @@ class TransformersEngine:
                 loaded = load_model(plan, progress, cancel)
                 context = _context(loaded.model.config, plan)
                 self._prepare(loaded, plan, context)
-                return make_report(loaded, plan, context, time.perf_counter() - begun)
+                report = make_report(loaded, plan, context, time.perf_counter() - begun)
+                self._meter = Meter(loaded.model, plan)
+                return report
         except BaseException:
             self.close()
             raise
@@ -92,10 +95,14 @@ class TransformersEngine:
         with as_snug_errors("reading ahead"):
             self._path.prime(conversation, messages, cancel)
 
+    def memory(self) -> tuple[DevicePeak, ...]:
+        """What each device has held at most since the load."""
+        return self._meter.read() if self._meter is not None else ()
+
     def close(self) -> None:
         """Drop the model, its caches and its offloaded weights."""
         held = self._plan is not None
-        self._path = self._speaker = None
+        self._path = self._speaker = self._meter = None
         if held:
             gc.collect()
         if held and torch.cuda.is_available():

@@ -32,6 +32,7 @@ from backends.worker.protocol import (
     Load,
     Loaded,
     LoadProgress,
+    Memory,
     Prime,
     PrimeDone,
     Ready,
@@ -215,6 +216,8 @@ class WorkerClient:
                     task.give(event)
                 if isinstance(reply.events[-1], Done):
                     self._finish(task)
+            case Memory():
+                task.memory = reply.peaks
             case Loaded():
                 task.report = reply.report
                 self._finish(task)
