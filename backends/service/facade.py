@@ -17,12 +17,14 @@ from backends.placement.needs import Needs
 from backends.placement.needs import needs as find_needs
 from backends.placement.planner import plan as make_plan
 from backends.placement.types import Plan, PlanRequest
-from backends.reports import UnloadReport
+from backends.reports import Measurement, UnloadReport
+from backends.service.comparing import Comparison, Sources
 from backends.service.conversations import Conversations
 from backends.service.host import ModelHost
 from backends.service.journal import Journal
 from backends.service.library import Library
 from backends.service.machine import Machine
+from backends.service.measurements import Measurements
 from backends.service.state import ModelState
 from backends.settings import Settings
 
@@ -41,7 +43,12 @@ class Service:
         self._library = Library(settings)
         self._machine = Machine(settings)
         self._host = ModelHost(self._machine, engine=engine, preload=preload)
-        self._conversations = Conversations(self._host)
+        self._comparison = Comparison(
+            Measurements(settings.home / "measurements.sqlite3"),
+            Sources(self.inspect, lambda: self._machine.snapshot(self._host.pids, fresh=True)),
+        )
+        self._host.on_failure = self._comparison.failed
+        self._conversations = Conversations(self._host, self._comparison)
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +73,8 @@ class Service:
     def plan(self, request: PlanRequest, hardware: HardwareSnapshot | None = None) -> Plan:
         """Decide where everything goes, on this machine or on the one described by `hardware`.
 
-        On this machine, memory that our own processes will give back counts as free. Raises what
+        On this machine, memory that our own processes will give back counts as free, and what earlier runs
+        measured corrects the formula. Raises what
         `inspect` raises, and SettingInvalid or DeviceMapInvalid for overrides that can't be.
         """
         model = self.inspect(request.model)
@@ -75,7 +83,18 @@ class Service:
         credit = self._machine.credit(self._host.pids, self._host.loaded)
         offload = str(self._settings.offload)
         usable = self._machine.usable(self._host.pids)
-        return make_plan(usable, model, request, credit=credit, offload_root=offload)
+        return make_plan(
+            usable,
+            model,
+            request,
+            credit=credit,
+            offload_root=offload,
+            correction=self._comparison.correction,
+        )
+
+    def measured(self, plan: Plan) -> tuple[float, Measurement] | None:
+        """(Seconds since 1970, measurement) of the last run that was loaded and used just as `plan` says."""
+        return self._comparison.last(plan)
 
     def usable(self) -> HardwareSnapshot:
         """The hardware that plans count on: without GPUs that the installed torch can't use."""
