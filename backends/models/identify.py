@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from backends.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from backends.models import structure
+from backends.models.adapter import is_adapter, merging_not_yet, read_adapter
 from backends.models.checkpoint import read_headers, read_json, read_json_if_there
 from backends.models.geometry import number, text_config, text_geometry, visited_experts
 from backends.models.naming import loaded_names
@@ -32,11 +34,22 @@ _FLOATS = ("bfloat16", "float16", "float32", "float64")
 def identify(path: Path) -> ModelInfo:
     """Read what the model in the folder `path` is.
 
-    Copies that hold only the headers of the weight files are accepted (`weights_present` is False).
+    A LoRA's folder is read as its base model, which must lie beside it. Copies that hold only the headers
+    of the weight files are accepted (`weights_present` is False).
     Raises ModelNotFound (no such folder, no config), ModelDamaged (truncated or inconsistent files) or
     ModelUnsupported (an architecture that does not chat, or needs code of its own).
     """
     _check_folder(path)
+    if is_adapter(path):
+        adapter, base = read_adapter(path)
+        whole = identify(base)
+        return replace(
+            whole,
+            path=path,
+            name=path.name,
+            adapter=adapter,
+            unloadable=whole.unloadable or merging_not_yet(adapter),
+        )
     config = read_json(path / "config.json")
     original = original_family(config)
     family = original or _check_family(path, config)
@@ -114,7 +127,7 @@ def _check_folder(path: Path) -> None:
         )
     if not path.is_dir():
         raise ModelNotFound(path=str(path), detail=Text("model.no_folder", "The folder does not exist."))
-    if (path / "config.json").is_file():
+    if (path / "config.json").is_file() or is_adapter(path):
         return
     try:
         inside = sorted(path.iterdir())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from backends.models.naming import AUDIO_WORDS, block_of, is_projector, is_vision
 from backends.models.types import Module, ModuleKind, Tensor
@@ -40,6 +40,7 @@ class _Group:
     routed: int = 0
     experts: int = 0
     for_pictures: int = 0
+    blocks: dict[str, int] = field(default_factory=dict)
 
     def idle(self, visited: int | None) -> int:
         """Parameters that a token passes by when it visits `visited` of the experts (None: all of them)."""
@@ -152,6 +153,10 @@ def _add(group: _Group, name: str, tensor: Tensor) -> None:
     group.nbytes += tensor.nbytes
     if group.kind is ModuleKind.LAYER:
         _count_experts(group, name, tensor)
+    elif group.kind is ModuleKind.VISION:
+        block = block_of(name)
+        key = f"{block[0]}.{block[1]}" if block else name
+        group.blocks[key] = group.blocks.get(key, 0) + tensor.parameters
     if len(tensor.shape) == 2 and name.endswith(".weight") and not any(word in name for word in _NOT_LINEAR):
         group.linear_parameters += tensor.parameters
         group.linear_rows += tensor.shape[0]
@@ -185,6 +190,7 @@ def _in_order(groups: Mapping[str, _Group], visited: int | None) -> tuple[Module
             group.linear_parameters,
             group.linear_rows,
             group.idle(visited),
+            max(group.blocks.values(), default=0),
         )
         for name, group in sorted(groups.items(), key=key)
     )

@@ -50,7 +50,8 @@ class Module:
     `name` is the module path in the loaded transformers model (`model.language_model.layers.0`), which
     is what a device map's keys are. `linear_parameters` and `linear_rows` count the nn.Linear weights
     inside it that bitsandbytes would quantize. `idle_parameters` are those that a decoded token does not
-    pass: experts that it does not visit.
+    pass: experts that it does not visit. `unit_parameters` is the largest block inside a vision part, which
+    is placed as a whole but read block by block (0: the module is read as a whole).
     """
 
     name: str
@@ -60,6 +61,12 @@ class Module:
     linear_parameters: int = 0
     linear_rows: int = 0
     idle_parameters: int = 0
+    unit_parameters: int = 0
+
+    @property
+    def piece_parameters(self) -> int:
+        """Parameters that are read and converted at one time."""
+        return self.unit_parameters or self.parameters
 
     @property
     def active_parameters(self) -> int:
@@ -114,6 +121,15 @@ class ModelFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA that is merged into the model's weights before they are placed."""
+
+    name: str
+    rank: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """Everything that planning needs to know of a model. `modules` are in execution order.
 
@@ -135,6 +151,7 @@ class ModelInfo:
     files: tuple[ModelFile, ...]
     weights_present: bool = True
     unloadable: Text | None = None
+    adapter: Adapter | None = None
 
     @property
     def active_parameters(self) -> int:

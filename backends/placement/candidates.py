@@ -38,11 +38,15 @@ _BETTER: dict[PlacementKind, frozenset[PlacementKind]] = {
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A judged layout and what made it: the policy's precision choice and placement."""
+    """A judged layout and what made it: the policy's precision choice and placement.
+
+    `fallback` marks what a policy for GPUs resorts to when no GPU helps.
+    """
 
     choice: str
     kind: PlacementKind
     outcome: Outcome
+    fallback: bool = False
 
 
 def candidates(case: Case) -> tuple[Candidate, ...]:
@@ -68,7 +72,9 @@ def candidates(case: Case) -> tuple[Candidate, ...]:
         choice = "checkpoint" if case.request.overrides.precision is None else policy.precisions[0]
         without = replace(case, gpus=())
         found += [
-            Candidate(choice, kind, outcome) for kind in kinds for outcome in _for_kind(without, choice, kind)
+            Candidate(choice, kind, outcome, fallback=bool(case.gpus))
+            for kind in kinds
+            for outcome in _for_kind(without, choice, kind)
         ]
     return tuple(found)
 

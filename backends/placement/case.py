@@ -129,12 +129,14 @@ def executing_share(
 
 
 def load_transient(model: ModelInfo, precision: Precision) -> int:
-    """RAM that loading needs for a moment: the largest module as it is read, and as it is converted.
+    """RAM that loading needs for a moment: the largest piece as it is read, and as it is converted.
 
     Pages of the mapped files are not counted: the system takes them back whenever it needs them.
     """
-    reading = max(module.nbytes for module in model.modules)
-    return reading + max(module.parameters for module in model.modules) * precision.width
+    reading = max(
+        module.nbytes * module.piece_parameters // max(1, module.parameters) for module in model.modules
+    )
+    return reading + max(module.piece_parameters for module in model.modules) * precision.width
 
 
 def disk_share(case: Case, load: Load) -> DeviceShare:

@@ -62,7 +62,7 @@ class Load:
         self.vision = self.vision or module.kind is ModuleKind.VISION
         self.embed = self.embed or module.kind is ModuleKind.EMBED
         self.head = self.head or module.kind is ModuleKind.HEAD
-        self.largest = max(self.largest, module.parameters * precision.width)
+        self.largest = max(self.largest, module.piece_parameters * precision.width)
         self.quantizes = self.quantizes or quantized
 
     def copy(self) -> Load:

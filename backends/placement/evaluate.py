@@ -62,12 +62,13 @@ def evaluate(case: Case, layout: Layout) -> Outcome:
     """Judge `layout`."""
     shares = _shares(case, layout)
     ram = next(share for share in shares if share.device == CPU)
-    peak = ram.overhead_bytes + ram.weights_bytes + load_transient(case.model, layout.precision)
+    arriving = ram.weights_bytes + load_transient(case.model, layout.precision)
+    peak = ram.overhead_bytes + max(arriving, _merging(case, layout))
     committed = sum(share.total_bytes for share in shares if share.device != DISK)
-    missing = sum(max(0, share.total_bytes - share.budget_bytes) for share in shares)
-    missing += max(0, peak - max(ram.budget_bytes, ram.total_bytes))
-    if case.commit is not None:
-        missing += max(0, committed - case.commit)
+    missing = sum(max(0, share.total_bytes - share.budget_bytes) for share in shares if share is not ram)
+    # RAM that is missing while loading, while answering and in Windows' promise is the same RAM.
+    unpromised = committed - case.commit if case.commit is not None else 0
+    missing += max(0, max(peak, ram.total_bytes) - ram.budget_bytes, unpromised)
     return Outcome(
         layout=layout,
         devices=shares,
@@ -78,6 +79,14 @@ def evaluate(case: Case, layout: Layout) -> Outcome:
         commit_budget=case.commit,
         page_file_bytes=_page_file(case),
     )
+
+
+def _merging(case: Case, layout: Layout) -> int:
+    """RAM for merging a LoRA: the whole model, before any part of it is placed, and the LoRA."""
+    adapter = case.model.adapter
+    if adapter is None:
+        return 0
+    return case.model.parameters * layout.precision.width + adapter.nbytes
 
 
 def _page_file(case: Case) -> int:

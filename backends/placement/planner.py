@@ -158,7 +158,7 @@ def _choose(allowed: Policy, found: tuple[Candidate, ...]) -> Candidate:
     """Pick by the policy's aim (DESIGN section 3)."""
     fitting = [candidate for candidate in found if candidate.outcome.fits]
     if not fitting:
-        return min(found, key=lambda candidate: candidate.outcome.missing_bytes)
+        return min(found, key=lambda candidate: (candidate.fallback, candidate.outcome.missing_bytes))
     if not allowed.reading_speed:
         first = fitting[0]
         same = [other for other in fitting if (other.choice, other.kind) == (first.choice, first.kind)]

@@ -37,7 +37,7 @@ def test_what_runs_needs_no_change(llava: ModelInfo) -> None:
     ("hardware", "asked", "overrides", "preset"),
     [
         pytest.param(machine(gpu(0, total=12), ram=32), "high", {}, Preset.MID, id="12 GB: 8-bit, not 4-bit"),
-        pytest.param(machine(rtx_2060(), ram=12), "mid", {}, Preset.LOW, id="6 GB: 4-bit"),
+        pytest.param(machine(rtx_2060(), ram=10), "mid", {}, Preset.LOW, id="6 GB: 4-bit"),
         pytest.param(machine(ram=64), "high", {}, Preset.CPU, id="no GPU: the CPU"),
         pytest.param(
             machine(gpu(0)), "high", {"max_memory": (("cuda:0", GIB),)}, Preset.HIGH, id="a limit in the way"
