@@ -12,7 +12,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ class Measurements:
         self._lock = threading.Lock()
         self._rows: tuple[Row, ...] = ()
         self._read_at = float("-inf")
-        # What could not be written: kept for as long as this process lives.
+        # What could not be written: kept while this process lives, and tried again with the next.
         self._unwritten: list[Row] = []
 
     def rows(self) -> tuple[Row, ...]:
@@ -99,10 +99,10 @@ class Measurements:
         if not rows:
             return
         with self._lock:
-            if not self._write(rows):
-                replaced = {(row.run, row.device) for row in rows}
-                kept = [row for row in self._unwritten if (row.run, row.device) not in replaced]
-                self._unwritten = [*rows, *kept][: RECENT * 8]
+            replaced = {(row.run, row.device) for row in rows}
+            waiting = [row for row in self._unwritten if (row.run, row.device) not in replaced]
+            everything = [*rows, *waiting]
+            self._unwritten = [] if self._write(everything) else everything[: RECENT * 8]
             self._read_at = float("-inf")
 
     def _read(self) -> tuple[Row, ...]:
@@ -133,7 +133,7 @@ class Measurements:
                 raise
         return [row for row in map(_parsed, found) if row is not None]
 
-    def _write(self, rows: tuple[Row, ...], *, again: bool = True) -> bool:
+    def _write(self, rows: Sequence[Row], *, again: bool = True) -> bool:
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with _connected(f"{self._file.absolute().as_uri()}?mode=rwc") as connection:
@@ -173,7 +173,7 @@ def _connected(uri: str) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
-def _store(connection: sqlite3.Connection, rows: tuple[Row, ...]) -> None:
+def _store(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
     connection.execute(_TABLE)
