@@ -30,6 +30,15 @@ class Engine(Protocol):
         """Carry out `plan`. Raises a `SnugError` (never an upstream exception); `Cancelled` when asked to."""
         ...
 
+    def move(self, plan: Plan, progress: ProgressSink, cancel: Flag) -> LoadReport:
+        """Rearrange the loaded model as `plan` says, without reading its checkpoint again.
+
+        Raises CannotMove where that needs the files (`backends.placement.moving.why_reload` tells before),
+        OutOfRam, OutOfGpuMemory or DiskFull where there is no room, Cancelled, NotLoaded. After any of them
+        the model answers as before.
+        """
+        ...
+
     def rehearse(self, cancel: Flag) -> None:
         """Run what the first answer runs, so that it starts as quickly as later ones.
 

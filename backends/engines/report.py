@@ -69,24 +69,18 @@ def _places_of(name: str, module: Any, places: dict[str, str]) -> list[tuple[str
 
 
 def _parameter_places(model: Any) -> dict[str, str]:
-    """Where the values of every parameter are; offloaded ones are found through accelerate's hooks."""
+    """Where the values of every parameter are."""
     places: dict[str, str] = {}
     for module_name, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             key = f"{module_name}.{name}" if module_name else name
-            places[key] = _place(parameter, module, name)
+            places[key] = _place(parameter)
     return places
 
 
-def _place(parameter: Any, module: Any, name: str) -> str:
-    if parameter.device.type != "meta":
-        return str(parameter.device)
-    weights = getattr(getattr(module, "_hf_hook", None), "weights_map", None)
-    if weights is None:
-        return "meta"
-    prefix = getattr(weights, "prefix", "")
-    held = getattr(weights, "dataset", weights)
-    return "cpu" if prefix + name in getattr(held, "state_dict", {}) else "disk"
+def _place(parameter: Any) -> str:
+    """Where a parameter rests; only what rests on the disk has no values."""
+    return "disk" if parameter.device.type == "meta" else str(parameter.device)
 
 
 def _main_dtype(model: Any) -> str:

@@ -34,7 +34,7 @@ def stoppable(model: nn.Module, cancel: Flag) -> Iterator[None]:
             raise Interrupted
 
     layers = [layer for module in model.modules() if isinstance(module, nn.ModuleList) for layer in module]
-    handles = [layer.register_forward_pre_hook(check) for layer in layers]
+    handles = [layer.register_forward_pre_hook(check, prepend=True) for layer in layers]
     try:
         yield
     finally:
@@ -79,7 +79,7 @@ class ChunkRunner:
         """Logits [1, vocab] after one more token."""
         ids = torch.tensor([[token]], device=self._device)
         output = self._model(input_ids=ids, past_key_values=prefix.kv, use_cache=True, logits_to_keep=1)
-        logits: torch.Tensor = output.logits[:, -1]
+        logits: torch.Tensor = output.logits[:, -1].to(self._device)
         return logits
 
     def _forward(self, prompt: Prompt, start: int, end: int, kv: Any) -> torch.Tensor:
@@ -89,7 +89,7 @@ class ChunkRunner:
         if pictures:
             inputs = {"inputs_embeds": self._embed(ids, prompt, start, end)}
         output = self._model(**inputs, past_key_values=kv, use_cache=True, logits_to_keep=1)
-        logits: torch.Tensor = output.logits[:, -1]
+        logits: torch.Tensor = output.logits[:, -1].to(self._device)
         return logits
 
     def _embed(self, ids: torch.Tensor, prompt: Prompt, start: int, end: int) -> torch.Tensor:
@@ -147,7 +147,7 @@ class WholeRunner:
     def _run(self, prepared: dict[str, Any]) -> torch.Tensor:
         output = self._model(**prepared, return_dict=True)
         self._state = self._model._update_model_kwargs_for_generation(output, self._state)  # noqa: SLF001 - the hook of `generate`
-        logits: torch.Tensor = output.logits[:, -1]
+        logits: torch.Tensor = output.logits[:, -1].to(self._device)
         return logits
 
     def _moved(self, value: Any) -> Any:
