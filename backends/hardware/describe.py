@@ -72,23 +72,31 @@ def read_file(path: Path) -> HardwareSnapshot:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise _invalid("--hardware", path, _reason(error), _EXAMPLE) from None
+    return read_text(text, "--hardware", path, path.name)
+
+
+def read_text(text: str, name: Value, value: Value | Path, source: str) -> HardwareSnapshot:
+    """Read a description; errors say that `name` can't be `value`, or name the key and the line of `source`.
+
+    Raises SettingInvalid.
+    """
     try:
         document = json.loads(text, parse_constant=_no_constant)
     except RecursionError:
-        raise _invalid("--hardware", path, "It is nested too deeply.", _EXAMPLE) from None
+        raise _invalid(name, value, "It is nested too deeply.", _EXAMPLE) from None
     except json.JSONDecodeError as error:
         where = f"Line {error.lineno}, column {error.colno} is not JSON: {error.msg}."
-        raise _invalid("--hardware", path, where, "Correct that line.") from None
+        raise _invalid(name, value, where, "Correct that line.") from None
     except _NotANumber as error:
-        raise _invalid("--hardware", path, str(error), "Write a number, or null.") from None
+        raise _invalid(name, value, str(error), "Write a number, or null.") from None
     except ValueError:
         endless = "It holds a number of thousands of digits."
-        raise _invalid("--hardware", path, endless, "Correct the number.") from None
+        raise _invalid(name, value, endless, "Correct the number.") from None
     try:
         return _snapshot(document)
     except BadValue as bad:
         line = line_of(text, bad.path)
-        where = f"{bad.detail} (line {line} of {path.name})"
+        where = f"{bad.detail} (line {line} of {source})"
         raise _invalid(dotted(bad.path), bad.value, where, bad.suggestion) from None
 
 
@@ -254,9 +262,11 @@ def _no_constant(word: str) -> float:
     raise _NotANumber(f"{word} is not a number that JSON knows.")
 
 
-def _invalid(name: str, value: object, detail: str, suggestion: Value) -> SettingInvalid:
+def _invalid(name: Value, value: object, detail: Value, suggestion: Value) -> SettingInvalid:
     shown: Value
-    if value is MISSING:
+    if isinstance(value, Text):
+        shown = value
+    elif value is MISSING:
         shown = Text("cli.left_out", "left out")
     elif isinstance(value, Path):
         shown = str(value)

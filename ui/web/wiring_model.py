@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from backends.errors import Action, SettingInvalid, SnugError
+from backends.errors import Action, SnugError
 from backends.placement.types import Plan, PlanRequest
 from backends.presets import Preset
 from ui.i18n import Translator
@@ -19,9 +19,14 @@ from ui.web.html import esc
 from ui.web.panels import header as header_panel
 from ui.web.panels import placement
 from ui.web.panels import setup as setup_panel
+from ui.web.panels import whatif as whatif_panel
 from ui.web.panels.chat import Chat
+from ui.web.panels.custom import Custom
 from ui.web.panels.header import Header
 from ui.web.panels.setup import Setup
+from ui.web.panels.whatif import WhatIf
+from ui.web.planning import hardware_of, make_plan, settle
+from ui.web.redrawing import custom_updates, whatif_updates
 from ui.web.sessions import Session
 
 TICK_S = 2.0
@@ -39,6 +44,8 @@ class Page:
     hardware: gr.HTML
     plan: gr.HTML
     details: gr.HTML
+    custom: Custom
+    whatif: WhatIf
     timer: gr.Timer
 
     @property
@@ -48,25 +55,21 @@ class Page:
             self.hardware, self.plan, self.details, self.header.status,
             self.setup.load, self.setup.unload, self.setup.note,
             self.chat.notice_box, self.chat.notice, self.chat.act, self.timer,
+            *self.custom.outputs, *self.whatif.outputs,
         ]  # fmt: skip
 
 
-def make_plan(context: Context, request: PlanRequest) -> Plan | SnugError:
-    """The plan of a request, or why there is none."""
-    try:
-        return context.service.plan(request)
-    except SnugError as error:
-        return error
+def refresh(context: Context, session: Session, touched: Collection[str] = ()) -> list[Any]:
+    """Values of `Page.live`; what has not changed is skipped, so that nothing flickers.
 
-
-def refresh(context: Context, session: Session) -> list[Any]:
-    """Values of `Page.live`; what has not changed is skipped, so that nothing flickers."""
+    `touched` names the controls that the person is using: what stands in them is newer than what we know.
+    """
     say, service = say_for(session), context.service
     state = service.state()
     request = session.request or context.start
-    plan = make_plan(context, request)
+    plan = make_plan(context, request, hardware_of(session))
     real = placement.measured(plan, state, session.turns)
-    possible = isinstance(plan, Plan) and plan.verdict != "no"
+    possible = isinstance(plan, Plan) and plan.verdict != "no" and session.elsewhere is None
     card = notices.choose(
         session.turns if not session.answering else (),
         state.status,
@@ -74,6 +77,8 @@ def refresh(context: Context, session: Session) -> list[Any]:
         _model_error(context, session),
     )
     note = unloaded_text(context.loader.unloaded, say) if context.loader.unloaded else ""
+    note = say("whatif.no_load") if session.elsewhere else note
+    banner = whatif_panel.banner(say, session.elsewhere)
     loading = state.status == "loading" or context.loader.busy
 
     def update(panel: str, key: object, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - any component's update
@@ -85,7 +90,9 @@ def refresh(context: Context, session: Session) -> list[Any]:
     load, unload = setup_panel.buttons(state, request, say, possible=possible)
     return [
         update("hardware", hardware, lambda: hardware),
-        update("plan", (placement.gist(plan), real), lambda: placement.card(plan, say, real)),
+        update(
+            "plan", (placement.gist(plan), real, banner), lambda: banner + placement.card(plan, say, real)
+        ),
         update("details", placement.gist(plan), lambda: placement.details(plan, say)),
         update("status", status, lambda: status),
         update("load", pressed, lambda: load),
@@ -95,6 +102,8 @@ def refresh(context: Context, session: Session) -> list[Any]:
         update("notice", card, lambda: card.html(say) if card else ""),
         update("act", card and card.label, lambda: _action_button(card, say)),
         update("timer", loading, lambda: gr.Timer(_LOADING_TICK_S if loading else TICK_S)),
+        *custom_updates(context, session, plan, touched),
+        *whatif_updates(context, session, touched),
     ]  # fmt: skip
 
 
@@ -127,30 +136,16 @@ def wire(page: Page, context: Context) -> None:
             session.forget_shown()
         return refresh(context, session)
 
-    def choose(  # noqa: PLR0917 - Gradio passes inputs by position
-        model: str,
-        preset: str,
-        precision: str,
-        gpu_layers: str,
-        size: str,
-        gpus: str,
-        request: gr.Request,
-    ) -> list[Any]:
+    def choose(model: str, preset: str, request: gr.Request) -> list[Any]:
         session = context.session(request)
-        try:
-            session.request = setup_panel.to_request(model, preset, precision, gpu_layers, size, gpus)
-            session.error = None
-        except SettingInvalid as error:
-            session.error = error
-        say = say_for(session)
-        return [
-            gr.Dropdown(info=say(f"preset.{preset}.info")),
-            gr.Accordion(visible=preset == Preset.CUSTOM),
-            *refresh(context, session),
-        ]
+        settle(context, session, setup_panel.model_named(model), Preset(preset))
+        session.error = None
+        return [gr.Dropdown(info=say_for(session)(f"preset.{preset}.info")), *refresh(context, session)]
 
     def load(request: gr.Request) -> list[Any]:
         session = context.session(request)
+        if session.elsewhere is not None:
+            return refresh(context, session)
         plan = make_plan(context, session.request or context.start)
         session.error = None
         if isinstance(plan, Plan):
@@ -173,7 +168,7 @@ def wire(page: Page, context: Context) -> None:
         [component.change for component in setup.inputs],
         choose,
         setup.inputs,
-        [setup.preset, setup.custom, *page.live],
+        [setup.preset, *page.live],
         trigger_mode="always_last",
         **quiet,
     )
