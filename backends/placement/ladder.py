@@ -31,6 +31,8 @@ _ROUND_TO = 64
 # that is not known, the margin that was not enough stands for it.
 _LEAST_SHARE, _UNKNOWN_SHARE = 256, 64
 _MOST_TRIALS = 12
+# The precisions that presets are named for.
+_MEANT = {Preset.HIGH: ("bf16", "fp16", "fp32"), Preset.MID: ("int8",), Preset.LOW: ("nf4",)}
 
 
 class Rung(StrEnum):
@@ -272,7 +274,9 @@ class _Climb:
     def _pins(self, **changes: Any) -> Overrides:  # noqa: ANN401 - fields of Overrides
         """The overrides, with precision and layers as the failed plan has them, then `changes`."""
         asked = self.failed.request.overrides
-        one_gpu = len(self.failed.visible_gpus) == 1 and asked.device_map is None
+        # High means all layers anyway, and a number of layers would mean something else.
+        high = self.failed.request.preset is Preset.HIGH
+        one_gpu = len(self.failed.visible_gpus) == 1 and asked.device_map is None and not high
         pinned = replace(
             asked,
             precision=self.failed.precision,
@@ -281,7 +285,14 @@ class _Climb:
         return replace(pinned, **changes)
 
     def _changed(self, overrides: Overrides) -> PlanRequest:
-        return replace(self.failed.request, overrides=overrides)
+        """The request with `overrides`; a preset that would no longer mean what it says becomes Custom."""
+        preset = self.failed.request.preset
+        meant = _MEANT.get(preset)
+        if meant is not None and overrides.precision not in meant:
+            preset = Preset.CUSTOM
+        if preset is Preset.HIGH and overrides.gpu_layers is not None:
+            preset = Preset.CUSTOM
+        return replace(self.failed.request, preset=preset, overrides=overrides)
 
     def _capped(self) -> tuple[tuple[str, int], ...]:
         """The limits, with the device's at what it holds less what is missing."""

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
+from backends.errors import OutOfMemory
 from backends.hardware.types import HardwareSnapshot
 from backends.images import import_image
 from backends.messages import Event, ImagePart, Message, Progress, SamplingParams
 from backends.models.identify import ensure_loadable
 from backends.models.types import ModelEntry, ModelInfo
+from backends.placement.ladder import Tried, When
 from backends.placement.needs import Needs
 from backends.placement.needs import needs as find_needs
 from backends.placement.planner import plan as make_plan
 from backends.placement.types import Plan, PlanRequest
 from backends.reports import Measurement, UnloadReport
+from backends.service import recovery
 from backends.service.comparing import Comparison, Sources
 from backends.service.conversations import Conversations
 from backends.service.host import ModelHost
@@ -25,6 +28,7 @@ from backends.service.journal import Journal
 from backends.service.library import Library
 from backends.service.machine import Machine
 from backends.service.measurements import Measurements
+from backends.service.recovery import Offer
 from backends.service.state import ModelState
 from backends.settings import Settings
 
@@ -95,6 +99,23 @@ class Service:
     def measured(self, plan: Plan) -> tuple[float, Measurement] | None:
         """(Seconds since 1970, measurement) of the last run that was loaded and used just as `plan` says."""
         return self._comparison.last(plan)
+
+    def next_step(
+        self,
+        error: OutOfMemory,
+        failed: Plan,
+        when: When,
+        *,
+        prompt_tokens: int = 0,
+        tried: Tried = MappingProxyType({}),
+    ) -> Offer:
+        """Find what to try after `failed` ran out of memory: the ladder's next step, by its own plan.
+
+        `prompt_tokens` is the length of the conversation that must still fit, `tried` the requests that ran
+        out before, with the rungs that led to them. Raises what `inspect` raises.
+        """
+        shortage = recovery.shortage_of(error, failed, when, prompt_tokens)
+        return recovery.offer(error, failed, shortage, self.inspect, self.plan, tried)
 
     def usable(self) -> HardwareSnapshot:
         """The hardware that plans count on: without GPUs that the installed torch can't use."""

@@ -260,7 +260,10 @@ class ModelHost:
             if isinstance(error, WorkerCrashed | WorkerHung):
                 self._become(ModelState("crashed", job.plan, error=error))
             else:
-                self._become(ModelState(error=None if isinstance(error, Cancelled) else error))
+                cancelled = isinstance(error, Cancelled)
+                self._become(
+                    ModelState(error=None if cancelled else error, failed=None if cancelled else job.plan)
+                )
         self._warm(self._engine or job.plan.engine)
 
     def _exited(self, client: WorkerClient, error: SnugError) -> None:

@@ -18,9 +18,9 @@ class ModelState:
     """The model at one moment.
 
     `plan` is what is loaded, being loaded or crashed; `report` what the load really made; `error` why the
-    last load failed (status `empty`) or the process ended (`crashed`). `busy` says that an answer is
-    being made, `waiting` how many requests stand behind it. `measured` is what the loaded model has held at
-    most, from its first answer on.
+    last load failed (status `empty`; `failed` is its plan) or the process ended (`crashed`). `busy` says
+    that an answer is being made, `waiting` how many requests stand behind it. `measured` is what the loaded
+    model has held at most, from its first answer on.
     """
 
     status: Status = "empty"
@@ -32,3 +32,4 @@ class ModelState:
     waiting: int = 0
     worker_pid: int | None = None
     measured: Measurement | None = None
+    failed: Plan | None = None

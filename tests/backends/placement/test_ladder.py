@@ -74,11 +74,12 @@ def lacking(mib: int, device: str = "cuda:0", when: Any = "chat", **more: int) -
             id="High, too, goes on to quantization when there is no other way",
         ),
         pytest.param(
-            ONE, "llava-1.5-7b", "mid", lacking(300), ["layers", "nf4", "cpu"],
-            id="Balanced is 8-bit already, and loading it takes what a shorter answer would free",
+            ONE, "llava-1.5-7b", "mid", lacking(300, when="load"), ["layers", "nf4", "cpu"],
+            id="Balanced is 8-bit already",
         ),
         pytest.param(
-            SMALL_CARD, "llava-1.5-7b", "low", lacking(300), ["layers", "cpu"], id="Low is 4-bit already"
+            SMALL_CARD, "llava-1.5-7b", "low", lacking(300, when="load"), ["layers", "cpu"],
+            id="Low is 4-bit already",
         ),
         pytest.param(
             TWO, "llava-1.5-7b", "auto", lacking(100), ["context", "layers", "int8", "nf4", "cpu"],
@@ -90,7 +91,7 @@ def lacking(mib: int, device: str = "cuda:0", when: Any = "chat", **more: int) -
             id="RAM: 16-bit first, the disk last, no GPU layers",
         ),
         pytest.param(
-            machine(ram=32, features=("avx2", "avx512_bf16")), "text-6b", "cpu", lacking(200, "cpu"),
+            machine(ram=32, features=("avx2", "avx512_bf16")), "text-6b", "cpu", lacking(50, "cpu"),
             ["context", "int8", "nf4", "disk"],
             id="RAM, a text model that is in 16 bits already",
         ),
@@ -185,6 +186,26 @@ def test_less_detail_shortens_the_context_by_what_it_saves(models: dict[str, Mod
     assert detail.image_tokens <= failed.image_tokens // 2
     saved = failed.image_tokens - detail.image_tokens
     assert detail.context_tokens == failed.context_tokens - saved
+
+
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [
+        ("auto", {"layers": "auto", "int8": "auto", "nf4": "auto", "cpu": "cpu"}),
+        ("high", {"layers": "custom", "int8": "custom", "nf4": "custom", "cpu": "cpu"}),
+        ("mid", {"layers": "mid", "nf4": "custom", "cpu": "cpu"}),
+        ("custom", {"layers": "custom", "int8": "custom", "nf4": "custom", "cpu": "cpu"}),
+    ],
+)
+def test_a_preset_keeps_its_name_only_where_it_keeps_its_meaning(
+    llava: ModelInfo, preset: str, expected: dict[str, str]
+) -> None:
+    _, found = climb(ONE, llava, lacking(300, when="load"), preset)
+    _, shorter = climb(ONE, llava, lacking(20), preset)
+
+    assert {step.rung.value: step.request.preset.value for step in found} == expected
+    assert shorter[0].rung is Rung.CONTEXT
+    assert shorter[0].request.preset.value == preset
 
 
 def test_as_many_layers_stay_as_the_missing_bytes_allow(llava: ModelInfo) -> None:
