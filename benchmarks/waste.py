@@ -22,6 +22,7 @@ from backends.hardware.types import HardwareSnapshot
 from backends.models.identify import identify
 from backends.models.types import ModelInfo, ModuleKind
 from backends.placement.planner import plan
+from backends.placement.precision import Precision
 from backends.placement.types import CpuLayersMode, Overrides, Plan, PlanRequest
 from backends.presets import Preset
 from benchmarks.report import Row, publish
@@ -90,7 +91,16 @@ def search(
 def _most(hardware: HardwareSnapshot, model: ModelInfo, made: Plan, mode: CpuLayersMode) -> int:
     """The largest number of layers on GPUs for which some contiguous map fits."""
     precision = "int8" if made.request.preset is Preset.MID else "nf4"
+    stored = Precision(precision, "float16")
+    free = sum(card.free_bytes for card in hardware.gpus)
+    sizes = [
+        stored.module_bytes(module, quantize=True)
+        for module in model.modules
+        if module.kind is ModuleKind.LAYER
+    ]
     for layers in range(model.layers, 0, -1):
+        if sum(sizes[:layers]) > free:
+            continue  # their weights alone are more than the cards have
         for device_map in _maps(hardware, model, layers, mode):
             overrides = Overrides(precision=precision, cpu_layers_mode=mode, device_map=device_map)
             if plan(hardware, model, PlanRequest("m", made.request.preset, overrides)).verdict != "no":

@@ -180,12 +180,16 @@ def _hybrid(case: Case, choice: str, rest: tuple[str, ...]) -> Iterator[Outcome]
 
 
 def _groups(case: Case) -> list[tuple[Gpu, ...]]:
-    """Sets of GPUs worth trying beside RAM: the best one, the roomiest one, all idle ones, all."""
+    """GPUs worth trying beside RAM: the best one, the roomiest one, all idle ones in either order, all.
+
+    The first also holds the vision part, embeddings and whatever visits: a smaller one may do that better.
+    """
     if not case.gpus:
         return []
     roomiest = max(case.gpus, key=lambda gpu: case.budgets[cuda(gpu)])
     idle = tuple(gpu for gpu in case.gpus if not topology.is_busy(gpu, case.credit))
-    return list(dict.fromkeys(group for group in ((case.gpus[0],), (roomiest,), idle, case.gpus) if group))
+    groups = ((case.gpus[0],), (roomiest,), idle, idle[::-1], case.gpus)
+    return list(dict.fromkeys(group for group in groups if group))
 
 
 def _better(one: Outcome, other: Outcome) -> bool:
