@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from backends.errors import OutOfGpuMemory, OutOfRam, SnugError
+from backends.errors import OutOfMemory, SnugError
 from backends.hardware.types import HardwareSnapshot
 from backends.messages import Done, Message, Timings
 from backends.models.types import ModelInfo
@@ -21,6 +21,7 @@ from backends.placement.replay import replay
 from backends.placement.types import DeviceShare, Plan
 from backends.reports import DeviceMeasured, DevicePeak, LoadReport, Measurement
 from backends.service.measurements import Measurements, Row
+from backends.service.recovery import shortage_of
 
 LOG = logging.getLogger("snug.service")
 
@@ -106,7 +107,7 @@ class Comparison:
 
     def failed(self, plan: Plan, error: SnugError) -> None:
         """Learn from an out-of-memory error: the device needed its whole budget, or more."""
-        if not isinstance(error, OutOfGpuMemory | OutOfRam):
+        if not isinstance(error, OutOfMemory):
             return
         try:
             self._store.add(tuple(self._failure(plan, share) for share in _guilty(plan, error)))
@@ -250,13 +251,10 @@ def _higher(measured: tuple[DeviceMeasured, ...], best: Measurement | None) -> b
     return any(one.held_bytes > before.get(one.device, 0) for one in measured)
 
 
-def _guilty(plan: Plan, error: OutOfGpuMemory | OutOfRam) -> list[DeviceShare]:
-    """The device that ran out. An error that names none of the plan's GPUs means the plan's only one."""
-    if isinstance(error, OutOfRam):
-        return [share for share in plan.devices if share.device == "cpu"]
-    gpus = [share for share in plan.devices if share.device.startswith("cuda:")]
-    named = [share for share in gpus if share.device == error.values.get("device")]
-    return named or (gpus if len(gpus) == 1 else [])
+def _guilty(plan: Plan, error: OutOfMemory) -> list[DeviceShare]:
+    """The share of the device that ran out; nothing where the plan has none."""
+    device = shortage_of(error, plan, "load").device
+    return [share for share in plan.devices if share.device == device]
 
 
 def _fingerprint(model: ModelInfo) -> str:

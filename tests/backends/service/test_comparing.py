@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.errors import Cancelled, ModelNotFound, OutOfGpuMemory, OutOfRam, SnugError
+from backends.errors import Cancelled, ModelNotFound, OutOfGpuMemory, OutOfRam, RamKilled, SnugError
 from backends.hardware.describe import from_json
 from backends.hardware.types import GpuProcess, HardwareSnapshot
 from backends.messages import Done, ImagePart, Message, Role, TextPart, Timings, Usage
@@ -234,9 +234,10 @@ class TestFailures:
             (OutOfGpuMemory(device="cuda:0", stage="x", needed_bytes=1, free_bytes=1), ["cuda:0"]),
             (OutOfGpuMemory(device="The GPU", stage="x", needed_bytes=1, free_bytes=1), ["cuda:0"]),
             (OutOfRam(stage="x", needed_bytes=1, free_bytes=1), ["cpu"]),
+            (RamKilled(stage="x", needed_bytes=1, free_bytes=1), ["cpu"]),
             (Cancelled(), []),
         ],
-        ids=["a GPU by name", "the only GPU", "RAM", "something else"],
+        ids=["a GPU by name", "the only GPU", "RAM", "the system ended it", "something else"],
     )
     def test_running_out_is_a_row_of_the_device(
         self, desk: Desk, error: SnugError, devices: list[str]
