@@ -89,6 +89,8 @@ def forget_draft(context: Context, session: Session) -> None:
 def check_draft(context: Context, session: Session, text: str) -> None:
     """Let the planner look at the map that is being written, without using it."""
     asked = session.request or context.start
+    if text == session.showing("custom.map_text=") and asked.model not in session.drafts:
+        return  # the page wrote it, nobody else
     session.drafts[asked.model] = text
     try:
         placed = device_map.from_text(text)
@@ -102,6 +104,7 @@ def check_draft(context: Context, session: Session, text: str) -> None:
 
 def use_draft(context: Context, session: Session, text: str) -> None:
     """Make the map in the editor the plan's, when the planner finds nothing wrong with it."""
+    session.drafts[(session.request or context.start).model] = text
     check_draft(context, session, text)
     if isinstance(session.draft_plan, Plan):
         had_layers = (session.request or context.start).overrides.gpu_layers is not None

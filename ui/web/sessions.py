@@ -16,6 +16,7 @@ from backends.placement.types import Overrides, Plan, PlanRequest
 from backends.text import Text
 from ui.i18n import Language
 from ui.web.chat_flow import Conversation, settled
+from ui.web.climb import Climb
 
 # Conversations of closed tabs that a reload can still get back.
 _REMEMBERED_TABS = 50
@@ -42,7 +43,8 @@ class Session:
     in the message box, by the path of the upload; `shown` the last HTML by panel, to send only changes;
     `asked_at` when the newest answer began. `notes` say what became of settings by hand, `problem` what is
     wrong with the one just made; `drafts` are device maps being written, by model, and `draft_plan` what
-    the planner makes of the current one; `elsewhere` is set while plans are for another machine.
+    the planner makes of the current one; `elsewhere` is set while plans are for another machine. `climb` is
+    the way down when memory runs out.
     """
 
     ident: str
@@ -60,6 +62,7 @@ class Session:
     elsewhere: Elsewhere | None = None
     description: SnugError | None = None
     needs: tuple[PlanRequest, Needs | SnugError] | None = None
+    climb: Climb = field(default_factory=Climb)
     error: SnugError | None = None
     dismissed: SnugError | None = None
     shown: dict[str, object] = field(default_factory=dict)
@@ -90,6 +93,10 @@ class Session:
         self.shown = {
             panel: value for panel, value in self.shown.items() if panel.startswith(("details", "custom."))
         }
+
+    def showing(self, panel: str) -> object:
+        """What `panel` shows."""
+        return self.shown.get(panel)
 
     def changed(self, panel: str, value: object) -> bool:
         """Note what `panel` shows; False when it shows that already."""

@@ -80,25 +80,7 @@ def wire(page: Page, context: Context) -> None:
 
         event(handle, component, outputs, trigger_mode="always_last", **quiet)
 
-    def sets(field: str, parse: Callable[[Any], Any]) -> Callable[[Session, Any], None]:
-        def act(session: Session, value: Any) -> None:  # noqa: ANN401 - any component's value
-            made: dict[str, Any] = {field: parse(value)}
-            change(context, session, replace((session.request or context.start).overrides, **made))
-
-        return act
-
-    for field, parse in (
-        ("gpu_layers", _number), ("context_tokens", _number), ("images", _number), ("image_tokens", _number),
-        ("precision", lambda value: value or None), ("cpu_layers_mode", lambda value: value or None),
-        ("offload_dir", _folder),
-    ):  # fmt: skip
-        component = getattr(custom, field)
-        on(component.input, component, sets(field, parse), field)
-
-    def choose_gpus(session: Session, chosen: list[int]) -> None:
-        sets("gpus", lambda value: _gpus(context, session, value))(session, chosen)
-
-    on(custom.gpus.input, custom.gpus, choose_gpus, "gpus")
+    _wire_values(custom, context, on)
     _wire_limits(custom, context, on)
     _wire_map(custom, context, on)
 
@@ -114,6 +96,35 @@ def wire(page: Page, context: Context) -> None:
         return [gr.skip(), *refresh(context, session)]
 
     custom.intro.undo(undone, None, outputs, **quiet)
+
+
+def _wire_values(custom: Custom, context: Context, on: Callable[..., None]) -> None:
+    def sets(field: str, parse: Callable[[Any], Any]) -> Callable[[Session, Any], None]:
+        def act(session: Session, value: Any) -> None:  # noqa: ANN401 - any component's value
+            made: dict[str, Any] = {field: parse(value)}
+            change(context, session, replace((session.request or context.start).overrides, **made))
+
+        return act
+
+    for field, parse in (
+        ("gpu_layers", _number), ("context_tokens", _number), ("images", _number), ("image_tokens", _number),
+        ("precision", lambda value: value or None), ("cpu_layers_mode", lambda value: value or None),
+    ):  # fmt: skip
+        component = getattr(custom, field)
+        on(component.input, component, sets(field, parse), field)
+
+    def choose_folder(session: Session, written: str | None) -> None:
+        session.problem = None
+        if (written or "") != session.showing("custom.offload_dir="):
+            sets("offload_dir", _folder)(session, written)
+
+    # What is pasted changes a text without a key: `input` would not tell.
+    on(custom.offload_dir.change, custom.offload_dir, choose_folder, "offload_dir")
+
+    def choose_gpus(session: Session, chosen: list[int]) -> None:
+        sets("gpus", lambda value: _gpus(context, session, value))(session, chosen)
+
+    on(custom.gpus.input, custom.gpus, choose_gpus, "gpus")
 
 
 def _wire_limits(custom: Custom, context: Context, on: Callable[..., None]) -> None:
@@ -136,7 +147,7 @@ def _wire_limits(custom: Custom, context: Context, on: Callable[..., None]) -> N
 
 def _wire_map(custom: Custom, context: Context, on: Callable[..., None]) -> None:
     text = custom.map_text
-    on(text.input, text, lambda session, written: check_draft(context, session, written), "map_text")
+    on(text.change, text, lambda session, written: check_draft(context, session, written), "map_text")
     on(custom.map_use.click, text, lambda session, written: use_draft(context, session, written), "map_text")
 
     def automatic(session: Session) -> None:

@@ -71,6 +71,8 @@ def put_together(context: Context, session: Session, parts: machines.Parts) -> N
 
 def describe(context: Context, session: Session, text: str) -> None:
     """Plan for a described machine (what `doctor --json` prints). Raises SettingInvalid."""
+    if text == session.showing("custom.whatif.description="):
+        return  # the page wrote it, nobody else
     if not text.strip():
         leave(context, session)
         return
@@ -154,7 +156,7 @@ def wire(page: Page, context: Context) -> None:
     for name in ("count", "gib", "ram", "os"):
         on(getattr(what, name).input, what.parts, from_parts, name)
     on(
-        what.description.input,
+        what.description.change,
         [what.description],
         describe,
         "description",
