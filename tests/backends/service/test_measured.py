@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from backends.errors import OutOfGpuMemory
 from backends.messages import Done, Message, Role, TextPart
 from backends.placement.types import Plan, PlanRequest
 from backends.presets import Preset
@@ -113,3 +114,17 @@ def test_a_table_that_can_be_neither_read_nor_written_costs_no_answer(
         assert ask(service, settings, "What is this?").finish_reason in {"stop", "length"}
         assert service.state().measured is not None
         assert service.measured(plan) is not None, "remembered for as long as the service lives"
+
+
+def test_running_out_of_memory_teaches_the_next_plan(settings: Settings, table: Path) -> None:
+    with Service(settings, preload=False, engine="fake") as service:
+        before = service.plan(PlanRequest("starter", Preset.CPU))
+        list(service.load(before))
+        messages = (Message(Role.USER, (TextPart("oom"),)),)
+        with pytest.raises(OutOfGpuMemory):
+            list(service.chat("tab", messages, GREEDY))
+        (row,) = Measurements(table).rows()
+        assert (row.failed, row.device) == (True, before.devices[0].device)
+        after = service.plan(PlanRequest("starter", Preset.CPU))
+        assert after.devices[0].overhead_bytes > before.devices[0].overhead_bytes
+        assert "reason.corrected_up" in [reason.code for reason in after.reasons]
