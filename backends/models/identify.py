@@ -62,7 +62,9 @@ def identify(path: Path) -> ModelInfo:
         raise ModelDamaged(path=str(path), detail=detail, file=headers[0].file)
     stored = [tensor.name for tensor in tensors]
     names = (
-        original_names(stored, original) if original else loaded_names(stored, multimodal=has_vision(config))
+        original_names(stored, original)
+        if original
+        else loaded_names(stored, multimodal=has_vision(config), family=family)
     )
     layers = number(text_config(config), "num_hidden_layers", "n_layer", "num_layers")
     built = structure.build(

@@ -15,7 +15,7 @@ _HEADS = ("lm_head", "output", "embed_out")
 # A Linear's weight is a matrix; these matrices belong to other kinds of layers.
 _NOT_LINEAR = ("embed", "wte", "wpe", "norm", "position", ".experts.")
 # Buffers that files of older versions carry and the loaded model computes itself.
-_BUFFERS = ("inv_freq", "position_ids", "masked_bias", "attn.bias")
+_BUFFERS = ("inv_freq", "position_ids", ".attn.masked_bias", ".attn.bias")
 # Weights of which a decoded token passes only a part: routed experts, and CogVLM's experts for pictures.
 _ROUTED = ".experts."
 _FOR_PICTURES = (".vision_expert_", ".vision_mlp.")
@@ -89,6 +89,8 @@ def build(
         if kind is ModuleKind.HEAD and tied:
             continue
         group = groups.setdefault(place, _Group(kind))
+        if kind is ModuleKind.VISION and group.kind is not ModuleKind.LAYER:
+            group.kind = kind  # whatever else it holds (Phi-4's ears), pictures go through it
         _add(group, name, tensor)
     has_head = any(group.kind is ModuleKind.HEAD for group in groups.values())
     if not has_head:
@@ -120,19 +122,23 @@ def _is_side(component: str) -> bool:
 def _place(name: str, root: str, blocks: str) -> tuple[str, ModuleKind]:
     """Return the module that a loaded tensor name belongs to, and the module's kind."""
     path, _, _ = name.rpartition(".")
+    if path in _HEADS or path.endswith(".lm_head"):
+        return path, ModuleKind.HEAD
     inside = f"{root}." if root else ""
     if blocks and name.startswith(f"{inside}{blocks}."):
         index = name[len(inside) + len(blocks) + 1 :].partition(".")[0]
         return f"{inside}{blocks}.{index}", ModuleKind.LAYER
     if root and name.startswith(inside) and not _is_side(name[len(inside) :].partition(".")[0]):
         return _language_part(name, inside)
-    base = "model." if name.startswith("model.") else ""
-    component, _, rest = name[len(base) :].partition(".")
-    place = base + component
-    if not base and component in _HEADS:
-        return place, ModuleKind.HEAD
-    if not rest:
-        return name if path == base.rstrip(".") else place, ModuleKind.OTHER
+    base = inside if root and name.startswith(inside) else "model." if name.startswith("model.") else ""
+    parts = name.split(".")
+    depth = base.count(".") + 1
+    # What also holds the decoder is taken apart: a module never lies inside another.
+    while depth < len(parts) and f"{inside}{blocks}.".startswith(".".join(parts[:depth]) + "."):
+        depth += 1
+    place, component = ".".join(parts[:depth]), parts[depth - 1]
+    if depth >= len(parts) - 1 and path == ".".join(parts[: depth - 1]):
+        return name, ModuleKind.OTHER
     if is_projector(component):
         return place, ModuleKind.PROJECTOR
     return place, ModuleKind.VISION if is_vision(component) else ModuleKind.OTHER
@@ -145,6 +151,8 @@ def _language_part(name: str, inside: str) -> tuple[str, ModuleKind]:
         return place, ModuleKind.NORM
     if any(word in component for word in _POSITION_WORDS):
         return place, ModuleKind.OTHER
+    if any(is_vision(part) for part in name[len(inside) :].split(".")[1:]):
+        return place, ModuleKind.VISION
     return place, ModuleKind.EMBED if any(word in component for word in _EMBED_WORDS) else ModuleKind.OTHER
 
 
