@@ -124,19 +124,26 @@ def executing_share(
         work=case.work,
         precision=precision,
         overhead=overhead,
+        family=case.model.family,
     )
     return case.correction.apply(share, ENGINE, precision.name, with_gpu=with_gpu)
 
 
 def load_transient(model: ModelInfo, precision: Precision) -> int:
-    """RAM that loading needs for a moment: the largest piece as it is read, and as it is converted.
+    """RAM that loading needs for a moment beside the weights in place.
 
-    Pages of the mapped files are not counted: the system takes them back whenever it needs them.
+    A tensor is a window into its mapped file, whose pages the system takes back whenever it needs them, and
+    it is converted straight into its place: measured on Linux, anonymous memory while loading float32 from
+    bfloat16 never passes what it is afterwards. bitsandbytes gets each piece as it is read and at full
+    width first; a GPU gets what was converted to another half precision in RAM.
     """
-    reading = max(
-        module.nbytes * module.piece_parameters // max(1, module.parameters) for module in model.modules
-    )
-    return reading + max(module.piece_parameters for module in model.modules) * precision.width
+    largest = max(module.piece_parameters for module in model.modules) * precision.width
+    if precision.quantized:
+        reading = max(
+            module.nbytes * module.piece_parameters // max(1, module.parameters) for module in model.modules
+        )
+        return reading + largest
+    return largest if precision.compute not in (model.dtype, "float32") else 0
 
 
 def disk_share(case: Case, load: Load) -> DeviceShare:

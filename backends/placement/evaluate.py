@@ -111,7 +111,7 @@ def _expected(case: Case, layout: Layout) -> Expected:
     parts = _parts(case, layout)
     width = layout.precision.width
     per_token = speed.decode_seconds(parts, case.model.text, case.work, width)
-    first = speed.first_token_seconds(parts, case.model.text, case.model.vision, case.work)
+    first = speed.first_token_seconds(parts, case.model.text, case.model.vision, case.work, case.model.family)
     load = speed.load_seconds(
         case.hardware, case.model.weights_bytes, layout.precision, on_gpu=bool(layout.gpus)
     )
@@ -127,7 +127,7 @@ def _parts(case: Case, layout: Layout) -> list[tuple[speed.Rates, speed.Work]]:
         runner = device
         if from_ram or device == DISK:
             runner = layout.gpus[0] if has_gpu else CPU
-        sums = found.setdefault(runner, [0] * 6)
+        sums = found.setdefault(runner, [0] * 7)
         nbytes = placed_bytes(module, device, layout.precision, has_gpu=has_gpu)
         if module.kind is ModuleKind.HEAD and module.parameters == 0:
             nbytes = case.model.text.vocab * case.model.text.hidden * layout.precision.width
@@ -136,6 +136,8 @@ def _parts(case: Case, layout: Layout) -> list[tuple[speed.Rates, speed.Work]]:
             whole = device == DISK or from_ram or module.idle_parameters == 0
             read = nbytes if whole else nbytes * module.active_parameters // module.parameters
             sums[5 if device == DISK else 4 if from_ram else 0] += read
+            if not (device == DISK or from_ram):
+                sums[6] += nbytes
         if module.kind is ModuleKind.LAYER:
             sums[1] += 1
             sums[2] += module.active_parameters
