@@ -87,6 +87,7 @@ def build(parts: Parts) -> HardwareSnapshot:
         "gpus": [{**entry, "index": index} for index in range(parts.count)] if card else [],
         "ram": {"total_bytes": int(parts.ram_gib * GIB)},
         "cpu": cpu,
+        "disk": {"path": "C:\\" if parts.os == "windows" else "/"},
     }
     return describe.from_json(document, "the page")
 

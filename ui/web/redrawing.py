@@ -21,6 +21,13 @@ from ui.web.planning import hardware_of, make_plan
 from ui.web.sessions import Session
 
 
+def above_plan(session: Session) -> str:
+    """What a person must see before the plan: whose it is, what became of settings, what is wrong."""
+    say = say_for(session)
+    remarks = custom_panel.remarks(say, session.notes, session.problem)
+    return whatif_panel.banner(say, session.elsewhere) + remarks
+
+
 def custom_updates(
     context: Context, session: Session, plan: Plan | SnugError, touched: Collection[str]
 ) -> list[Any]:
@@ -34,15 +41,13 @@ def custom_updates(
         model,
         hardware,
         session.elsewhere is not None,
-        session.notes,
-        session.problem,
         session.drafts.get(request.model),
         session.draft_plan,
     )
     parts = tuple((gpu.index, gpu.name, gpu.total_bytes) for gpu in hardware.gpus)
     key = (
-        say.language, request, plan_key(plan), model and model.path, parts, session.elsewhere, session.notes,
-        session.problem, about.draft, session.draft_plan,
+        say.language, request, plan_key(plan), model and model.path, parts, session.elsewhere,
+        about.draft, session.draft_plan,
     )  # fmt: skip
     if not session.changed("custom.", key):
         return [gr.skip()] * len(custom_panel.NAMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -38,7 +39,6 @@ class Custom:
 
     box: gr.Accordion
     intro: gr.HTML
-    notes: gr.HTML
     gpus: gr.CheckboxGroup
     gpu_layers: gr.Slider
     precision: gr.Dropdown
@@ -89,8 +89,6 @@ class About:
     model: ModelInfo | None
     hardware: HardwareSnapshot
     elsewhere: bool = False
-    notes: tuple[Text, ...] = ()
-    problem: SnugError | None = None
     draft: str | None = None
     draft_plan: Plan | SnugError | None = None
     cost: PictureCost | None = None
@@ -100,20 +98,24 @@ def build(say: Translator) -> Custom:
     """Lay the panel out; the first tick fills it."""
     with gr.Accordion(say("setup.custom"), open=False, elem_id="custom") as box:
         intro = gr.HTML("", apply_default_css=False, elem_id="custom-intro", js_on_load=_UNDO)
-        notes = gr.HTML("", apply_default_css=False, elem_id="custom-notes")
         gpus = gr.CheckboxGroup([], visible=False, interactive=True, elem_id="gpus")
-        gpu_layers = gr.Slider(0, 1, 0, step=1, precision=0, interactive=True, elem_id="gpu-layers")
+        gpu_layers = gr.Slider(
+            0, 1, 0, step=1, precision=0, interactive=True, buttons=[], elem_id="gpu-layers"
+        )
         precision = gr.Dropdown([("", "")], value="", filterable=False, interactive=True, elem_id="precision")
         context = gr.Number(precision=0, step=64, interactive=True, elem_id="context")
         images = gr.Number(precision=0, interactive=True, elem_id="images")
-        detail = gr.Slider(0, 1, 0, step=1, precision=0, visible=False, interactive=True, elem_id="detail")
+        detail = gr.Slider(
+            0, 1, 0, step=1, precision=0, visible=False, interactive=True, buttons=[], elem_id="detail"
+        )
         cost = gr.HTML("", apply_default_css=False, elem_id="detail-cost")
         mode = gr.Radio([("", "")], value="", interactive=True, elem_id="cpu-layers")
         with gr.Accordion("", open=False, elem_id="memory-box", elem_classes="sn-inner") as memory_box:
             limits = tuple(
-                gr.Slider(0, 1, 0, step=0.25, visible=False, interactive=True) for _ in range(GPU_LIMITS)
+                gr.Slider(0, 1, 0, step=0.25, visible=False, interactive=True, buttons=[])
+                for _ in range(GPU_LIMITS)
             )
-            ram = gr.Slider(0, 1, 0, step=0.25, interactive=True, elem_id="ram-limit")
+            ram = gr.Slider(0, 1, 0, step=0.25, interactive=True, buttons=[], elem_id="ram-limit")
             offload = gr.Textbox("", interactive=True, elem_id="offload")
         with gr.Accordion("", open=False, elem_id="map-box", elem_classes="sn-inner") as map_box:
             text = gr.Textbox("", lines=4, max_lines=14, interactive=True, elem_id="map-text")
@@ -126,7 +128,7 @@ def build(say: Translator) -> Custom:
         json = gr.Textbox("", lines=3, max_lines=6, interactive=False, visible=False, buttons=["copy"],
                           elem_id="map-json")  # fmt: skip
     return Custom(
-        box, intro, notes, gpus, gpu_layers, precision, context, images, detail, cost, mode, memory_box, ram,
+        box, intro, gpus, gpu_layers, precision, context, images, detail, cost, mode, memory_box, ram,
         limits, offload, map_box, text, check, use, auto, reset, command, json,
     )  # fmt: skip
 
@@ -142,6 +144,13 @@ def view(say: Translator, about: About) -> dict[str, Shown]:
     }
 
 
+def remarks(say: Translator, notes: Sequence[Text], problem: SnugError | None) -> str:
+    """What became of settings, and what is wrong with the one just made: stands above the plan."""
+    lines = "".join(f"<li>{esc(say.text(note))}</li>" for note in notes)
+    listed = f'<ul class="sn-notes" role="status">{lines}</ul>' if lines else ""
+    return listed + (error_card(problem, say) if problem else "")
+
+
 def _words(say: Translator, about: About, field: str, **figures: Any) -> dict[str, Any]:  # noqa: ANN401 - figures of a sentence
     """A control's label, which says who set it, and its sentence."""
     by_whom = say("custom.by_hand" if field in by_hand.set_fields(about.request.overrides) else "custom.auto")
@@ -154,9 +163,6 @@ def _frame(say: Translator, about: About) -> dict[str, Shown]:
     # A person who chooses the preset wants to see what it means.
     opened = {"open": True} if about.request.preset is Preset.CUSTOM else {}
     sentence = say("custom.intro") if not chips else say("custom.intro_set")
-    notes = "".join(f"<li>{esc(say.text(note))}</li>" for note in about.notes)
-    notes = f'<ul class="sn-notes" role="status">{notes}</ul>' if notes else ""
-    problem = error_card(about.problem, say) if about.problem else ""
     command = command_line(about.request) + (" --hardware machine.json" if about.elsewhere else "")
     placed = about.request.overrides.device_map
     return {
@@ -164,7 +170,6 @@ def _frame(say: Translator, about: About) -> dict[str, Shown]:
         "intro": Shown(
             {}, f'<p class="sn-note">{esc(sentence)}</p><div class="sn-chips">{"".join(chips)}</div>'
         ),
-        "notes": Shown({}, notes + problem),
         "reset": Shown({"value": say("custom.reset"), "interactive": bool(chips)}),
         "command": Shown({"label": say("custom.command"), "info": say("custom.command_info")}, command),
         "map_json": Shown(

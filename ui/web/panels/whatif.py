@@ -23,7 +23,7 @@ HERE, OWN = "", "own"
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """Components of the panel. `back` stands above the plan."""
+    """Components of the panel."""
 
     back: gr.Button
     box: gr.Accordion
@@ -66,8 +66,8 @@ class About:
 
 
 def build_back(say: Translator) -> gr.Button:
-    """The way back, above the plan; hidden while plans are for this machine."""
-    return gr.Button(say("whatif.back"), size="sm", visible=False, elem_id="whatif-back")
+    """The way back. The button that is seen stands in the plan's banner and presses this one."""
+    return gr.Button(say("whatif.back"), elem_id="whatif-back")
 
 
 def build(say: Translator, back: gr.Button) -> WhatIf:
@@ -108,7 +108,7 @@ def view(say: Translator, about: About) -> dict[str, Shown]:
     described = json.dumps(to_json(away.hardware), indent=1, ensure_ascii=False) if away else ""
     problem = error_card(about.problem, say) if about.problem else ""
     return {
-        "back": Shown({"value": say("whatif.back"), "visible": away is not None}),
+        "back": Shown({}),
         "box": Shown({"label": say("whatif.title")}),
         "machine": Shown({**_words(say, "machine"), "choices": _choices(say)}, chosen),
         "card": Shown({**_words(say, "card"), "choices": _cards(say)}, parts.card),
@@ -164,7 +164,10 @@ def banner(say: Translator, away: Elsewhere | None) -> str:
     if away is None:
         return ""
     words = say("whatif.banner", name=say.text(away.name))
-    return f'<p class="sn-elsewhere" role="status">{esc(words)}</p>'
+    back = (
+        f'<button type="button" class="sn-chip" data-press="whatif-back">{esc(say("whatif.back"))}</button>'
+    )
+    return f'<p class="sn-elsewhere" role="status"><span>{esc(words)}</span>{back}</p>'
 
 
 def read_parts(

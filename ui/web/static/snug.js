@@ -38,6 +38,11 @@
   paint();
 
   const press = (selector) => document.querySelector(selector)?.click();
+  // A button in our own HTML that stands for one of Gradio's.
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("[data-press]");
+    if (button) press(`#${button.dataset.press}`);
+  });
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || event.defaultPrevented) return;
     if (html.classList.contains("sn-setup")) html.classList.remove("sn-setup");
