@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.errors import SettingInvalid
+from backends.placement.hearsay import put_right
 from backends.placement.types import Overrides, PlanRequest
 from backends.text import Text
 from ui.device_map import device_name
@@ -91,6 +92,9 @@ def parse_overrides(settings: Iterable[str]) -> Overrides:
     overrides = Overrides()
     for setting in settings:
         key, equals, value = setting.partition("=")
+        advice = put_right(setting) if key not in _KEYS else None
+        if advice is not None:
+            raise _refused(key, value, advice)
         if not equals or not value:
             raise _invalid(key, value, "a setting is written key=value, such as precision=nf4")
         if key == "device_map":
@@ -177,9 +181,13 @@ def _device_map(path: Path) -> tuple[tuple[str, str], ...]:
 
 
 def _invalid(key: str, value: str, detail: str) -> SettingInvalid:
+    return _refused(key, value, Text.of("cli.setting", "{detail}.", detail=detail[:1].upper() + detail[1:]))
+
+
+def _refused(key: str, value: str, detail: Text) -> SettingInvalid:
     return SettingInvalid(
         name=f"--set {key}",
         value=f'"{value}"' if len(value) <= _SHOWN else f'"{value[:_SHOWN]}..."',
-        detail=Text.of("cli.setting", "{detail}.", detail=detail[:1].upper() + detail[1:]),
+        detail=detail,
         suggestion=Text("cli.setting_remedy", "Correct it and run the command again."),
     )

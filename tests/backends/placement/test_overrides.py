@@ -109,7 +109,7 @@ def test_the_detail_of_pictures(models: dict[str, ModelInfo]) -> None:
 
 @pytest.mark.parametrize("tokens", [0, 65, 20_000])
 def test_a_detail_that_no_picture_can_have(models: dict[str, ModelInfo], tokens: int) -> None:
-    with pytest.raises(SettingInvalid, match="must stay recognisable.*a number from 66 to "):
+    with pytest.raises(SettingInvalid, match=r"must stay recognisable.*a number from 66 to "):
         decide(models["qwen2.5-vl-7b"], ONE, image_tokens=tokens)
 
 
