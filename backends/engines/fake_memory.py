@@ -1,7 +1,8 @@
-"""How the fake engine runs out of memory: `oom-over:1500` in a question, `oom-load-fp32` in a model's path.
+"""How the fake engine runs out of memory.
 
-The first: the plan's first device runs out while answering, as long as the plan has room for more than 1,500
-tokens. The second: it runs out while loading in that precision.
+In a question, the plan's first device runs out while answering: `oom-over:1500` as long as the plan has room
+for more than 1,500 tokens, `oom-while-fp32` as long as it has that precision. In a model's path,
+`oom-load-fp32` makes it run out while loading in that precision.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def while_loading(name: str, plan: Plan) -> None:
 def while_answering(question: str, plan: Plan) -> None:
     """Raise what the `question` asks for."""
     over = re.search(r"oom-over:(\d+)", question)
-    if over and plan.context_tokens > int(over[1]):
+    if (over and plan.context_tokens > int(over[1])) or f"oom-while-{plan.precision}" in question:
         raise _out_of_memory(plan, "answering")
 
 

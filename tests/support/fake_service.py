@@ -150,6 +150,7 @@ class FakeService:
             busy=False,
             waiting=0,
             worker_pid=None,
+            failed=None,
             measured=None,
         )
         self._cancelled: dict[str, threading.Event] = {}

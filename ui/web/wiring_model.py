@@ -12,7 +12,7 @@ from backends.errors import Action, SnugError
 from backends.placement.types import Plan, PlanRequest
 from backends.presets import Preset
 from ui.i18n import Translator
-from ui.web import notices
+from ui.web import climbing, notices
 from ui.web.context import Context, say_for
 from ui.web.format import hardware_card, unloaded_text
 from ui.web.html import esc
@@ -70,12 +70,7 @@ def refresh(context: Context, session: Session, touched: Collection[str] = ()) -
     plan = make_plan(context, request, hardware_of(session))
     real = placement.measured(plan, state, session.turns)
     possible = isinstance(plan, Plan) and plan.verdict != "no" and session.elsewhere is None
-    card = notices.choose(
-        session.turns if not session.answering else (),
-        state.status,
-        session.error,
-        _model_error(context, session),
-    )
+    card = current_notice(context, session, answering=session.answering)
     note = unloaded_text(context.loader.unloaded, say) if context.loader.unloaded else ""
     note = say("whatif.no_load") if session.elsewhere else note
     banner = whatif_panel.banner(say, session.elsewhere)
@@ -100,7 +95,7 @@ def refresh(context: Context, session: Session, touched: Collection[str] = ()) -
         update("note", note, lambda: f'<p class="sn-note" role="status">{esc(note)}</p>' if note else ""),
         update("notice_box", card is not None, lambda: gr.Column(visible=card is not None)),
         update("notice", card, lambda: card.html(say) if card else ""),
-        update("act", card and card.label, lambda: _action_button(card, say)),
+        update("act", card and card.button(say), lambda: _action_button(card, say)),
         update("timer", loading, lambda: gr.Timer(_LOADING_TICK_S if loading else TICK_S)),
         *custom_updates(context, session, plan, touched),
         *whatif_updates(context, session, touched),
@@ -113,15 +108,20 @@ def _model_error(context: Context, session: Session) -> SnugError | None:
 
 
 def _action_button(card: notices.Notice | None, say: Translator) -> Any:  # noqa: ANN401 - a component's update
-    if card is None or not card.label:
-        return gr.Button(visible=False)
-    return gr.Button(say(card.label), visible=True)
+    words = card.button(say) if card is not None else ""
+    return gr.Button(words, visible=True) if words else gr.Button(visible=False)
 
 
-def current_notice(context: Context, session: Session) -> notices.Notice | None:
-    """The card that the tab shows now."""
+def current_notice(context: Context, session: Session, *, answering: bool = False) -> notices.Notice | None:
+    """The card that the tab shows now; while it is `answering`, no question counts as unanswered."""
+    state = context.service.state()
     return notices.choose(
-        session.turns, context.service.state().status, session.error, _model_error(context, session)
+        () if answering else session.turns,
+        state.status,
+        session.error,
+        _model_error(context, session),
+        offer_for=lambda error: climbing.offer_for(context, session, error),
+        taken=climbing.latest(session, state),
     )
 
 
@@ -188,6 +188,10 @@ def act_on_model(context: Context, session: Session, action: Action) -> PlanRequ
             elif isinstance(plan, Plan):
                 context.loader.load(plan)
             return None
+        case Action.STEP_DOWN:
+            return climbing.take(context, session)
+        case Action.UNDO_STEP:
+            return climbing.undo(context, session)
         case Action.USE_LOWER_PRESET:
             return PlanRequest(request.model, notices.lower_preset(request.preset))
         case Action.PICK_MODEL:
