@@ -19,14 +19,13 @@ from ui.web.html import esc
 from ui.web.panels import header as header_panel
 from ui.web.panels import placement
 from ui.web.panels import setup as setup_panel
-from ui.web.panels import whatif as whatif_panel
 from ui.web.panels.chat import Chat
 from ui.web.panels.custom import Custom
 from ui.web.panels.header import Header
 from ui.web.panels.setup import Setup
 from ui.web.panels.whatif import WhatIf
 from ui.web.planning import hardware_of, make_plan, settle
-from ui.web.redrawing import custom_updates, whatif_updates
+from ui.web.redrawing import above_plan, custom_updates, whatif_updates
 from ui.web.sessions import Session
 
 TICK_S = 2.0
@@ -73,7 +72,7 @@ def refresh(context: Context, session: Session, touched: Collection[str] = ()) -
     card = current_notice(context, session, answering=session.answering)
     note = unloaded_text(context.loader.unloaded, say) if context.loader.unloaded else ""
     note = say("whatif.no_load") if session.elsewhere else note
-    banner = whatif_panel.banner(say, session.elsewhere)
+    banner = above_plan(session)
     loading = state.status == "loading" or context.loader.busy
 
     def update(panel: str, key: object, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - any component's update
