@@ -32,13 +32,15 @@ _FLOATS = ("bfloat16", "float16", "float32", "float64")
 
 
 def identify(path: Path) -> ModelInfo:
-    """Read what the model in the folder `path` is.
+    """Read what the model in the folder `path` is; a weight file beside its config.json stands for it.
 
     A LoRA's folder is read as its base model, which must lie beside it. Copies that hold only the headers
     of the weight files are accepted (`weights_present` is False).
     Raises ModelNotFound (no such folder, no config), ModelDamaged (truncated or inconsistent files) or
     ModelUnsupported (an architecture that does not chat, or needs code of its own).
     """
+    if path.is_file() and path.suffix == ".safetensors" and (path.parent / "config.json").is_file():
+        path = path.parent
     _check_folder(path)
     if is_adapter(path):
         adapter, base = read_adapter(path)
