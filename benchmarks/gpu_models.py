@@ -90,13 +90,6 @@ def _qwen() -> Any:  # noqa: ANN401 - a transformers config
     return Qwen2_5_VLConfig(text_config=text, vision_config=eyes, tie_word_embeddings=False)
 
 
-def model_class(config: Any) -> Any:  # noqa: ANN401 - a transformers config and class
-    """The class that `AutoModelForImageTextToText` chooses."""
-    from transformers import AutoModelForImageTextToText
-
-    return type(AutoModelForImageTextToText.from_config(config))
-
-
 def write_checkpoint(config: Any, dtype: str, folder: Path) -> Path:  # noqa: ANN401
     """A safetensors checkpoint of `config` under `folder`, as fast as the disk writes.
 

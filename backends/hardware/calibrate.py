@@ -223,7 +223,7 @@ def merged(before: Calibration | None, now: Calibration) -> Calibration:
     if before is None:
         return now
     if now.crowded:
-        best = {name: _better(getattr(before, name), getattr(now, name)) for name in _FIGURES}
+        best: dict[str, Any] = {name: _better(getattr(before, name), getattr(now, name)) for name in _FIGURES}
         now = replace(now, crowded=before.crowded, **best)
     again = {(gpu.index, gpu.name, gpu.uuid) for gpu in now.gpus}
     kept = tuple(gpu for gpu in before.gpus if (gpu.index, gpu.name, gpu.uuid) not in again)

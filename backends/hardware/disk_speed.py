@@ -100,26 +100,26 @@ def _in_memory(path: Path) -> bool:
         return False
     target = str(path.resolve())
     for line in mounts.splitlines():
-        _, place, name, *_ = line.split(" ")
+        place, name = line.split(" ")[1:3]
         if len(place) >= len(best) and (target == place or target.startswith(place.rstrip("/") + "/")):
             best, kind = place, name
     return kind in ("tmpfs", "ramfs")
 
 
 def _open_windows(path: Path) -> int | None:
-    if sys.platform != "win32":
-        return None
-    import ctypes
-    import msvcrt
-    from ctypes import wintypes
+    if sys.platform == "win32":
+        import ctypes
+        import msvcrt
+        from ctypes import wintypes
 
-    create = ctypes.WinDLL("kernel32", use_last_error=True).CreateFileW
-    create.argtypes = [
-        *(wintypes.LPCWSTR, wintypes.DWORD, wintypes.DWORD, wintypes.LPVOID),
-        *(wintypes.DWORD, wintypes.DWORD, wintypes.HANDLE),
-    ]
-    create.restype = wintypes.HANDLE
-    handle = create(str(path), _GENERIC_READ, _SHARE_ALL, None, _OPEN_EXISTING, _NO_BUFFERING, None)
-    if handle is None or handle == wintypes.HANDLE(-1).value:
-        return None
-    return msvcrt.open_osfhandle(handle, os.O_RDONLY | os.O_BINARY)
+        create = ctypes.WinDLL("kernel32", use_last_error=True).CreateFileW
+        create.argtypes = [
+            *(wintypes.LPCWSTR, wintypes.DWORD, wintypes.DWORD, wintypes.LPVOID),
+            *(wintypes.DWORD, wintypes.DWORD, wintypes.HANDLE),
+        ]
+        create.restype = wintypes.HANDLE
+        handle = create(str(path), _GENERIC_READ, _SHARE_ALL, None, _OPEN_EXISTING, _NO_BUFFERING, None)
+        if handle is None or handle == wintypes.HANDLE(-1).value:
+            return None
+        return msvcrt.open_osfhandle(handle, os.O_RDONLY | os.O_BINARY)
+    return None

@@ -152,6 +152,23 @@ def test_a_written_checkpoint_is_one_that_can_be_planned_and_loaded(name: str, t
     assert loaded.get_submodule(module) is not None
 
 
+@pytest.mark.parametrize("name", gpu_models.MODELS)
+def test_the_runs_work_on_any_device(name: str, tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForImageTextToText
+
+    from benchmarks import gpu_run
+
+    kind = gpu_models.KINDS[name]
+    folder = gpu_models.write_checkpoint(_tiny(gpu_models.config_of(name)), kind.dtype, tmp_path / name)
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.bfloat16).eval()
+
+    timed = gpu_run.run(model, kind, None, context=1700, side=336, image_tokens=300, device="cpu")
+
+    assert min(timed.first_s, timed.token_s) > 0
+    assert gpu_run.layers_on_gpu(model) == 0
+
+
 def _tiny(config: Any) -> Any:
     """The same kind of model with small numbers."""
     text, eyes = config.text_config, config.vision_config
