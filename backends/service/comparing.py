@@ -15,15 +15,19 @@ from backends.errors import OutOfMemory, SnugError
 from backends.hardware.types import HardwareSnapshot
 from backends.messages import Done, Message, Timings
 from backends.models.types import ModelInfo
+from backends.placement.case import budgets
 from backends.placement.correction import Correction, correction, device_kind
 from backends.placement.estimate import Workload
 from backends.placement.replay import replay
-from backends.placement.types import DeviceShare, Plan
+from backends.placement.types import Credit, DeviceShare, Plan
 from backends.reports import DeviceMeasured, DevicePeak, LoadReport, Measurement
 from backends.service.measurements import Measurements, Row
 from backends.service.recovery import shortage_of
 
 LOG = logging.getLogger("snug.service")
+
+# Free memory wavers: this share of a budget still counts as all of it.
+_ABOUT = 0.95
 
 
 @dataclass(slots=True)
@@ -31,6 +35,7 @@ class _Loaded:
     """One loaded model: what its caches have held, and the highest measurement so far."""
 
     pid: int
+    placement: str
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
     tokens: dict[str, int] = field(default_factory=dict)
     images: int = 0
@@ -69,10 +74,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What comparing needs of the service, as functions (tests give their own)."""
+    """What comparing needs of the service, as functions (tests give their own).
+
+    `hardware` is fresh; `credit` is what our own processes hold of it.
+    """
 
     inspect: Callable[[str], ModelInfo]
     hardware: Callable[[], HardwareSnapshot]
+    credit: Callable[[], Credit]
 
 
 class Comparison:
@@ -106,11 +115,15 @@ class Comparison:
             return None
 
     def failed(self, plan: Plan, error: SnugError) -> None:
-        """Learn from an out-of-memory error: the device needed its whole budget, or more."""
+        """Learn from an out-of-memory error: the device needed its whole budget, or more.
+
+        Unless the budget was no longer there: what other programs took meanwhile teaches nothing.
+        """
         if not isinstance(error, OutOfMemory):
             return
         try:
-            self._store.add(tuple(self._failure(plan, share) for share in _guilty(plan, error)))
+            guilty = [share for share in _guilty(plan, error) if self._had_its_budget(plan, share)]
+            self._store.add(tuple(self._failure(plan, share) for share in guilty))
         except Exception:
             LOG.exception("An out-of-memory error could not be kept.")
 
@@ -130,9 +143,10 @@ class Comparison:
         return _restored([row for row in rows if row.run == rows[0].run])
 
     def _compare(self, answer: Answer) -> Measurement | None:
-        if self._loaded is None or self._loaded.pid != answer.pid:
-            self._loaded = _Loaded(answer.pid)
-        loaded, plan = self._loaded, answer.plan
+        plan, placed = answer.plan, _placement(answer.plan)
+        if self._loaded is None or (self._loaded.pid, self._loaded.placement) != (answer.pid, placed):
+            self._loaded = _Loaded(answer.pid, placed)
+        loaded = self._loaded
         loaded.add(answer.session, answer.messages, answer.done)
         if not answer.peaks or not answer.done.usage.completion_tokens:
             return None
@@ -159,6 +173,16 @@ class Comparison:
         common = _Common(loaded.name, self._clock(), plan, model)
         self._store.add(tuple(_row(common, shares[one.device], one, best) for one in measured))
         return best
+
+    def _had_its_budget(self, plan: Plan, share: DeviceShare) -> bool:
+        """Whether what is free now, with what our processes hold, is about what the plan counted on."""
+        hardware = self._sources.hardware()
+        limits = dict(plan.request.overrides.max_memory)
+        now = budgets(hardware, hardware.gpus, self._sources.credit(), limits)
+        there = now.get(share.device, 0) >= share.budget_bytes * _ABOUT
+        if not there:
+            LOG.info("Others took memory of %s after the plan was made; it teaches nothing.", share.device)
+        return there
 
     def _failure(self, plan: Plan, share: DeviceShare) -> Row:
         model = self._sources.inspect(plan.request.model)

@@ -49,7 +49,11 @@ class Service:
         self._host = ModelHost(self._machine, engine=engine, preload=preload)
         self._comparison = Comparison(
             Measurements(settings.home / "measurements.sqlite3"),
-            Sources(self.inspect, lambda: self._machine.snapshot(self._host.pids, fresh=True)),
+            Sources(
+                self.inspect,
+                hardware=lambda: self._machine.snapshot(self._host.pids, fresh=True),
+                credit=lambda: self._machine.credit(self._host.pids, self._host.loaded),
+            ),
         )
         self._host.on_failure = self._comparison.failed
         self._conversations = Conversations(self._host, self._comparison)

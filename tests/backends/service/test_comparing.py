@@ -17,7 +17,7 @@ from backends.models.types import ModelInfo
 from backends.placement.estimate import Workload
 from backends.placement.planner import plan as make_plan
 from backends.placement.replay import replay
-from backends.placement.types import DeviceShare, Overrides, Plan, PlanRequest
+from backends.placement.types import Credit, DeviceShare, Overrides, Plan, PlanRequest
 from backends.presets import Preset
 from backends.reports import DevicePeak, LoadReport, Measurement
 from backends.service.comparing import Answer, Comparison, Sources, driver_bytes, measured_device
@@ -147,7 +147,11 @@ class Desk:
         self.model = model
         self.plan = plan
         self.now = 0.0
-        self.comparison = Comparison(self.store, Sources(self.inspect, self.hardware), self.clock)
+        self.machine = MACHINE
+        self.ours = Credit()
+        self.comparison = Comparison(
+            self.store, Sources(self.inspect, self.hardware, lambda: self.ours), self.clock
+        )
 
     def inspect(self, model: str) -> ModelInfo:
         if model != "llava":
@@ -155,7 +159,7 @@ class Desk:
         return self.model
 
     def hardware(self) -> HardwareSnapshot:
-        return MACHINE
+        return self.machine
 
     def clock(self) -> float:
         self.now += 1.0
@@ -211,6 +215,12 @@ class TestRows:
         assert desk.answer(5 * GIB, done(650, 50), pid=PID + 1) is not None
         assert len({row.run for row in desk.store.rows()}) == 2
 
+    def test_a_model_that_was_moved_is_another_run(self, desk: Desk, llava: ModelInfo) -> None:
+        desk.answer(5 * GIB, done(650, 50))
+        desk.plan = planned(llava, gpu_layers=10)
+        assert desk.answer(3 * GIB, done(650, 50)) is not None
+        assert len({row.run for row in desk.store.rows()}) == 2
+
     @pytest.mark.parametrize("finished", [done(650, 0)], ids=["no word was said"])
     def test_nothing_is_kept_of_an_answer_that_was_none(self, desk: Desk, finished: Done) -> None:
         assert desk.answer(5 * GIB, finished) is None
@@ -258,6 +268,17 @@ class TestFailures:
         assert "reason.corrected_up" in [reason.code for reason in taught.reasons]
         before, after = desk.plan.devices[0], taught.devices[0]
         assert after.overhead_bytes >= before.overhead_bytes * 1.09
+
+    def test_what_other_programs_took_meanwhile_teaches_nothing(self, desk: Desk) -> None:
+        error = OutOfGpuMemory(device="cuda:0", stage="answering", needed_bytes=1, free_bytes=1)
+        taken = replace(MACHINE.gpus[0], free_bytes=3 * GIB)
+        desk.machine = replace(MACHINE, gpus=(taken,))
+        desk.comparison.failed(desk.plan, error)
+        assert desk.store.rows() == ()
+        # The same figures, but it is our own model that holds the rest.
+        desk.ours = Credit(gpu_bytes=((0, 9 * GIB),))
+        desk.comparison.failed(desk.plan, error)
+        assert [row.device for row in desk.store.rows()] == ["cuda:0"]
 
     def test_a_failure_is_no_measurement_to_show(self, desk: Desk) -> None:
         desk.comparison.failed(desk.plan, OutOfRam(stage="x", needed_bytes=1, free_bytes=1))

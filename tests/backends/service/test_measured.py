@@ -9,14 +9,14 @@ import pytest
 
 from backends.errors import OutOfGpuMemory
 from backends.messages import Done, Message, Role, TextPart
-from backends.placement.types import Plan, PlanRequest
+from backends.placement.types import Overrides, Plan, PlanRequest
 from backends.presets import Preset
 from backends.service import Service
 from backends.service.measurements import Measurements
 from backends.settings import Settings
 from tests.support.asking import GREEDY
 
-MIB = 2**20
+MIB, GIB = 2**20, 2**30
 
 
 def ask(service: Service, settings: Settings, text: str, session: str = "tab") -> Done:
@@ -117,14 +117,16 @@ def test_a_table_that_can_be_neither_read_nor_written_costs_no_answer(
 
 
 def test_running_out_of_memory_teaches_the_next_plan(settings: Settings, table: Path) -> None:
+    # A limit by hand: what other programs take or give meanwhile then changes nothing.
+    request = PlanRequest("starter", Preset.CPU, Overrides(max_memory=(("cpu", GIB),)))
     with Service(settings, preload=False, engine="fake") as service:
-        before = service.plan(PlanRequest("starter", Preset.CPU))
+        before = service.plan(request)
         list(service.load(before))
         messages = (Message(Role.USER, (TextPart("oom"),)),)
         with pytest.raises(OutOfGpuMemory):
             list(service.chat("tab", messages, GREEDY))
         (row,) = Measurements(table).rows()
         assert (row.failed, row.device) == (True, before.devices[0].device)
-        after = service.plan(PlanRequest("starter", Preset.CPU))
+        after = service.plan(request)
         assert after.devices[0].overhead_bytes > before.devices[0].overhead_bytes
         assert "reason.corrected_up" in [reason.code for reason in after.reasons]
