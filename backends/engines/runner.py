@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from threading import Event as Flag
 from typing import Any
 
@@ -123,6 +124,11 @@ class WholeRunner:
         moved = {key: self._moved(value) for key, value in inputs.items()}
         self._ids = moved.pop("input_ids")
         self._state = moved | {"past_key_values": DynamicCache(config=self._model.config), "use_cache": True}
+        if "position_ids" not in self._state and "position_ids" in signature(self._model.forward).parameters:
+            # As `generate` does: families that count positions in three dimensions start anew without.
+            self._state["position_ids"] = self._model._prepare_position_ids_for_generation(  # noqa: SLF001 - as above
+                self._ids, self._state
+            )
         prepared = self._model.prepare_inputs_for_generation(
             self._ids, is_first_iteration=True, logits_to_keep=1, **self._state
         )
