@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.hardware.describe import read_file
-from backends.placement.export import plan_to_json
+from backends.placement.export import needs_to_json, plan_to_json
 from backends.placement.types import Plan, PlanRequest
 from backends.presets import Preset
 from backends.reports import DeviceMeasured, Measurement
@@ -47,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hardware", type=Path, metavar="FILE", help="plan for the machine that FILE describes"
     )
+    parser.add_argument(
+        "--needs", action="store_true", help="also say which change here or which card would run it whole"
+    )
 
 
 def request(options: argparse.Namespace) -> PlanRequest:
@@ -62,13 +65,19 @@ def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int
     try:
         plan = service.plan(asked, hardware)
         measured = None if hardware else service.measured(plan)
+        needs = service.needs(asked, hardware) if options.needs else None
     finally:
         service.close()
     if options.json:
         document = plan_to_json(plan, say.text) | {"measured": measured_to_json(measured)}
+        if needs is not None:
+            document["needs"] = needs_to_json(needs, say.text)
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
-        print("\n".join(describe(plan, say, measured[1] if measured else None)))
+        lines = describe(plan, say, measured[1] if measured else None)
+        if needs is not None:
+            lines += [f"? {say.text(sentence)}" for sentence in needs.sentences]
+        print("\n".join(lines))
     return 0
 
 

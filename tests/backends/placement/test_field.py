@@ -265,3 +265,21 @@ def test_layers_of_the_models_of_the_field(field: dict[str, Path]) -> None:
         model = identify(field[name])
         assert sum(module.kind is ModuleKind.LAYER for module in model.modules) == layers
         assert len({module.name for module in model.modules}) == len(model.modules)
+
+
+def test_the_command_says_what_would_be_needed(
+    field: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    hardware = str(HARDWARE / "magicquill_windows_4gb.json")
+    words = [str(field["llava"]), "--hardware", hardware, "--preset", "mid", "--json", "--needs"]
+
+    assert command.run(parser.parse_args(words), _settings(tmp_path), Translator("en")) == 0
+
+    found = json.loads(capsys.readouterr().out)["needs"]
+    assert not found["runs"]
+    assert found["change"]["preset"] in ("mid", "low")
+    assert found["card"]["total_bytes"] == 16 * GIB
+    assert found["ram_bytes"] <= 16 * GIB
+    assert len(found["sentences"]) >= 3
