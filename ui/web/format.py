@@ -179,12 +179,9 @@ def _held(share: DeviceShare, name: str, memory: Measurement | None, say: Transl
     if memory is None or one is None:
         return ""
     rest = max(one.held_bytes - one.weights_bytes, 0)
-    figures = {
-        "held": human_bytes(one.held_bytes),
-        "expected": human_bytes(one.expected_bytes),
-        "tokens": memory.context_tokens,
-    }
-    line = say("plan.held_torch" if one.source == "allocator" else "plan.held", **figures)
+    figures = {"held": human_bytes(one.held_bytes), "expected": human_bytes(one.expected_bytes)}
+    key = "plan.held_torch" if one.source == "allocator" else "plan.held"
+    line = say(key, tokens=memory.context_tokens, **figures)
     parts = [
         Segment(
             "c-weights", f"{say('component.weights')}: {human_bytes(one.weights_bytes)}", one.weights_bytes
