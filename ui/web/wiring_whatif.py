@@ -77,7 +77,7 @@ def describe(context: Context, session: Session, text: str) -> None:
         leave(context, session)
         return
     name = Text("machine.description", "The description")
-    hardware = read_text(text, name, Text("machine.be_read", "read"), "the description")
+    hardware = read_text(text, name, Text("machine.be_read", "read"), _SOURCE)
     go(context, session, panel.OWN, Text("machine.described", "the machine described below"), hardware)
 
 
@@ -167,6 +167,7 @@ def wire(page: Page, context: Context) -> None:
     on(what.take.click, [], take)
 
 
+_SOURCE = Text("machine.the_description", "the description")
 _FIRST_CARD = "NVIDIA GeForce RTX 3060"
 
 
