@@ -110,7 +110,7 @@ def read_text(text: str, name: Value, value: Value | Path, source: Value) -> Har
     try:
         return _snapshot(document)
     except BadValue as bad:
-        line = line_of(text, bad.path)
+        line = line_of(text, bad.path) or 1
         where = Text.of(
             "hardware.file.at_line",
             "{detail} (line {line} of {source})",

@@ -14,8 +14,7 @@ from backends.text import Text
 GIB = 2**30
 MOST_GPUS = 16
 SYSTEMS = ("windows", "linux", "macos")
-_LAPTOPS = ("NVIDIA GeForce RTX 3060 Laptop GPU", "NVIDIA GeForce RTX 4060 Laptop GPU")
-_LAPTOPS += ("NVIDIA GeForce RTX 4070 Laptop GPU", "NVIDIA GeForce RTX 4090 Laptop GPU")
+_LAPTOPS = tuple(f"NVIDIA GeForce RTX {model} Laptop GPU" for model in (3060, 4060, 4070, 4090))
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,8 @@ def settle(context: Context, session: Session, model: str, preset: Preset) -> No
     asked = session.request or context.start
     if (asked.model, asked.preset) == (model, preset):
         return
-    overrides, dropped = asked.overrides, ()
+    overrides = asked.overrides
+    dropped: tuple[Text, ...] = ()
     if preset is not asked.preset:
         kept = by_hand.for_preset(overrides, preset)
         overrides, dropped = kept.overrides, kept.dropped

@@ -64,8 +64,8 @@ def put_together(context: Context, session: Session, parts: machines.Parts) -> N
     gpus, ram = hardware.gpus, hardware.ram.total_bytes
     name = Text.of("machine.own_cpu", "no GPU, {ram:bytes} of RAM", ram=ram)
     if gpus:
-        cards = {"count": len(gpus), "card": gpus[0].name, "ram": ram}
-        name = Text.of("machine.own", "{count} x {card}, {ram:bytes} of RAM", **cards)
+        count, card = len(gpus), gpus[0].name
+        name = Text.of("machine.own", "{count} x {card}, {ram:bytes} of RAM", count=count, card=card, ram=ram)
     go(context, session, panel.OWN, name, hardware)
 
 
