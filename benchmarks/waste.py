@@ -2,8 +2,8 @@
 
 python -m benchmarks.waste [--small]
 
-Every count of layers is written down as a device map of its own and judged by the same memory model, so
-that the search shares nothing with the code that fills devices.
+Every count of layers is laid out anew and judged by the same memory model; the search shares nothing with
+the code that fills devices.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from pathlib import Path
 from backends.hardware.types import HardwareSnapshot
 from backends.models.identify import identify
 from backends.models.types import ModelInfo, ModuleKind
-from backends.placement.planner import plan
-from backends.placement.precision import Precision
+from backends.placement.case import Layout, cuda
+from backends.placement.evaluate import evaluate
+from backends.placement.planner import plan, question
+from backends.placement.precision import on_gpus
 from backends.placement.types import CpuLayersMode, Overrides, Plan, PlanRequest
 from backends.presets import Preset
 from benchmarks.report import Row, publish
@@ -89,52 +91,52 @@ def search(
 
 
 def _most(hardware: HardwareSnapshot, model: ModelInfo, made: Plan, mode: CpuLayersMode) -> int:
-    """The largest number of layers on GPUs for which some contiguous map fits."""
-    precision = "int8" if made.request.preset is Preset.MID else "nf4"
-    stored = Precision(precision, "float16")
-    free = sum(card.free_bytes for card in hardware.gpus)
-    sizes = [
-        stored.module_bytes(module, quantize=True)
-        for module in model.modules
-        if module.kind is ModuleKind.LAYER
-    ]
+    """The largest number of layers on GPUs for which some contiguous layout fits."""
+    case = question(hardware, model, made.request)
     for layers in range(model.layers, 0, -1):
-        if sum(sizes[:layers]) > free:
-            continue  # their weights alone are more than the cards have
-        for device_map in _maps(hardware, model, layers, mode):
-            overrides = Overrides(precision=precision, cpu_layers_mode=mode, device_map=device_map)
-            if plan(hardware, model, PlanRequest("m", made.request.preset, overrides)).verdict != "no":
+        for layout in _layouts(hardware, model, made.request.preset, layers, mode):
+            if evaluate(case, layout).fits:
                 return layers
     return 0
 
 
-def _maps(
-    hardware: HardwareSnapshot, model: ModelInfo, layers: int, mode: CpuLayersMode
-) -> Iterator[tuple[tuple[str, str], ...]]:
-    """Every way to lay the first `layers` over the GPUs in either order, the rest in RAM."""
-    devices = [f"cuda:{card.index}" for card in hardware.gpus]
-    orders = [devices, devices[::-1]] if len(devices) == 2 else [devices]
+def _layouts(
+    hardware: HardwareSnapshot, model: ModelInfo, preset: Preset, layers: int, mode: CpuLayersMode
+) -> Iterator[Layout]:
+    """Every way to lay the first `layers` over the GPUs in either order, the rest in RAM.
+
+    Ways whose weights alone are more than a card has free are left out.
+    """
+    whole = layers == model.layers
+    orders = [hardware.gpus, hardware.gpus[::-1]][: len(hardware.gpus)]
     for order in orders:
+        precision = on_gpus("int8" if preset is Preset.MID else "nf4", model.dtype, order)
+        layer = max(
+            precision.module_bytes(part, quantize=True)
+            for part in model.modules
+            if part.kind is ModuleKind.LAYER
+        )
         for first in range(layers, -1, -1) if len(order) == 2 else [layers]:
-            places = [order[0]] * first + [order[-1]] * (layers - first)
-            last = places[-1] if mode == "stream" or layers == model.layers else "cpu"
-            yield _map(model, order[0], places, last)
-            if last != "cpu" and mode == "compute":
-                yield _map(model, order[0], places, "cpu")
+            if first * layer > order[0].free_bytes or (layers - first) * layer > order[-1].free_bytes:
+                continue
+            places = [cuda(order[0])] * first + [cuda(order[-1])] * (layers - first)
+            ends = {places[-1]} if mode == "stream" else {places[-1], "cpu"} if whole else {"cpu"}
+            for end in sorted(ends):
+                yield Layout(precision, _devices(model, cuda(order[0]), places, end), mode)
 
 
-def _map(model: ModelInfo, first: str, places: list[str], last: str) -> tuple[tuple[str, str], ...]:
-    devices: list[tuple[str, str]] = []
+def _devices(model: ModelInfo, first: str, places: list[str], last: str) -> tuple[str, ...]:
+    devices: list[str] = []
     layer = 0
     tied = model.text.tied_embeddings
     for module in model.modules:
         if module.kind is ModuleKind.LAYER:
-            devices.append((module.name, places[layer] if layer < len(places) else "cpu"))
+            devices.append(places[layer] if layer < len(places) else "cpu")
             layer += 1
         elif module.kind is ModuleKind.NORM or (module.kind is ModuleKind.HEAD and not tied):
-            devices.append((module.name, last))
+            devices.append(last)
         else:
-            devices.append((module.name, first))
+            devices.append(first)
     return tuple(devices)
 
 

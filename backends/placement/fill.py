@@ -74,8 +74,7 @@ def filled(
 
 def can_start(case: Case, precision: Precision, slots: tuple[str, ...], mode: CpuLayersMode | None) -> bool:
     """Whether the first slot holds at least what stands before the layers."""
-    away = case.model.layers if mode == "stream" else 0
-    line = _Line(case, precision, slots, mode, head=len(slots), gpu_layers=None, away=away)
+    line = _Line(case, precision, slots, mode, head=len(slots), gpu_layers=None, away=0)
     return _holds(line, 0, around(case, precision, slots[0], first=True, last=False), 0)
 
 

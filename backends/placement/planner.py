@@ -53,6 +53,11 @@ def plan(
     return _to_plan(asked, chosen, others)
 
 
+def question(hardware: HardwareSnapshot, model: ModelInfo, request: PlanRequest) -> Case:
+    """What `plan` judges layouts against, for those who judge layouts of their own."""
+    return _case(hardware, model, request, _NO_CREDIT, None)
+
+
 def _case(
     hardware: HardwareSnapshot,
     model: ModelInfo,
