@@ -115,3 +115,19 @@ def use_draft(context: Context, session: Session, text: str) -> None:
             name = by_hand.name_of("gpu_layers")
             dropped = Text.of("kept.dropped", "{name}: back to automatic, because {why}.", name=name, why=why)
             session.notes = (*session.notes, dropped)
+
+
+def leave(context: Context, session: Session) -> None:
+    """Plan for this machine again, with its own settings."""
+    if session.elsewhere is None:
+        return
+    asked, before = session.request or context.start, session.elsewhere.before
+    named = {field: getattr(before, field) for field in by_hand.OF_MACHINE}
+    if named["device_map"] is not None and asked.overrides.gpu_layers is not None:
+        named["device_map"] = None
+    if asked.overrides.gpu_layers is None and named["device_map"] is None:
+        named["gpu_layers"] = before.gpu_layers
+    kept = by_hand.for_machine(replace(asked.overrides, **named), context.service.usable())
+    session.request = replace(asked, overrides=kept.overrides)
+    session.elsewhere, session.notes, session.description = None, kept.dropped, None
+    session.draft_plan = None

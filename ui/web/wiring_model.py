@@ -24,7 +24,7 @@ from ui.web.panels.custom import Custom
 from ui.web.panels.header import Header
 from ui.web.panels.setup import Setup
 from ui.web.panels.whatif import WhatIf
-from ui.web.planning import hardware_of, make_plan, settle
+from ui.web.planning import hardware_of, leave, make_plan, settle
 from ui.web.redrawing import above_plan, custom_updates, whatif_updates
 from ui.web.sessions import Session
 
@@ -177,6 +177,8 @@ def wire(page: Page, context: Context) -> None:
 
 def act_on_model(context: Context, session: Session, action: Action) -> PlanRequest | None:
     """Run a card's button where it concerns the model; returns the request when it changed."""
+    if action is Action.RESTART:
+        leave(context, session)  # what is loaded is loaded here
     request = session.request or context.start
     match action:
         case Action.RESTART:

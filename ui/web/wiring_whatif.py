@@ -17,7 +17,7 @@ from backends.text import Text
 from ui.web import by_hand, machines
 from ui.web.context import Context
 from ui.web.panels import whatif as panel
-from ui.web.planning import forget_draft
+from ui.web.planning import forget_draft, leave
 from ui.web.sessions import Elsewhere, Session
 from ui.web.wiring_model import Page, refresh
 
@@ -33,22 +33,6 @@ def go(context: Context, session: Session, key: str, name: Text | str, hardware:
     session.elsewhere = Elsewhere(key, name, hardware, before)
     session.request = replace(asked, overrides=kept.overrides)
     session.notes, session.problem, session.description, session.draft_plan = kept.dropped, None, None, None
-
-
-def leave(context: Context, session: Session) -> None:
-    """Plan for this machine again, with its own settings."""
-    if session.elsewhere is None:
-        return
-    asked, before = session.request or context.start, session.elsewhere.before
-    named = {field: getattr(before, field) for field in by_hand.OF_MACHINE}
-    if named["device_map"] is not None and asked.overrides.gpu_layers is not None:
-        named["device_map"] = None
-    if asked.overrides.gpu_layers is None and named["device_map"] is None:
-        named["gpu_layers"] = before.gpu_layers
-    kept = by_hand.for_machine(replace(asked.overrides, **named), context.service.usable())
-    session.request = replace(asked, overrides=kept.overrides)
-    session.elsewhere, session.notes, session.description = None, kept.dropped, None
-    session.draft_plan = None
 
 
 def put_together(context: Context, session: Session, parts: machines.Parts) -> None:
