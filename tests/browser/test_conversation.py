@@ -154,7 +154,6 @@ def test_running_out_of_memory_steps_down_answers_and_steps_back(
     expect(card).to_contain_text("4.0 MB were needed and 1.0 MB were free.")
     expect(card).to_contain_text("Next step: Use 16-bit weights.")
     expect(card).to_contain_text("tokens/s")
-    add_pictures(page, picture)
     message_box(page).fill("a draft")
 
     # The step is taken, and the question is answered without being asked again.
