@@ -13,6 +13,7 @@ from transformers.core_model_loading import WeightConverter
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from backends.engines.base import ProgressSink
+from backends.engines.detail import limit_detail
 from backends.engines.devices import compute_dtype, runtime_map
 from backends.engines.errors import USE_LLAVA
 from backends.engines.progress import read_ahead, tensor_sizes, watched, weight_files
@@ -80,6 +81,7 @@ def load_model(
     _refuse_gaps(info, folder)
     model.eval()
     processor = _processor(folder, config)
+    limit_detail(processor, plan.request.overrides.image_tokens)
     tokenizer = getattr(processor, "tokenizer", processor)
     return Loaded(model, processor, tokenizer, hasattr(processor, "image_processor"))
 
