@@ -174,6 +174,8 @@ def _tiny(config: Any) -> Any:
     text, eyes = config.text_config, config.vision_config
     text.num_hidden_layers, text.hidden_size, text.intermediate_size = 2, 64, 96
     text.num_attention_heads, text.num_key_value_heads, text.head_dim = 4, 2, 16
+    if "mrope_section" in (text.rope_parameters or {}):
+        text.rope_parameters["mrope_section"] = [2, 3, 3]  # together half of a head
     if hasattr(text, "layer_types"):
         text.layer_types = None if text.layer_types is None else text.layer_types[:2]
     if hasattr(eyes, "depth"):
