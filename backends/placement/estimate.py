@@ -31,6 +31,8 @@ CPU_PROCESS_BYTES = 420 * MIB
 # What C's allocator keeps of blocks that were freed: caches grow by being copied into larger blocks, and on
 # Linux blocks below 32 MiB leave gaps. Measured with 100 MB of cache and 77 MB of activations: 30 to 36 MB.
 _CPU_CACHE_SLACK, _CPU_SLACK, _CPU_CACHE_SLACK_MOST = 0.25, 0.1, 256 * MIB
+# Layers that come from the disk leave such gaps, too: of six converted to float32, 63 MB for 13 MB a layer.
+_CPU_VISIT_SLACK = 5
 CUDA_PROCESS_BYTES = 1100 * MIB
 # How the engine reads a prompt of the families that allow it (engines.paths, engines.cache): text in pieces
 # of 128 tokens, a picture together with the text before it up to 1,024, and 2,048 where every pass moves
@@ -239,9 +241,9 @@ def share(
     loading = _LOADERS * load.largest // 2 if load.quantizes else 0
     staging = max(load.visiting, loading - cache - active, 0)
     if device == "cpu":
-        slack = int((active + staging) * _CPU_SLACK) + min(
-            int(cache * _CPU_CACHE_SLACK), _CPU_CACHE_SLACK_MOST
-        )
+        slack = int((active + staging) * _CPU_SLACK)
+        slack += min(int(cache * _CPU_CACHE_SLACK), _CPU_CACHE_SLACK_MOST)
+        slack += min(load.visiting * _CPU_VISIT_SLACK, _CPU_CACHE_SLACK_MOST)
     else:
         slack = int((active + staging) * _SLACK)
         slack += min(int(cache * _GPU_CACHE_SLACK), load.layers * _GPU_CACHE_SLACK_LAYER)
