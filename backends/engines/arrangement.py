@@ -41,6 +41,7 @@ class Arrangement:
     Made right after loading; the hooks that transformers left on the model make way for ours.
     """
 
+    @torch.no_grad()
     def __init__(self, model: Any, placed: Sequence[Unit], folder: OffloadFolder | None) -> None:
         self._model = model
         self._stored: dict[str, Stored] = taken_over(model)
@@ -58,6 +59,7 @@ class Arrangement:
         """What rests and runs where now."""
         return self._placed
 
+    @torch.no_grad()
     def rearrange(
         self,
         placed: Sequence[Unit],

@@ -123,8 +123,9 @@ def read_stored(wanted: Iterable[tuple[str, Stored]]) -> dict[str, torch.Tensor]
 
 def own(tensor: torch.Tensor, device: str) -> torch.Tensor:
     """`tensor` on `device`, in memory of its own."""
-    moved = tensor.to(device)
-    return moved.clone() if moved is tensor else moved
+    values = tensor.detach()
+    moved = values.to(device)
+    return moved.clone() if moved is values else moved
 
 
 def relocate(module: Any, device: str) -> None:

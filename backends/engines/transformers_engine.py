@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -247,6 +248,7 @@ def quiet() -> None:
     """Keep transformers' bars and warnings out of the worker's output."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
 
 
 def image_token(loaded: Loaded) -> str:

@@ -83,7 +83,7 @@ class _Visit:
         on_disk = [slot.name for slot in self._slots if slot.read().device.type == "meta"]
         read = read_stored((name, self._stored[name]) for name in on_disk)
         for slot, resting in zip(self._slots, self._resting, strict=True):
-            slot.write(read.pop(slot.name, resting).to(self._device))
+            slot.write(read.pop(slot.name, resting).detach().to(self._device))
 
     def end(self, *_: Any) -> None:
         for slot, resting in zip(self._slots, self._resting, strict=False):
