@@ -35,7 +35,10 @@ def stoppable(model: nn.Module, cancel: Flag) -> Iterator[None]:
             raise Interrupted
 
     layers = [layer for module in model.modules() if isinstance(module, nn.ModuleList) for layer in module]
-    handles = [layer.register_forward_pre_hook(check, prepend=True) for layer in layers]
+    # Before a layer's weights are brought, and after: bringing them may take longer than the layer.
+    handles = [
+        layer.register_forward_pre_hook(check, prepend=first) for layer in layers for first in (True, False)
+    ]
     try:
         yield
     finally:

@@ -28,9 +28,16 @@ class FarTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls: type[Self], inner: torch.Tensor) -> Self:
-        made = torch.Tensor._make_wrapper_subclass(
-            cls, inner.shape, strides=inner.stride(), dtype=inner.dtype, device=_DEVICE, requires_grad=False
-        )
+        # A view of an ordinary tensor gets that one's version counter, which inference tensors can't have.
+        with torch.inference_mode(False):
+            made = torch.Tensor._make_wrapper_subclass(
+                cls,
+                inner.shape,
+                strides=inner.stride(),
+                dtype=inner.dtype,
+                device=_DEVICE,
+                requires_grad=False,
+            )
         made.inner = inner
         return made
 
