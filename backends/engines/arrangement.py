@@ -49,6 +49,7 @@ class Arrangement:
         self._folder = folder
         self._placed: tuple[Unit, ...] = ()
         self._handles: list[RemovableHandle] = []
+        self.settled = 0  # how often tensors took places, old ones after a failure as well
         self.broken = False  # a rearrangement failed, and so did the way back
         placed = tuple(placed)
         self._carry_out(placed, self._moves(placed), lambda _: None, Flag())
@@ -181,6 +182,7 @@ class Arrangement:
         """Attach the hooks of `placed`, whose weights are in their places."""
         self._detach()
         self._placed = placed
+        self.settled += 1
         self._bring_rest(placed)
         if not needs_hooks(placed):
             return

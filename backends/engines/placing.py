@@ -74,16 +74,22 @@ def needs_hooks(placed: Sequence[Unit]) -> bool:
 
 
 def runs_alike(old: Sequence[Unit], new: Sequence[Unit], names: Iterable[str]) -> bool:
-    """Whether every module of `names` runs on the same device before and after: same device, same bits."""
-    return all(runs_on(name, old) == runs_on(name, new) for name in names)
+    """Whether every module of `names` gives the same bits before and after.
+
+    That takes the same executing device. The CPU computes on weights where they rest, and its products of
+    the same values differ in their last bits by the address: a window into a file starts where the file's
+    header lets it, a copy at a multiple of 64. So there the weights must stay, too. GPUs work on copies.
+    """
+    return all(_way(name, old) == _way(name, new) for name in names)
 
 
-def runs_on(name: str, placed: Sequence[Unit]) -> str:
-    """The device that runs the module `name`: of the unit with the longest matching path."""
+def _way(name: str, placed: Sequence[Unit]) -> tuple[str, str]:
+    """Where the module `name` runs and from where: of the unit with the longest matching path."""
     fitting = [unit for unit in placed if covers(unit.name, name)]
     if not fitting:
-        return first_device(placed)
-    return max(fitting, key=lambda unit: len(unit.name)).runs
+        return first_device(placed), first_device(placed)
+    unit = max(fitting, key=lambda unit: len(unit.name))
+    return unit.runs, unit.runs if is_gpu(unit.runs) else unit.rests
 
 
 def covers(unit: str, name: str) -> bool:

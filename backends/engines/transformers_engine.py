@@ -78,8 +78,8 @@ class TransformersEngine:
     def move(self, plan: Plan, progress: ProgressSink, cancel: Flag) -> LoadReport:
         """Rearrange the loaded model; after any error it answers as before.
 
-        What conversations have cached stays where no layer changes the device that runs it; else the same
-        question could get other bits, and the next one reads its prompt anew.
+        What conversations have cached stays where every layer still gives the same bits, and nothing failed
+        half-way; else the next question reads its prompt anew.
         """
         begun = time.perf_counter()
         old, loaded, arrangement = self._plan, self._loaded, self._arrangement
@@ -91,7 +91,14 @@ class TransformersEngine:
         before, context = arrangement.placed, _context(loaded.model.config, plan)
         with as_snug_errors("moving the model", plan.model_path, plan.offload_dir):
             check_gpus(plan, old.visible_gpus)
-            self._rearrange(arrangement, plan, progress, cancel)
+            settled = arrangement.settled
+            try:
+                self._rearrange(arrangement, plan, progress, cancel)
+            except BaseException:
+                if self._loaded is not None and arrangement.settled != settled:
+                    # What came back lies at other addresses: see `runs_alike`.
+                    self._prepare(loaded, old, _context(loaded.model.config, old))
+                raise
         names = [unit.name for unit in (*before, *arrangement.placed)]
         alike = runs_alike(before, arrangement.placed, names) and is_streamed(old) == is_streamed(plan)
         if not alike or context != _context(loaded.model.config, old):

@@ -29,7 +29,7 @@ class FarTensor(torch.Tensor):
     @staticmethod
     def __new__(cls: type[Self], inner: torch.Tensor) -> Self:
         # A view of an ordinary tensor gets that one's version counter, which inference tensors can't have.
-        with torch.inference_mode(False):
+        with torch.inference_mode(mode=False):
             made = torch.Tensor._make_wrapper_subclass(
                 cls,
                 inner.shape,

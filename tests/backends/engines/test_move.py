@@ -15,7 +15,7 @@ from backends.engines import readiness, transformers_engine
 from backends.engines.paths import ChunkedPath
 from backends.engines.progress import weight_files
 from backends.engines.transformers_engine import TransformersEngine
-from backends.errors import CannotMove, DiskFull, NotLoaded, OutOfRam
+from backends.errors import Cancelled, CannotMove, DiskFull, NotLoaded, OutOfRam
 from backends.messages import ImagePart, Message, Progress, Role, TextPart
 from backends.placement.types import Plan
 from tests.backends.engines.test_loading import DISK_MAP
@@ -114,11 +114,11 @@ def test_what_a_conversation_has_cached_is_kept_where_nothing_runs_elsewhere(
     assert asked(engine, picture("red"))[1] == 0
 
 
-def _no_files(engine: TransformersEngine, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Plan:  # noqa: ARG001
+def _no_files(engine: TransformersEngine, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Plan:
     return replace(plan, precision="bf16")
 
 
-def _no_disk(engine: TransformersEngine, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Plan:  # noqa: ARG001
+def _no_disk(engine: TransformersEngine, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Plan:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -138,6 +138,7 @@ def _no_ram(engine: TransformersEngine, plan: Plan, monkeypatch: pytest.MonkeyPa
 def test_a_move_that_fails_leaves_the_model_answering(
     prepare: Callable[[TransformersEngine, Plan, pytest.MonkeyPatch], Plan],
     error: type[Exception],
+    *,
     loaded: tuple[TransformersEngine, Plan],
     picture: Callable[[str], ImagePart],
     tmp_path: Path,
@@ -150,6 +151,28 @@ def test_a_move_that_fails_leaves_the_model_answering(
         move(engine, asked_for)
     assert torch.equal(asked(engine, picture("red"))[0], expected)
     assert (tmp_path / "off").exists() == (prepare is _no_ram)
+
+
+def test_a_move_that_is_stopped_half_way_leaves_the_same_weights_and_no_cache(
+    loaded: tuple[TransformersEngine, Plan], picture: Callable[[str], ImagePart], tmp_path: Path
+) -> None:
+    """What went to the disk and came back lies elsewhere in memory, which a cache must not meet."""
+    engine, plan = loaded
+    expected, _ = asked(engine, picture("red"))
+    held, cancel = weights(engine), Flag()
+
+    def stop(progress: Progress) -> None:
+        if progress.done:
+            cancel.set()
+
+    with pytest.raises(Cancelled):
+        engine.move(on(plan, DISK_MAP), stop, cancel)
+    found = weights(engine)
+    assert all(torch.equal(found[name], held[name]) for name in held)
+    again, reused = asked(engine, picture("red"))
+    assert reused == 0
+    assert torch.equal(again, expected)
+    assert not (tmp_path / "off").exists()
 
 
 def test_half_a_model_is_closed(
