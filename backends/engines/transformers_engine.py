@@ -63,7 +63,7 @@ class TransformersEngine:
                 check_gpus(plan, plan.visible_gpus)
                 check_memory(plan)
                 self._folder = _offload_folder(plan)
-                loaded = load_model(plan, progress, cancel, self._folder and self._folder.path)
+                loaded = load_model(plan, progress, cancel, self._folder.path if self._folder else None)
                 self._arrangement = Arrangement(loaded.model, runtime_units(plan), self._folder)
                 self._loaded = loaded
                 context = _context(loaded.model.config, plan)
