@@ -7,9 +7,9 @@
     |   |-- SettingInvalid, DeviceMapInvalid
     |   `-- ContextExceeded
     |-- MachineError           the machine can't do it              (exit code 3)
-    |   |-- OutOfGpuMemory, OutOfRam, PortInUse
-    |   |-- DiskFull (AnswersDiskFull), FolderReadOnly (AnswersUnwritable), OutputLost
-    |   |-- DoesNotFit, GpuBusy, PackageMissing
+    |   |-- OutOfMemory (OutOfGpuMemory, OutOfRam (RamKilled))
+    |   |-- DiskFull (AnswersDiskFull), FolderReadOnly (AnswersUnwritable), OutputLost, PortInUse
+    |   |-- DoesNotFit, GpuGone, CannotMove, PackageMissing
     |   `-- WorkerCrashed, WorkerHung, NotLoaded
     |-- Cancelled              the person stopped it                (exit code 130)
     `-- InternalError          a mistake of ours                    (exit code 4)
@@ -31,6 +31,8 @@ class Action(StrEnum):
 
     RESTART = "restart"
     USE_LOWER_PRESET = "use_lower_preset"
+    STEP_DOWN = "step_down"
+    UNDO_STEP = "undo_step"
     SHORTEN = "shorten"
     PICK_MODEL = "pick_model"
     RETRY = "retry"
@@ -189,24 +191,60 @@ class MachineError(SnugError):
     exit_code = 3
 
 
-class OutOfGpuMemory(MachineError):
+class OutOfMemory(MachineError):
+    """No memory was left. `needed_bytes` is 0 where nobody told how much was missing.
+
+    `next_step`, where it is among the values, takes the place of the remedy: what to try now.
+    """
+
+    code = "out_of_memory"
+    what = "Memory ran out while {stage}."
+    why = "{needed_bytes:bytes} more were needed and {free_bytes:bytes} were free."
+    remedy = "Close other programs, or choose a preset that uses less memory."
+    action = Action.STEP_DOWN
+
+    @property
+    def why_text(self) -> Text:
+        """Why, without a figure that nobody knows."""
+        if self.values.get("needed_bytes"):
+            return super().why_text
+        return Text.of(
+            "error.out_of_memory.unknown",
+            "How much was missing is not known; {free_bytes:bytes} were free.",
+            free_bytes=self.values.get("free_bytes", 0),
+        )
+
+    @property
+    def remedy_text(self) -> Text:
+        """The next step where it is known."""
+        step = self.values.get("next_step")
+        return step if isinstance(step, Text) else super().remedy_text
+
+
+class OutOfGpuMemory(OutOfMemory):
     """A GPU allocation failed."""
 
     code = "out_of_gpu_memory"
     what = "{device} ran out of memory while {stage}."
     why = "{needed_bytes:bytes} more were needed and {free_bytes:bytes} were free."
     remedy = "Choose a preset that uses less GPU memory, or close other programs that use the GPU."
-    action = Action.USE_LOWER_PRESET
 
 
-class OutOfRam(MachineError):
+class OutOfRam(OutOfMemory):
     """The machine's memory is used up."""
 
     code = "out_of_ram"
     what = "The machine ran out of memory while {stage}."
     why = "{needed_bytes:bytes} were needed and {free_bytes:bytes} were free."
     remedy = "Close other programs, or choose a smaller model or a preset that uses less memory."
-    action = Action.USE_LOWER_PRESET
+
+
+class RamKilled(OutOfRam):
+    """The system ended the model's process because no memory was left; `needed_bytes` is what was planned."""
+
+    code = "ram_killed"
+    what = "The machine ran out of memory while {stage}, and the system ended the model's process."
+    why = "{needed_bytes:bytes} were planned for it; {free_bytes:bytes} are free now that it is gone."
 
 
 class DiskFull(MachineError):
@@ -267,6 +305,26 @@ class DoesNotFit(MachineError):
     why = "{detail}"
     remedy = "{suggestion}"
     action = Action.USE_LOWER_PRESET
+
+
+class GpuGone(MachineError):
+    """A GPU that the plan uses is not there any more."""
+
+    code = "gpu_gone"
+    what = "{device} is not there any more."
+    why = "The plan uses it, and this process sees {count} GPUs now."
+    remedy = "Check its cable, power and driver, look at the hardware again, then load once more."
+    action = Action.RETRY
+
+
+class CannotMove(MachineError):
+    """A loaded model can't be rearranged as asked without reading its files again."""
+
+    code = "cannot_move"
+    what = "The model can't be rearranged like this while it is loaded."
+    why = "{detail}"
+    remedy = "Load it again with the new plan; the conversation is kept."
+    action = Action.RESTART
 
 
 class PackageMissing(MachineError):

@@ -1,8 +1,9 @@
-"""What really happened, as values: loads and unloads."""
+"""What really happened, as values: loads, memory at its peak, unloads."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +33,65 @@ class UnloadReport:
     freed_ram_bytes: int
     freed_gpu_bytes: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePeak:
+    """What one device held at most since the model was ready, as the worker's process sees it.
+
+    `weights_bytes` are the model's tensors at rest here.
+
+    On the CPU, `peak_bytes` is the peak of resident memory (anonymous pages, the libraries' code and pages of
+    mapped files); `mapped_bytes` are the resident pages of mapped weight files at the end, and
+    `mapped_weights_bytes` the tensors that live in such files, whether resident or not.
+
+    On a GPU, `peak_bytes` and `allocated_bytes` are the peaks of what torch reserved from the driver and of
+    what tensors took of it; `now_bytes` is what is reserved at the end.
+    """
+
+    device: str
+    weights_bytes: int
+    peak_bytes: int = 0
+    allocated_bytes: int = 0
+    now_bytes: int = 0
+    mapped_bytes: int = 0
+    mapped_weights_bytes: int = 0
+
+
+Source = Literal["process", "driver", "allocator"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceMeasured:
+    """What one device really held, beside the formula for the same tokens and pictures.
+
+    `held_bytes` compares with a plan's total for the device. By `source`:
+    - `process` (RAM): peak resident memory, in which mapped weights count in full, as the plan counts them;
+    - `driver`: the driver's figure for the process, raised to torch's peak;
+    - `allocator`: torch's peak alone, where the driver does not tell (Windows): without the CUDA context.
+    `expected_bytes` is the formula's figure for what `held_bytes` holds, before any correction.
+    """
+
+    device: str
+    held_bytes: int
+    weights_bytes: int
+    expected_bytes: int
+    source: Source
+    allocated_bytes: int = 0
+    reserved_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A loaded model's peaks so far. `context_tokens` were in its caches, in messages of up to `images`.
+
+    `load_peak_ram_bytes` is the peak of resident memory while loading, mapped pages included.
+    """
+
+    context_tokens: int
+    images: int
+    load_s: float
+    load_peak_ram_bytes: int
+    first_token_s: float
+    tokens_per_s: float
+    devices: tuple[DeviceMeasured, ...]

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from backends.errors import SettingInvalid
-from backends.placement.types import Overrides
+from backends.placement.hearsay import put_right
+from backends.placement.types import Overrides, PlanRequest
 from backends.text import Text
+from ui.device_map import device_name
 
 # As much of a wrong value as an error repeats.
 _SHOWN = 100
@@ -74,6 +76,7 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "precision": ("precision", _precision, "bf16, fp16, fp32, int8 or nf4"),
     "context": ("context_tokens", _count(1), "a number of tokens, such as 4096"),
     "images": ("images", _count(0), "a number of pictures, such as 1"),
+    "image_tokens": ("image_tokens", _count(1), "a number of tokens for one picture, such as 640"),
     "engine": ("engine", _one_of("transformers", "llamacpp", "remote"), "transformers, llamacpp or remote"),
     "cpu_layers_mode": ("cpu_layers_mode", _one_of("compute", "stream"), "compute or stream"),
     "offload_dir": ("offload_dir", str, "a folder"),
@@ -89,6 +92,9 @@ def parse_overrides(settings: Iterable[str]) -> Overrides:
     overrides = Overrides()
     for setting in settings:
         key, equals, value = setting.partition("=")
+        advice = put_right(setting) if key not in _KEYS else None
+        if advice is not None:
+            raise _refused(key, value, advice)
         if not equals or not value:
             raise _invalid(key, value, "a setting is written key=value, such as precision=nf4")
         if key == "device_map":
@@ -107,6 +113,42 @@ def parse_overrides(settings: Iterable[str]) -> Overrides:
             hint = f"did you mean {near[0]}?" if near else "known settings are " + ", ".join(known)
             raise _invalid(key, value, f"there is no such setting; {hint}")
     return overrides
+
+
+def to_settings(overrides: Overrides) -> tuple[str, ...]:
+    """Write overrides as the `key=value` strings that `parse_overrides` reads.
+
+    A device map is named as the file device_map.json, which `ui.device_map.to_json` fills.
+    """
+    written: list[str] = []
+    for key, (field, _, _) in _KEYS.items():
+        value = getattr(overrides, field)
+        if value is not None:
+            written.append(f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else value}")
+    written += [f"max_memory.{device}={_size(nbytes)}" for device, nbytes in overrides.max_memory]
+    if overrides.device_map is not None:
+        written.append("device_map=device_map.json")
+    return tuple(written)
+
+
+def command_line(request: PlanRequest, command: str = "plan") -> str:
+    """The command that asks for the same as `request`, to be pasted into a terminal."""
+    words = ["python", "launch.py", command, request.model, "--preset", request.preset.value]
+    for setting in to_settings(request.overrides):
+        words += ["--set", setting]
+    return " ".join(_quoted(word) for word in words)
+
+
+def _size(nbytes: int) -> str:
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20)):
+        if nbytes and nbytes % factor == 0:
+            return f"{nbytes // factor}{unit}"
+    return str(nbytes)
+
+
+def _quoted(word: str) -> str:
+    """Double quotes hold a path together in every usual shell, Windows' included."""
+    return word if re.fullmatch(r"[\w./:=,\\~-]+", word) else '"' + word.replace('"', '\\"') + '"'
 
 
 def _device(key: str) -> str:
@@ -135,20 +177,17 @@ def _device_map(path: Path) -> tuple[tuple[str, str], ...]:
         raise _invalid("device_map", str(path), "the file is not JSON") from error
     if not isinstance(content, dict) or not content:
         raise _invalid("device_map", str(path), "the file must hold an object of module: device")
-    # PyTorch writes GPU 0 as 0, people as "cuda:0" or "cuda".
-    return tuple((str(module), _device_name(device)) for module, device in content.items())
-
-
-def _device_name(device: object) -> str:
-    if isinstance(device, int) and not isinstance(device, bool):
-        return f"cuda:{device}"
-    return "cuda:0" if device == "cuda" else str(device)
+    return tuple((str(module), device_name(device)) for module, device in content.items())
 
 
 def _invalid(key: str, value: str, detail: str) -> SettingInvalid:
+    return _refused(key, value, Text.of("cli.setting", "{detail}.", detail=detail[:1].upper() + detail[1:]))
+
+
+def _refused(key: str, value: str, detail: Text) -> SettingInvalid:
     return SettingInvalid(
         name=f"--set {key}",
         value=f'"{value}"' if len(value) <= _SHOWN else f'"{value[:_SHOWN]}..."',
-        detail=Text.of("cli.setting", "{detail}.", detail=detail[:1].upper() + detail[1:]),
+        detail=detail,
         suggestion=Text("cli.setting_remedy", "Correct it and run the command again."),
     )

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from backends.messages import Event, Message, Progress, SamplingParams
 from backends.placement.types import Plan
-from backends.reports import LoadReport
+from backends.reports import DevicePeak, LoadReport
 
 ProgressSink = Callable[[Progress], None]
 
@@ -30,6 +30,15 @@ class Engine(Protocol):
         """Carry out `plan`. Raises a `SnugError` (never an upstream exception); `Cancelled` when asked to."""
         ...
 
+    def move(self, plan: Plan, progress: ProgressSink, cancel: Flag) -> LoadReport:
+        """Rearrange the loaded model as `plan` says, without reading its checkpoint again.
+
+        Raises CannotMove where that needs the files (`backends.placement.moving.why_reload` tells before),
+        OutOfRam, OutOfGpuMemory or DiskFull where there is no room, Cancelled, NotLoaded. After any of them
+        the model answers as before.
+        """
+        ...
+
     def rehearse(self, cancel: Flag) -> None:
         """Run what the first answer runs, so that it starts as quickly as later ones.
 
@@ -48,6 +57,10 @@ class Engine(Protocol):
         The last message is the draft of a question: its pictures and the turns before it are final, its
         text is not. Returns early, keeping what is done, when `cancel` is set.
         """
+        ...
+
+    def memory(self) -> tuple[DevicePeak, ...]:
+        """What each device has held at most since `load`; the worker adds what it knows of the RAM."""
         ...
 
     def close(self) -> None:

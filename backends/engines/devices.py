@@ -7,6 +7,7 @@ import os
 import psutil
 import torch
 
+from backends.engines.placing import CPU, Unit, units
 from backends.errors import DeviceMapInvalid
 from backends.placement.types import Plan
 from backends.text import Text
@@ -50,10 +51,15 @@ def runtime_map(plan: Plan) -> dict[str, str]:
     return renumbered
 
 
+def runtime_units(plan: Plan) -> tuple[Unit, ...]:
+    """What rests and runs where, with GPUs as torch numbers them."""
+    renumbered = [(name, runtime_device(device, plan.visible_gpus)) for name, device in plan.device_map]
+    return units(renumbered or [("", CPU)], plan.cpu_layers_mode)
+
+
 def is_streamed(plan: Plan) -> bool:
     """Whether weights travel to the executing device in every forward pass."""
-    kinds = {device.partition(":")[0] for _, device in plan.device_map}
-    return "disk" in kinds or ("cpu" in kinds and "cuda" in kinds)
+    return any(unit.visits for unit in units(plan.device_map, plan.cpu_layers_mode))
 
 
 def compute_dtype(plan: Plan) -> torch.dtype:

@@ -18,6 +18,7 @@ from backends.errors import (
     DeviceMapInvalid,
     DiskFull,
     FolderReadOnly,
+    GpuGone,
     InternalError,
     ModelDamaged,
     ModelUnsupported,
@@ -31,6 +32,7 @@ from backends.text import Text, Value
 _log = logging.getLogger(__name__)
 _STAGES: dict[str, Text] = {
     "answering": Text("worker.stage.answering", "answering"),
+    "moving the model": Text("engine.moving", "moving the model"),
     "loading the model": Text("worker.stage.loading", "loading the model"),
     "reading ahead": Text("engine.reading_ahead", "reading ahead"),
 }
@@ -41,6 +43,10 @@ _TRIED = re.compile(r"Tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)|allocate (\
 _GPU = re.compile(r"GPU (\d+)")
 _UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _CPU_ALLOCATION = ("DefaultCPUAllocator", "not enough memory", "Cannot allocate memory", "bad alloc")
+_NO_GPU = (
+    *("invalid device ordinal", "no CUDA-capable device", "not compiled with CUDA", "no NVIDIA driver"),
+    *("GPU is lost", "has fallen off the bus", "No CUDA GPUs are available"),
+)
 _PAGE_FILE_TOO_SMALL = 1455  # ERROR_COMMITMENT_LIMIT: RAM and page file of Windows are used up
 
 
@@ -61,8 +67,8 @@ def translate(
 ) -> SnugError:
     """Find the error of Snug that tells what `error` means."""
     message = str(error)
-    if isinstance(error, torch.OutOfMemoryError):
-        return _out_of_gpu_memory(message, stage)
+    if found := _gpu(error, message, stage):
+        return found
     if isinstance(error, MemoryError) or any(mark in message for mark in _CPU_ALLOCATION):
         return _out_of_ram(message, stage)
     if isinstance(error, OSError) and (found := _system(error, stage, model_path, writes_to)):
@@ -140,6 +146,24 @@ def _system(error: OSError, stage: str, model_path: str, writes_to: str | None) 
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and writes_to:
         return FolderReadOnly(path=path, detail=Text("engine.no_writing", "Writing there is not allowed."))
     return None
+
+
+def _gpu(error: BaseException, message: str, stage: str) -> SnugError | None:
+    if isinstance(error, torch.OutOfMemoryError):
+        return _out_of_gpu_memory(message, stage)
+    if isinstance(error, RuntimeError | AssertionError) and any(mark in message for mark in _NO_GPU):
+        return _gpu_gone(message)
+    return None
+
+
+def _gpu_gone(message: str) -> GpuGone:
+    found = _GPU.search(message)
+    device = Text("engine.a_gpu", "A GPU") if found is None else f"GPU {found.group(1)}"
+    try:
+        count = torch.cuda.device_count()
+    except (RuntimeError, AssertionError):
+        count = 0
+    return GpuGone(device=device, count=count)
 
 
 def _out_of_gpu_memory(message: str, stage: str) -> OutOfGpuMemory:

@@ -4,7 +4,7 @@ Words in the last question command it: `slow` (20 words a second), `long` (2,000
 process ends at once), `hang` (deaf to cancel), `oom` (raises `OutOfGpuMemory`); in a draft `slow-prime`
 (prepares for a minute unless stopped) and `crash-prime`. Words in the model's path command the load:
 `slow-load`, `crash-load`, `hang-load`, `damaged-load`; and what follows it: `slow-rehearsal` (a minute unless
-stopped), `failing-rehearsal`.
+stopped), `failing-rehearsal`, `failing-move`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Event as Flag
 
+from backends.engines import fake_memory
 from backends.engines.base import ChatRequest, ProgressSink
-from backends.errors import Cancelled, ContextExceeded, ModelDamaged, NotLoaded, OutOfGpuMemory
+from backends.errors import (
+    Cancelled,
+    CannotMove,
+    ContextExceeded,
+    ModelDamaged,
+    NotLoaded,
+    OutOfGpuMemory,
+    OutOfRam,
+)
 from backends.messages import Done, Event, FinishReason, Message, Progress, Role, TextDelta, Timings, Usage
+from backends.placement.moving import why_reload
 from backends.placement.types import Plan
-from backends.reports import LoadReport
+from backends.reports import DevicePeak, LoadReport
 
 CRASH_EXIT_CODE = 70
 _IMAGE_TOKENS = 64
@@ -52,18 +62,24 @@ class FakeEngine:
             if step == _LOAD_STEPS // 2:
                 _fail_load(name, plan)
         self._plan = plan
-        return LoadReport(
-            engine="fake",
-            precision=plan.precision,
-            device_map=plan.device_map,
-            dtype=plan.precision,
-            quantized=0,
-            offload_dir=plan.offload_dir,
-            seconds=time.perf_counter() - begun,
-            peaks=tuple((share.device, share.total_bytes) for share in plan.devices),
-            supports_images=True,
-            context_tokens=plan.context_tokens,
-        )
+        return _report(plan, time.perf_counter() - begun)
+
+    def move(self, plan: Plan, progress: ProgressSink, cancel: Flag) -> LoadReport:
+        """Take over the plan's devices; `failing-move` in the model's path finds no room for them."""
+        begun = time.perf_counter()
+        if self._plan is None:
+            raise NotLoaded
+        if (obstacle := why_reload(self._plan, plan)) is not None:
+            raise CannotMove(detail=obstacle)
+        total = max(sum(share.weights_bytes for share in plan.devices), 1)
+        progress(Progress("place", 0, total))
+        if cancel.is_set():
+            raise Cancelled
+        if "failing-move" in Path(plan.model_path).name:
+            raise OutOfRam(stage="moving the model", needed_bytes=total, free_bytes=0)
+        progress(Progress("place", total, total))
+        self._plan = plan
+        return _report(plan, time.perf_counter() - begun)
 
     def rehearse(self, cancel: Flag) -> None:
         """Nothing gets faster by it."""
@@ -129,10 +145,29 @@ class FakeEngine:
             fixed = (*messages[:-1], Message(draft.role, draft.images))
             self._cached[conversation] = _keys(fixed)
 
+    def memory(self) -> tuple[DevicePeak, ...]:
+        """Nothing is held, so nothing is learnt."""
+        return ()
+
     def close(self) -> None:
         """Forget everything."""
         self._plan = None
         self._cached.clear()
+
+
+def _report(plan: Plan, seconds: float) -> LoadReport:
+    return LoadReport(
+        engine="fake",
+        precision=plan.precision,
+        device_map=plan.device_map,
+        dtype=plan.precision,
+        quantized=0,
+        offload_dir=plan.offload_dir,
+        seconds=seconds,
+        peaks=tuple((share.device, share.total_bytes) for share in plan.devices),
+        supports_images=True,
+        context_tokens=plan.context_tokens,
+    )
 
 
 def _fail_load(name: str, plan: Plan) -> None:
@@ -142,6 +177,7 @@ def _fail_load(name: str, plan: Plan) -> None:
         _hang()
     if "damaged-load" in name:
         raise ModelDamaged(path=plan.model_path, file="model.safetensors", detail="It ends too early.")
+    fake_memory.while_loading(name, plan)
 
 
 def _obey(question: str, plan: Plan) -> None:
@@ -153,6 +189,7 @@ def _obey(question: str, plan: Plan) -> None:
     if "oom" in words:
         device = plan.devices[0].device if plan.devices else "cuda:0"
         raise OutOfGpuMemory(device=device, stage="answering", needed_bytes=1 << 30, free_bytes=1 << 20)
+    fake_memory.while_answering(question, plan)
 
 
 def _hang() -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event as Flag
 from typing import Any
 
 import transformers
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
+from transformers.core_model_loading import WeightConverter
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from backends.engines.base import ProgressSink
+from backends.engines.detail import limit_detail
 from backends.engines.devices import compute_dtype, runtime_map
 from backends.engines.errors import USE_LLAVA
 from backends.engines.progress import read_ahead, tensor_sizes, watched, weight_files
@@ -48,8 +50,14 @@ class Loaded:
     supports_images: bool
 
 
-def load_model(plan: Plan, progress: ProgressSink, cancel: Flag) -> Loaded:
-    """Load what `plan` describes. Raises `SnugError`s of its own; upstream ones pass through."""
+def load_model(
+    plan: Plan, progress: ProgressSink, cancel: Flag, offload_folder: Path | None = None
+) -> Loaded:
+    """Load what `plan` describes; what is to rest on the disk and is no file's own goes to `offload_folder`.
+
+    Weights that rest elsewhere than they run still have transformers' hooks afterwards. Raises
+    `SnugError`s of its own; upstream ones pass through.
+    """
     folder = Path(plan.model_path)
     if not (folder / "config.json").is_file():
         raise ModelNotFound(
@@ -67,18 +75,19 @@ def load_model(plan: Plan, progress: ProgressSink, cancel: Flag) -> Loaded:
             config=config,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # transformers then tells which ones; they are refused below
-            **load_options(plan),
+            **load_options(plan, offload_folder),
         )
     progress(Progress("place", 0, 0))
     _refuse_gaps(info, folder)
     model.eval()
     processor = _processor(folder, config)
+    limit_detail(processor, plan.request.overrides.image_tokens)
     tokenizer = getattr(processor, "tokenizer", processor)
     return Loaded(model, processor, tokenizer, hasattr(processor, "image_processor"))
 
 
-def load_options(plan: Plan) -> dict[str, Any]:
-    """The keyword arguments of `from_pretrained` that carry out `plan`. Makes the offload folder."""
+def load_options(plan: Plan, offload_folder: Path | None = None) -> dict[str, Any]:
+    """The keyword arguments of `from_pretrained` that carry out `plan`."""
     dtype = compute_dtype(plan)
     options: dict[str, Any] = {
         "dtype": dtype,
@@ -87,10 +96,8 @@ def load_options(plan: Plan) -> dict[str, Any]:
         "trust_remote_code": False,
         "local_files_only": True,
     }
-    if "disk" in options["device_map"].values() and plan.offload_dir:
-        folder = Path(plan.offload_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        options["offload_folder"] = str(folder)
+    if offload_folder is not None:
+        options["offload_folder"] = str(offload_folder)
     if plan.precision == "int8":
         options["quantization_config"] = transformers.BitsAndBytesConfig(
             load_in_8bit=True,
@@ -109,10 +116,17 @@ def load_options(plan: Plan) -> dict[str, Any]:
     return options
 
 
-def remove_offloaded(plan: Plan) -> None:
-    """Remove the weights that the plan put on the disk, and the folder made for them."""
-    if plan.offload_dir:
-        shutil.rmtree(plan.offload_dir, ignore_errors=True)
+def writes_converted(folder: Path) -> bool:
+    """Whether weights of this family are put together from several tensors when they are loaded.
+
+    What rests on the disk is then written anew; the weights of all others are read where they are.
+    """
+    config = _config(folder)
+    kinds = [config.model_type]
+    kinds += [part.model_type for part in vars(config).values() if hasattr(part, "model_type")]
+    kinds += config.architectures or []
+    found = [get_checkpoint_conversion_mapping(kind) or [] for kind in kinds]
+    return any(isinstance(entry, WeightConverter) for entries in found for entry in entries)
 
 
 def _config(folder: Path) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from threading import Event as Flag
 from typing import Any
 
@@ -34,7 +35,10 @@ def stoppable(model: nn.Module, cancel: Flag) -> Iterator[None]:
             raise Interrupted
 
     layers = [layer for module in model.modules() if isinstance(module, nn.ModuleList) for layer in module]
-    handles = [layer.register_forward_pre_hook(check) for layer in layers]
+    # Before a layer's weights are brought, and after: bringing them may take longer than the layer.
+    handles = [
+        layer.register_forward_pre_hook(check, prepend=first) for layer in layers for first in (True, False)
+    ]
     try:
         yield
     finally:
@@ -79,7 +83,7 @@ class ChunkRunner:
         """Logits [1, vocab] after one more token."""
         ids = torch.tensor([[token]], device=self._device)
         output = self._model(input_ids=ids, past_key_values=prefix.kv, use_cache=True, logits_to_keep=1)
-        logits: torch.Tensor = output.logits[:, -1]
+        logits: torch.Tensor = output.logits[:, -1].to(self._device)
         return logits
 
     def _forward(self, prompt: Prompt, start: int, end: int, kv: Any) -> torch.Tensor:
@@ -89,7 +93,7 @@ class ChunkRunner:
         if pictures:
             inputs = {"inputs_embeds": self._embed(ids, prompt, start, end)}
         output = self._model(**inputs, past_key_values=kv, use_cache=True, logits_to_keep=1)
-        logits: torch.Tensor = output.logits[:, -1]
+        logits: torch.Tensor = output.logits[:, -1].to(self._device)
         return logits
 
     def _embed(self, ids: torch.Tensor, prompt: Prompt, start: int, end: int) -> torch.Tensor:
@@ -123,6 +127,11 @@ class WholeRunner:
         moved = {key: self._moved(value) for key, value in inputs.items()}
         self._ids = moved.pop("input_ids")
         self._state = moved | {"past_key_values": DynamicCache(config=self._model.config), "use_cache": True}
+        if "position_ids" not in self._state and "position_ids" in signature(self._model.forward).parameters:
+            # As `generate` does: families that count positions in three dimensions start anew without.
+            self._state["position_ids"] = self._model._prepare_position_ids_for_generation(  # noqa: SLF001 - as above
+                self._ids, self._state
+            )
         prepared = self._model.prepare_inputs_for_generation(
             self._ids, is_first_iteration=True, logits_to_keep=1, **self._state
         )
@@ -147,7 +156,7 @@ class WholeRunner:
     def _run(self, prepared: dict[str, Any]) -> torch.Tensor:
         output = self._model(**prepared, return_dict=True)
         self._state = self._model._update_model_kwargs_for_generation(output, self._state)  # noqa: SLF001 - the hook of `generate`
-        logits: torch.Tensor = output.logits[:, -1]
+        logits: torch.Tensor = output.logits[:, -1].to(self._device)
         return logits
 
     def _moved(self, value: Any) -> Any:

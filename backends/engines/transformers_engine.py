@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import logging
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path as FilePath
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from threading import Event as Flag
 from typing import Any
 
@@ -16,14 +18,18 @@ from PIL import Image
 from transformers.utils import logging as transformers_logging
 
 from backends.engines.answering import Speaker, answer
+from backends.engines.arrangement import Arrangement
 from backends.engines.base import ChatRequest, ProgressSink
-from backends.engines.devices import compute_dtype, is_streamed, use_physical_cores
+from backends.engines.devices import compute_dtype, is_streamed, runtime_units, use_physical_cores
 from backends.engines.errors import as_snug_errors
-from backends.engines.loading import Loaded, load_model, remove_offloaded
+from backends.engines.loading import Loaded, load_model, writes_converted
+from backends.engines.offload import OffloadFolder
 from backends.engines.paths import Path, choose_path
-from backends.engines.report import make_report
+from backends.engines.placing import first_device, runs_alike
+from backends.engines.readiness import check_gpus, check_memory, room
+from backends.engines.report import Meter, make_report
 from backends.engines.template import ChatTemplate, choose_template, end_of_turn
-from backends.errors import NotLoaded, PicturesUnseen
+from backends.errors import CannotMove, NotLoaded, PicturesUnseen
 from backends.messages import (
     Event,
     ImagePart,
@@ -34,8 +40,9 @@ from backends.messages import (
     TextPart,
     asks_about_pictures,
 )
+from backends.placement.moving import why_reload
 from backends.placement.types import Plan
-from backends.reports import LoadReport
+from backends.reports import DevicePeak, LoadReport
 
 # A model up to this size answers a picture within about a second on any CPU.
 _QUICK_PARAMETERS = 1_000_000_000
@@ -49,6 +56,10 @@ class TransformersEngine:
         self._path: Path | None = None
         self._speaker: Speaker | None = None
         self._sees = False
+        self._meter: Meter | None = None
+        self._loaded: Loaded | None = None
+        self._arrangement: Arrangement | None = None
+        self._folder: OffloadFolder | None = None
 
     def load(self, plan: Plan, progress: ProgressSink, cancel: Flag) -> LoadReport:
         """Carry out `plan`; after any failure nothing is left in memory or on the disk."""
@@ -59,13 +70,71 @@ class TransformersEngine:
         self._plan = plan
         try:
             with as_snug_errors("loading the model", plan.model_path, plan.offload_dir):
-                loaded = load_model(plan, progress, cancel)
+                check_gpus(plan, plan.visible_gpus)
+                check_memory(plan)
+                self._folder = _offload_folder(plan)
+                loaded = load_model(plan, progress, cancel, self._folder.path if self._folder else None)
+                self._arrangement = Arrangement(loaded.model, runtime_units(plan), self._folder)
+                self._loaded = loaded
                 context = _context(loaded.model.config, plan)
                 self._prepare(loaded, plan, context)
-                return make_report(loaded, plan, context, time.perf_counter() - begun)
+                report = make_report(loaded, plan, context, time.perf_counter() - begun)
+                self._meter = Meter(loaded.model, plan)
+                return report
         except BaseException:
             self.close()
             raise
+
+    def move(self, plan: Plan, progress: ProgressSink, cancel: Flag) -> LoadReport:
+        """Rearrange the loaded model; after any error it answers as before.
+
+        What conversations have cached stays where every layer still gives the same bits, and nothing failed
+        half-way; else the next question reads its prompt anew.
+        """
+        begun = time.perf_counter()
+        old, loaded, arrangement = self._plan, self._loaded, self._arrangement
+        if old is None or loaded is None or arrangement is None:
+            raise NotLoaded
+        if (obstacle := why_reload(old, plan)) is not None:
+            raise CannotMove(detail=obstacle)
+        plan = replace(plan, visible_gpus=old.visible_gpus)  # what this process sees, and counts by
+        before, context = arrangement.placed, _context(loaded.model.config, plan)
+        with as_snug_errors("moving the model", plan.model_path, plan.offload_dir):
+            check_gpus(plan, old.visible_gpus)
+            settled = arrangement.settled
+            try:
+                self._rearrange(arrangement, plan, progress, cancel)
+            except BaseException:
+                if self._loaded is not None and arrangement.settled != settled:
+                    # What came back lies at other addresses: see `runs_alike`.
+                    self._prepare(loaded, old, _context(loaded.model.config, old))
+                raise
+        names = [unit.name for unit in (*before, *arrangement.placed)]
+        alike = runs_alike(before, arrangement.placed, names) and is_streamed(old) == is_streamed(plan)
+        if not alike or context != _context(loaded.model.config, old):
+            self._prepare(loaded, plan, context)
+        self._plan = plan
+        report = make_report(loaded, plan, context, time.perf_counter() - begun)
+        self._meter = Meter(loaded.model, plan)
+        return report
+
+    def _rearrange(self, arrangement: Arrangement, plan: Plan, progress: ProgressSink, cancel: Flag) -> None:
+        """Carry the tensors over; the offload folder comes and goes with what rests in it."""
+        on_disk = any(device == "disk" for _, device in plan.device_map)
+        folder = (self._folder or _made_folder(plan)) if on_disk else None
+        try:
+            arrangement.rearrange(runtime_units(plan), folder, room, progress, cancel)
+        except BaseException:
+            if folder is not None and folder is not self._folder:
+                folder.remove()
+            if arrangement.broken:
+                self.close()  # half a model answers nothing; its memory is better free
+            raise
+        finally:
+            _give_back()
+        if self._folder is not None and self._folder is not folder:
+            self._folder.remove()
+        self._folder = folder
 
     def chat(self, request: ChatRequest, cancel: Flag) -> Iterator[Event]:
         """Stream an answer. Raises NotLoaded, ContextExceeded, ImageUnreadable, out of memory.
@@ -110,17 +179,20 @@ class TransformersEngine:
         with as_snug_errors("reading ahead"):
             self._path.prime(conversation, messages, cancel)
 
+    def memory(self) -> tuple[DevicePeak, ...]:
+        """What each device has held at most since the load."""
+        return self._meter.read() if self._meter is not None else ()
+
     def close(self) -> None:
         """Drop the model, its caches and its offloaded weights."""
         held = self._plan is not None
-        self._path = self._speaker = None
+        self._path = self._speaker = self._meter = None
+        self._loaded = self._arrangement = self._plan = None
         if held:
-            gc.collect()
-        if held and torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        if self._plan is not None:
-            remove_offloaded(self._plan)
-            self._plan = None
+            _give_back()
+        if self._folder is not None:
+            self._folder.remove()
+            self._folder = None
 
     def _check_pictures(self, messages: Sequence[Message]) -> None:
         if not self._sees and self._plan is not None and asks_about_pictures(messages):
@@ -128,7 +200,7 @@ class TransformersEngine:
 
     def _prepare(self, loaded: Loaded, plan: Plan, context: int) -> None:
         template = choose_template(loaded.processor, loaded.tokenizer, image_token(loaded))
-        device = input_device(loaded.model)
+        device = torch.device(first_device(runtime_units(plan)))
         self._sees = loaded.supports_images
         self._path = choose_path(
             loaded,
@@ -145,6 +217,31 @@ class TransformersEngine:
             context_tokens=context,
             device=device,
         )
+
+
+def _give_back() -> None:
+    """Return freed memory to the system and the driver."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _offload_folder(plan: Plan) -> OffloadFolder | None:
+    """The folder for what a load puts on the disk, checked for space. Raises DiskFull, FolderReadOnly."""
+    if all(device != "disk" for _, device in plan.device_map):
+        return None
+    folder = _made_folder(plan)
+    try:
+        if writes_converted(FilePath(plan.model_path)):
+            folder.check(plan.disk_needed_bytes)
+    except BaseException:
+        folder.remove()
+        raise
+    return folder
+
+
+def _made_folder(plan: Plan) -> OffloadFolder:
+    return OffloadFolder(FilePath(plan.offload_dir or gettempdir()))
 
 
 def _blank_picture(folder: FilePath) -> ImagePart:
@@ -181,6 +278,7 @@ def quiet() -> None:
     """Keep transformers' bars and warnings out of the worker's output."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
 
 
 def image_token(loaded: Loaded) -> str:
@@ -188,16 +286,6 @@ def image_token(loaded: Loaded) -> str:
     if not loaded.supports_images:
         return ""
     return getattr(loaded.processor, "boi_token", None) or loaded.processor.image_token
-
-
-def input_device(model: Any) -> torch.device:
-    """Where token ids belong: with the model, or with the first GPU of a spread one."""
-    spread = getattr(model, "hf_device_map", None) or {}
-    gpus = [device for device in spread.values() if device not in ("cpu", "disk")]
-    if len(set(spread.values())) > 1 or "disk" in spread.values():
-        return torch.device(gpus[0]) if gpus else torch.device("cpu")
-    device: torch.device = model.device
-    return device
 
 
 def stop_ids(loaded: Loaded, template: ChatTemplate) -> frozenset[int]:

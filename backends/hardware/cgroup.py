@@ -41,6 +41,17 @@ def memory_limit(root: Path = Path("/")) -> MemoryLimit | None:
 _V1_MEMORY = ("memory.limit_in_bytes", "memory.usage_in_bytes")
 
 
+def oom_kills(root: Path = Path("/")) -> int:
+    """Return how many processes the kernel has ended for want of memory: a count that only grows.
+
+    Of the whole machine (`/proc/vmstat`) and of this process's groups; 0 where neither can be read.
+    """
+    files = [root / "proc/vmstat"]
+    for folder, version in _groups(root, "memory"):
+        files.append(folder / ("memory.events" if version == 2 else "memory.oom_control"))
+    return sum(_counter(path, "oom_kill") for path in files)
+
+
 def cpu_limit(root: Path = Path("/")) -> float | None:
     """Return how many CPUs' worth of time this process may use, None without a limit."""
     found = []
@@ -94,6 +105,15 @@ def _mount(root: Path, controller: str | None) -> tuple[PurePosixPath, Path] | N
         if matches and (controller is None or controller in kind[2].split(",")):
             return PurePosixPath(fields[3]), root / fields[4].lstrip("/")
     return None
+
+
+def _counter(path: Path, name: str) -> int:
+    """Return the figure on the line that begins with `name`, 0 without one."""
+    for line in _text(path).splitlines():
+        found, _, figure = line.partition(" ")
+        if found == name and figure.strip().isdecimal():
+            return int(figure)
+    return 0
 
 
 def _cached_bytes(path: Path, version: int) -> int:

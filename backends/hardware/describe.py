@@ -72,27 +72,56 @@ def read_file(path: Path) -> HardwareSnapshot:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise _invalid("--hardware", path, _reason(error), _EXAMPLE) from None
+    return read_text(text, "--hardware", path, path.name)
+
+
+def read_text(text: str, name: Value, value: Value | Path, source: Value) -> HardwareSnapshot:
+    """Read a description; errors say that `name` can't be `value`, or name the key and the line of `source`.
+
+    Raises SettingInvalid.
+    """
     try:
         document = json.loads(text, parse_constant=_no_constant)
     except RecursionError:
-        raise _invalid("--hardware", path, "It is nested too deeply.", _EXAMPLE) from None
+        raise _invalid(
+            name, value, Text("hardware.file.nested", "It is nested too deeply."), _EXAMPLE
+        ) from None
     except json.JSONDecodeError as error:
-        where = f"Line {error.lineno}, column {error.colno} is not JSON: {error.msg}."
-        raise _invalid("--hardware", path, where, "Correct that line.") from None
+        where = Text.of(
+            "hardware.file.not_json",
+            "Line {line}, column {column} is not JSON: {message}.",
+            line=error.lineno,
+            column=error.colno,
+            message=error.msg,
+        )
+        raise _invalid(name, value, where, Text("hardware.file.correct_line", "Correct that line.")) from None
     except _NotANumber as error:
-        raise _invalid("--hardware", path, str(error), "Write a number, or null.") from None
+        raise _invalid(
+            name,
+            value,
+            Text.of("hardware.file.not_a_number", "{word} is not a number that JSON knows.", word=str(error)),
+            Text("hardware.file.null_remedy", "Write a number, or null."),
+        ) from None
     except ValueError:
-        endless = "It holds a number of thousands of digits."
-        raise _invalid("--hardware", path, endless, "Correct the number.") from None
+        endless = Text("hardware.file.endless", "It holds a number of thousands of digits.")
+        raise _invalid(
+            name, value, endless, Text("hardware.file.correct_number", "Correct the number.")
+        ) from None
     try:
         return _snapshot(document)
     except BadValue as bad:
-        line = line_of(text, bad.path)
-        where = f"{bad.detail} (line {line} of {path.name})"
+        line = line_of(text, bad.path) or 1
+        where = Text.of(
+            "hardware.file.at_line",
+            "{detail} (line {line} of {source})",
+            detail=bad.detail,
+            line=line,
+            source=source,
+        )
         raise _invalid(dotted(bad.path), bad.value, where, bad.suggestion) from None
 
 
-def from_json(document: object, source: str) -> HardwareSnapshot:
+def from_json(document: object, source: Value) -> HardwareSnapshot:
     """Check a parsed description and complete it; `source` names it in errors.
 
     Optional figures that are absent or null are filled from `known` and listed in `assumed`. Raises
@@ -101,7 +130,12 @@ def from_json(document: object, source: str) -> HardwareSnapshot:
     try:
         return _snapshot(document)
     except BadValue as bad:
-        raise _invalid(dotted(bad.path), bad.value, f"{bad.detail} ({source})", bad.suggestion) from None
+        raise _invalid(
+            dotted(bad.path),
+            bad.value,
+            Text.of("hardware.file.in_source", "{detail} ({source})", detail=bad.detail, source=source),
+            bad.suggestion,
+        ) from None
 
 
 def _snapshot(document: object) -> HardwareSnapshot:
@@ -139,7 +173,11 @@ def _gpu(entry: JsonObject, position: int, assumed: list[str]) -> Gpu:
     # A GPU at rest: the driver and a desktop hold a few per cent.
     free = entry.size("free_bytes", total - total // 32)
     if free > total:
-        raise entry.bad("free_bytes", "More memory is free than the GPU has.", f"Give at most {total}.")
+        raise entry.bad(
+            "free_bytes",
+            Text("hardware.file.free", "More memory is free than the GPU has."),
+            Text.of("hardware.file.at_most", "Give at most {total}.", total=total),
+        )
     load = entry.whole("utilization", None, 0, 100)
     gpu = Gpu(
         index=entry.whole("index", position, 0, 1023) or 0,
@@ -171,7 +209,11 @@ def _capability(entry: JsonObject) -> tuple[int, int] | None:
         return None
     if isinstance(given, list) and len(given) == 2 and all(is_whole(part) and part >= 0 for part in given):
         return given[0], given[1]
-    raise entry.bad("compute_capability", "It is not a pair of whole numbers.", "Write it like [8, 6].")
+    raise entry.bad(
+        "compute_capability",
+        Text("hardware.file.pair", "It is not a pair of whole numbers."),
+        Text("hardware.file.pair_remedy", "Write it like [8, 6]."),
+    )
 
 
 def _process(entry: JsonObject) -> GpuProcess:
@@ -186,13 +228,21 @@ def _check_indices(gpus: Sequence[Gpu]) -> None:
     for position, index in enumerate(indices):
         if index in indices[:position]:
             path = ("gpus", position, "index")
-            raise BadValue(path, index, "Another GPU has this index.", "Number the GPUs 0, 1, ...")
+            raise BadValue(
+                path,
+                index,
+                Text("hardware.file.index", "Another GPU has this index."),
+                Text("hardware.file.index_remedy", "Number the GPUs 0, 1, ..."),
+            )
     for position, gpu in enumerate(gpus):
         for place, peer in enumerate(gpu.nvlink_peers):
             if peer not in indices or peer == gpu.index:
-                detail = "It is not the index of another GPU."
+                detail = Text("hardware.file.peer", "It is not the index of another GPU.")
                 raise BadValue(
-                    ("gpus", position, "nvlink_peers", place), peer, detail, "Name a GPU of this description."
+                    ("gpus", position, "nvlink_peers", place),
+                    peer,
+                    detail,
+                    Text("hardware.file.peer_remedy", "Name a GPU of this description."),
                 )
 
 
@@ -223,7 +273,11 @@ def _ram(root: JsonObject, cpu: Cpu, assumed: list[str]) -> Ram:
     assumed.extend(f"ram.{key}" for key in absent)
     available = entry.size("available_bytes", total - total // 4)
     if available > total:
-        raise entry.bad("available_bytes", "More is available than there is.", f"Give at most {total}.")
+        raise entry.bad(
+            "available_bytes",
+            Text("hardware.file.available", "More is available than there is."),
+            Text.of("hardware.file.at_most", "Give at most {total}.", total=total),
+        )
     given = entry.get("commit_limit_bytes")
     speed = entry.speed("memory_gbps")
     return Ram(
@@ -251,12 +305,14 @@ class _NotANumber(ValueError):
 
 
 def _no_constant(word: str) -> float:
-    raise _NotANumber(f"{word} is not a number that JSON knows.")
+    raise _NotANumber(word)
 
 
-def _invalid(name: str, value: object, detail: str, suggestion: Value) -> SettingInvalid:
+def _invalid(name: Value, value: object, detail: Value, suggestion: Value) -> SettingInvalid:
     shown: Value
-    if value is MISSING:
+    if isinstance(value, Text):
+        shown = value
+    elif value is MISSING:
         shown = Text("cli.left_out", "left out")
     elif isinstance(value, Path):
         shown = str(value)
@@ -266,11 +322,13 @@ def _invalid(name: str, value: object, detail: str, suggestion: Value) -> Settin
     return SettingInvalid(name=name, value=shown, detail=detail, suggestion=suggestion)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception) -> Text:
     if isinstance(error, FileNotFoundError):
-        return "There is no such file."
+        return Text("hardware.file.no_file", "There is no such file.")
     if isinstance(error, OSError):
-        return f"It can't be read: {error.strerror or error}."
+        return Text.of(
+            "hardware.file.unreadable", "It can't be read: {detail}.", detail=error.strerror or str(error)
+        )
     if isinstance(error, UnicodeDecodeError):
-        return "It is not a UTF-8 text."
-    return "That is not a valid path."
+        return Text("hardware.file.utf8", "It is not a UTF-8 text.")
+    return Text("hardware.file.bad_path", "That is not a valid path.")

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeGuard
 
+from backends.text import Text
+
 JsonPath = tuple[str | int, ...]
 _MOST_BYTES = 1 << 60
 # GB/s or GFLOP/s beyond any machine.
@@ -19,8 +21,8 @@ MISSING = object()
 class BadValue(Exception):
     """A value that can't be used: where it stands, what is wrong and what would be right."""
 
-    def __init__(self, path: JsonPath, value: object, detail: str, suggestion: str) -> None:
-        super().__init__(detail)
+    def __init__(self, path: JsonPath, value: object, detail: Text, suggestion: Text) -> None:
+        super().__init__(str(detail))
         self.path, self.value, self.detail, self.suggestion = path, value, detail, suggestion
 
 
@@ -29,11 +31,16 @@ class JsonObject:
 
     def __init__(self, value: object, path: JsonPath) -> None:
         if not isinstance(value, Mapping):
-            raise BadValue(path, value, "It is not a JSON object.", 'Write it like {"key": value}.')
+            raise BadValue(
+                path,
+                value,
+                Text("hardware.file.object", "It is not a JSON object."),
+                Text("hardware.file.object_remedy", 'Write it like {{"key": value}}.'),
+            )
         self._value: Mapping[str, Any] = value
         self.path = path
 
-    def bad(self, key: str, detail: str, suggestion: str) -> BadValue:
+    def bad(self, key: str, detail: Text, suggestion: Text) -> BadValue:
         """Build the error about `key`."""
         return BadValue((*self.path, key), self.get(key), detail, suggestion)
 
@@ -42,7 +49,11 @@ class JsonObject:
         for key in self._value:
             close = difflib.get_close_matches(key, names, n=1, cutoff=0.8)
             if key not in names and close and close[0] not in self._value:
-                raise self.bad(key, "There is no such key.", f"Write {close[0]!r} if that is meant.")
+                raise self.bad(
+                    key,
+                    Text("hardware.file.no_key", "There is no such key."),
+                    Text.of("hardware.file.meant", "Write {key!r} if that is meant.", key=close[0]),
+                )
 
     def get(self, key: str) -> Any:  # noqa: ANN401 - a JSON value
         """Return the raw value, None when absent."""
@@ -59,7 +70,11 @@ class JsonObject:
         """Return the list at `key`."""
         value = self._or_default(key, default)
         if not isinstance(value, (list, tuple)):
-            raise self.bad(key, "It is not a list.", "Write it like [...].")
+            raise self.bad(
+                key,
+                Text("hardware.file.list", "It is not a list."),
+                Text("hardware.file.list_remedy", "Write it like [...]."),
+            )
         return value
 
     def text(self, key: str, default: str | None = None) -> str:
@@ -70,28 +85,51 @@ class JsonObject:
         """Return the text at `key`, one of `choices`."""
         self._require(key)
         if self.get(key) not in choices:
-            raise self.bad(key, "It is none of those that exist.", f"Write one of: {', '.join(choices)}.")
+            raise self.bad(
+                key,
+                Text("hardware.file.choice", "It is none of those that exist."),
+                Text.of(
+                    "hardware.file.choice_remedy", "Write one of: {choices}.", choices=", ".join(choices)
+                ),
+            )
         return self.get(key)
 
     def flag(self, key: str) -> bool:
         """Return true or false, false when absent."""
         value = self._or_default(key, default=False)
         if not isinstance(value, bool):
-            raise self.bad(key, "It is neither true nor false.", "Write true or false.")
+            raise self.bad(
+                key,
+                Text("hardware.file.flag", "It is neither true nor false."),
+                Text("hardware.file.flag_remedy", "Write true or false."),
+            )
         return value
 
     def whole(self, key: str, default: int | None, least: int, most: int) -> int | None:
         """Return the whole number at `key`."""
         value = default if self.get(key) is None else self.get(key)
         if value is not None and not (is_whole(value) and least <= value <= most):
-            raise self.bad(key, f"It is not a whole number from {least} to {most}.", "Correct the number.")
+            raise self.bad(
+                key,
+                Text.of(
+                    "hardware.file.whole_range",
+                    "It is not a whole number from {least} to {most}.",
+                    least=least,
+                    most=most,
+                ),
+                Text("hardware.file.correct_number", "Correct the number."),
+            )
         return value
 
     def size(self, key: str, default: int | None = None, least: int = 0) -> int:
         """Return the bytes at `key`."""
         value = self._or_default(key, default)
         if not is_whole(value) or not least <= value <= _MOST_BYTES:
-            raise self.bad(key, "It is not a number of bytes.", "Write a whole number, such as 8589934592.")
+            raise self.bad(
+                key,
+                Text("hardware.file.bytes", "It is not a number of bytes."),
+                Text("hardware.file.bytes_remedy", "Write a whole number, such as 8589934592."),
+            )
         return int(value)
 
     def speed(self, key: str) -> float | None:
@@ -102,8 +140,8 @@ class JsonObject:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _FASTEST:
             raise self.bad(
                 key,
-                "It is not a number above zero that a machine could have.",
-                "Write a number, or null if unknown.",
+                Text("hardware.file.speed", "It is not a number above zero that a machine could have."),
+                Text("hardware.file.speed_remedy", "Write a number, or null if unknown."),
             )
         return float(value)
 
@@ -111,14 +149,24 @@ class JsonObject:
     def number(value: object, path: JsonPath) -> int:
         """Check a whole number that stands in a list."""
         if not is_whole(value):
-            raise BadValue(path, value, "It is not a whole number.", "Write a whole number.")
+            raise BadValue(
+                path,
+                value,
+                Text("hardware.file.whole", "It is not a whole number."),
+                Text("hardware.file.whole_remedy", "Write a whole number."),
+            )
         return value
 
     @staticmethod
     def word(value: object, path: JsonPath) -> str:
         """Check a text."""
         if not isinstance(value, str) or not value.strip():
-            raise BadValue(path, value, "It is not a text.", "Write a text in double quotes.")
+            raise BadValue(
+                path,
+                value,
+                Text("hardware.file.text", "It is not a text."),
+                Text("hardware.file.text_remedy", "Write a text in double quotes."),
+            )
         return value
 
     def _or_default(self, key: str, default: Any) -> Any:  # noqa: ANN401 - a JSON value
@@ -131,7 +179,10 @@ class JsonObject:
     def _require(self, key: str) -> None:
         if self.get(key) is None:
             raise BadValue(
-                (*self.path, key), MISSING, "There is no such key, or it is null.", f"Add the key {key!r}."
+                (*self.path, key),
+                MISSING,
+                Text("hardware.file.absent", "There is no such key, or it is null."),
+                Text.of("hardware.file.absent_remedy", "Add the key {key!r}.", key=key),
             )
 
 

@@ -164,7 +164,8 @@ def _key(name: str) -> str:
     return " ".join(kept)
 
 
-def _rows() -> dict[str, GpuFacts]:
+def listed() -> dict[str, GpuFacts]:
+    """Every GPU of the table, by the short form of its name."""
     rows = {}
     for line in _TABLE.strip().splitlines():
         name, gib, gbps, capability, tflops = line.rsplit(maxsplit=4)
@@ -179,7 +180,7 @@ def gpu_facts(name: str) -> GpuFacts | None:
     Words that only say how a board is built or how much memory it has ("PCIe 40GB") are dropped one by one
     from the end until a name of the table is left. A size in the name wins over the table's.
     """
-    rows = _rows()
+    rows = listed()
     words = _key(name).split()
     size = re.search(r"\b(\d+) ?gb\b", name.lower())
     while words:

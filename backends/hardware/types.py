@@ -24,8 +24,8 @@ class GpuProcess:
 class Gpu:
     """One GPU as its driver sees it; `index` is the driver's (PCI) index, `None` figures are unknown.
 
-    `pcie_gbps` is what a copy from pinned RAM reaches; `tflops_bf16` counts dense half-precision products
-    (fp16 where the GPU has no bf16) added up in fp32.
+    `pcie_gbps` is what a copy from pinned RAM reaches, `pageable_gbps` one from ordinary RAM; `tflops_bf16`
+    counts dense half-precision products (fp16 where the GPU has no bf16) added up in fp32.
     """
 
     index: int
@@ -42,6 +42,8 @@ class Gpu:
     nvlink_peers: tuple[int, ...] = ()
     processes: tuple[GpuProcess, ...] = ()
     uuid: str | None = None
+    pageable_gbps: float | None = None
+    tflops_fp32: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +58,20 @@ class Ram:
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """`cores` are physical; `features` the instruction sets that decide speed (avx2, avx512f, ...)."""
+    """`cores` are physical; `features` the instruction sets that decide speed (avx2, avx512f, ...).
+
+    `gflops_*` are matrix products as in reading a prompt. `vector_gbps_*` are weights read by a matrix that
+    multiplies one vector, as in writing a token: in half precision that needs more work than reading. Those
+    of bf16 and of vectors are None until they were measured.
+    """
 
     name: str
     cores: int
     features: tuple[str, ...] = ()
     gflops_fp32: float | None = None
+    gflops_bf16: float | None = None
+    vector_gbps_fp32: float | None = None
+    vector_gbps_bf16: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

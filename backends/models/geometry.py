@@ -127,10 +127,28 @@ def _head_dim(text: Mapping[str, Any], hidden: int, q_rows: int | None) -> int:
 
 def _intermediate(text: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], hidden: int) -> int:
     """Width of the MLP that one token passes: for mixtures of experts, of all experts it visits."""
-    expert = number(text, "moe_intermediate_size")
-    visited = number(text, "num_experts_per_tok", "num_experts_per_token", "moe_topk")
-    if expert and visited:
-        return expert * visited + (number(text, "shared_expert_intermediate_size") or 0)
+    return max(_dense_width(text, shapes, hidden), _expert_width(text, shapes))
+
+
+def visited_experts(config: Mapping[str, Any]) -> int | None:
+    """How many routed experts one token passes; None where there are none."""
+    text = text_config(config)
+    return number(text, "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
+
+
+def _expert_width(text: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Width of the experts that one token passes together, the shared ones included."""
+    visited = visited_experts(text)
+    stated = number(text, "moe_intermediate_size", "expert_ffn_hidden_size")
+    if stated is None and any(".experts." in f".{name}" for name in shapes):
+        stated = number(text, "intermediate_size")
+    if not stated or not visited:
+        return 0
+    shared = number(text, "shared_expert_intermediate_size") or 0
+    return stated * (visited + (number(text, "n_shared_experts", "num_shared_experts") or 0)) + shared
+
+
+def _dense_width(text: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], hidden: int) -> int:
     for part in ("gate_proj", "up_proj", "fc1", "c_fc", "dense_h_to_4h"):
         rows = _rows(shapes, f"mlp.{part}")
         if rows:
@@ -138,4 +156,6 @@ def _intermediate(text: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
     fused = _rows(shapes, "gate_up_proj")
     if fused:
         return fused // 2
+    if any(".experts." in f".{name}" for name in shapes):
+        return 0
     return number(text, "intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size") or 4 * hidden

@@ -5,14 +5,17 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from backends.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from backends.models import structure
+from backends.models.adapter import is_adapter, merging_not_yet, read_adapter
 from backends.models.checkpoint import read_headers, read_json, read_json_if_there
-from backends.models.geometry import number, text_config, text_geometry
+from backends.models.geometry import number, text_config, text_geometry, visited_experts
 from backends.models.naming import loaded_names
+from backends.models.originals import in_common_words, not_yet, original_family, original_names
 from backends.models.registry import known_types
 from backends.models.safetensors_header import shown_name
 from backends.models.types import ModelFile, ModelInfo, Tensor
@@ -29,23 +32,46 @@ _FLOATS = ("bfloat16", "float16", "float32", "float64")
 
 
 def identify(path: Path) -> ModelInfo:
-    """Read what the model in the folder `path` is.
+    """Read what the model in the folder `path` is; a weight file beside its config.json stands for it.
 
-    Copies that hold only the headers of the weight files are accepted (`weights_present` is False).
+    A LoRA's folder is read as its base model, which must lie beside it. Copies that hold only the headers
+    of the weight files are accepted (`weights_present` is False).
     Raises ModelNotFound (no such folder, no config), ModelDamaged (truncated or inconsistent files) or
     ModelUnsupported (an architecture that does not chat, or needs code of its own).
     """
+    if path.is_file() and path.suffix == ".safetensors" and (path.parent / "config.json").is_file():
+        path = path.parent
     _check_folder(path)
+    if is_adapter(path):
+        adapter, base = read_adapter(path)
+        whole = identify(base)
+        return replace(
+            whole,
+            path=path,
+            name=path.name,
+            adapter=adapter,
+            unloadable=whole.unloadable or merging_not_yet(adapter),
+        )
     config = read_json(path / "config.json")
-    family = _check_family(path, config)
+    original = original_family(config)
+    family = original or _check_family(path, config)
+    if original:
+        config = in_common_words(config, original)
     headers = read_headers(path)
     tensors = [tensor for header in headers for tensor in header.tensors]
     if not tensors:
         detail = Text("model.no_tensors", "The weight files hold no tensor.")
         raise ModelDamaged(path=str(path), detail=detail, file=headers[0].file)
-    names = loaded_names((tensor.name for tensor in tensors), multimodal=has_vision(config))
+    stored = [tensor.name for tensor in tensors]
+    names = (
+        original_names(stored, original)
+        if original
+        else loaded_names(stored, multimodal=has_vision(config), family=family)
+    )
     layers = number(text_config(config), "num_hidden_layers", "n_layer", "num_layers")
-    built = structure.build(tensors, names, layers=layers, tied=_tied(config))
+    built = structure.build(
+        tensors, names, layers=layers, tied=_tied(config), visited_experts=visited_experts(config)
+    )
     _check_layers(path, built.layers, layers)
     return ModelInfo(
         path=path,
@@ -61,11 +87,21 @@ def identify(path: Path) -> ModelInfo:
         modules=built.modules,
         files=tuple(ModelFile(header.file, header.file_bytes) for header in headers),
         weights_present=all(header.complete for header in headers),
+        unloadable=not_yet(_architecture(config, family)) if original else None,
     )
 
 
 def ensure_loadable(model: ModelInfo) -> None:
-    """Check that `model` has its weights. Raises ModelDamaged for a copy of headers only."""
+    """Check that `model` can be loaded.
+
+    Raises ModelDamaged for a copy of headers only, ModelUnsupported for a layout that is only planned with.
+    """
+    if model.unloadable is not None:
+        raise ModelUnsupported(
+            path=str(model.path),
+            detail=model.unloadable,
+            suggestion=Text("original.not_yet_remedy", "Use a conversion that transformers supports itself."),
+        )
     if model.weights_present:
         return
     have = sum(file.nbytes for file in model.files)
@@ -95,7 +131,7 @@ def _check_folder(path: Path) -> None:
         )
     if not path.is_dir():
         raise ModelNotFound(path=str(path), detail=Text("model.no_folder", "The folder does not exist."))
-    if (path / "config.json").is_file():
+    if (path / "config.json").is_file() or is_adapter(path):
         return
     try:
         inside = sorted(path.iterdir())

@@ -11,9 +11,15 @@ import re
 from collections.abc import Iterable, Mapping
 
 # Parts of a model by the words that transformers' families name them with.
-VISION_WORDS = ("vision", "visual", "vit", "image_tower", "image_encoder", "vqmodel")
+VISION_WORDS = ("vision", "visual", "vit", "image_tower", "image_encoder", "image_embed", "vqmodel")
 PROJECTOR_WORDS = ("proj", "connector", "merger", "aligner", "resampler", "perceiver", "qformer", "mlp_ar")
 AUDIO_WORDS = ("audio", "speech", "sound")
+# Families whose parts stand beside each other without a common level once loaded, as in their files.
+_AS_STORED = frozenset(
+    {"blip", "blip-2", "git", "idefics", "instructblip", "kosmos-2", "kosmos-2.5", "llama4"}
+)
+# Parts that transformers gave another name.
+_RENAMED = {"mlp_AR": "projector"}
 _LANGUAGE_ROOTS = ("language_model", "text_model")
 _BLOCK = re.compile(r"^(.*?)\.?(\w+)\.(\d+)\.")
 # CLIP-like towers are flat once loaded; their files keep the level of the class that wrapped them.
@@ -30,9 +36,11 @@ def is_projector(component: str) -> bool:
     return any(word in component for word in PROJECTOR_WORDS)
 
 
-def loaded_names(names: Iterable[str], *, multimodal: bool) -> Mapping[str, str]:
+def loaded_names(names: Iterable[str], *, multimodal: bool, family: str = "") -> Mapping[str, str]:
     """Map every tensor name of a file to its name in the loaded model."""
     names = tuple(names)
+    if family in _AS_STORED:
+        return {name: name for name in names}
     if multimodal:
         flat_language = _language_is_flat(names)
         return {name: _multimodal_name(name, flat_language=flat_language) for name in names}
@@ -58,6 +66,8 @@ def _inside_model(name: str, *, flat_language: bool) -> str:
         return f"model.{head}.{tail if inner == 'model' else rest}"
     if head == "lm_head":
         return name
+    if head in _RENAMED:
+        return f"model.{_RENAMED[head]}.{rest}"
     if head != "model":
         return f"model.{name}"
     return f"model.language_model.{rest}" if flat_language else name

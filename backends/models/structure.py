@@ -15,7 +15,10 @@ _HEADS = ("lm_head", "output", "embed_out")
 # A Linear's weight is a matrix; these matrices belong to other kinds of layers.
 _NOT_LINEAR = ("embed", "wte", "wpe", "norm", "position", ".experts.")
 # Buffers that files of older versions carry and the loaded model computes itself.
-_BUFFERS = ("inv_freq", "position_ids", "masked_bias", "attn.bias")
+_BUFFERS = ("inv_freq", "position_ids", ".attn.masked_bias", ".attn.bias")
+# Weights of which a decoded token passes only a part: routed experts, and CogVLM's experts for pictures.
+_ROUTED = ".experts."
+_FOR_PICTURES = (".vision_expert_", ".vision_mlp.")
 _ORDER = (
     ModuleKind.VISION,
     ModuleKind.PROJECTOR,
@@ -34,7 +37,15 @@ class _Group:
     nbytes: int = 0
     linear_parameters: int = 0
     linear_rows: int = 0
-    tensors: list[str] = field(default_factory=list)
+    routed: int = 0
+    experts: int = 0
+    for_pictures: int = 0
+    blocks: dict[str, int] = field(default_factory=dict)
+
+    def idle(self, visited: int | None) -> int:
+        """Parameters that a token passes by when it visits `visited` of the experts (None: all of them)."""
+        unvisited = max(0, self.experts - visited) if visited else 0
+        return self.for_pictures + (self.routed * unvisited // self.experts if self.experts else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +65,18 @@ def is_buffer(name: str) -> bool:
 
 
 def build(
-    tensors: Sequence[Tensor], names: Mapping[str, str], *, layers: int | None, tied: bool
+    tensors: Sequence[Tensor],
+    names: Mapping[str, str],
+    *,
+    layers: int | None,
+    tied: bool,
+    visited_experts: int | None = None,
 ) -> Structure:
     """Group `tensors` (named as loaded in `names`) into modules.
 
     `layers` is the config's number of decoder layers, used to recognise the decoder's stack among the
-    numbered ones. A head that the file lacks, or repeats although tied, is the embedding once more.
+    numbered ones, `visited_experts` how many a token passes. A head that the file lacks, or repeats although
+    tied, is the embedding once more.
     """
     stack, count = _decoder_stack(tuple(names.values()), layers)
     root, _, blocks = stack.rpartition(".")
@@ -72,6 +89,8 @@ def build(
         if kind is ModuleKind.HEAD and tied:
             continue
         group = groups.setdefault(place, _Group(kind))
+        if kind is ModuleKind.VISION and group.kind is not ModuleKind.LAYER:
+            group.kind = kind  # whatever else it holds (Phi-4's ears), pictures go through it
         _add(group, name, tensor)
     has_head = any(group.kind is ModuleKind.HEAD for group in groups.values())
     if not has_head:
@@ -79,7 +98,7 @@ def build(
     learned_positions = any(word in place for place in groups for word in _POSITION_WORDS)
     if not learned_positions and root and any(name.endswith("embed_tokens") for name in groups):
         groups[f"{root}.rotary_emb"] = _Group(ModuleKind.OTHER)
-    return Structure(_in_order(groups), root, blocks, count, tied=not has_head)
+    return Structure(_in_order(groups, visited_experts), root, blocks, count, tied=not has_head)
 
 
 def _decoder_stack(names: tuple[str, ...], layers: int | None) -> tuple[str, int]:
@@ -103,19 +122,23 @@ def _is_side(component: str) -> bool:
 def _place(name: str, root: str, blocks: str) -> tuple[str, ModuleKind]:
     """Return the module that a loaded tensor name belongs to, and the module's kind."""
     path, _, _ = name.rpartition(".")
+    if path in _HEADS or path.endswith(".lm_head"):
+        return path, ModuleKind.HEAD
     inside = f"{root}." if root else ""
     if blocks and name.startswith(f"{inside}{blocks}."):
         index = name[len(inside) + len(blocks) + 1 :].partition(".")[0]
         return f"{inside}{blocks}.{index}", ModuleKind.LAYER
     if root and name.startswith(inside) and not _is_side(name[len(inside) :].partition(".")[0]):
         return _language_part(name, inside)
-    base = "model." if name.startswith("model.") else ""
-    component, _, rest = name[len(base) :].partition(".")
-    place = base + component
-    if not base and component in _HEADS:
-        return place, ModuleKind.HEAD
-    if not rest:
-        return name if path == base.rstrip(".") else place, ModuleKind.OTHER
+    base = inside if root and name.startswith(inside) else "model." if name.startswith("model.") else ""
+    parts = name.split(".")
+    depth = base.count(".") + 1
+    # What also holds the decoder is taken apart: a module never lies inside another.
+    while depth < len(parts) and f"{inside}{blocks}.".startswith(".".join(parts[:depth]) + "."):
+        depth += 1
+    place, component = ".".join(parts[:depth]), parts[depth - 1]
+    if depth >= len(parts) - 1 and path == ".".join(parts[: depth - 1]):
+        return name, ModuleKind.OTHER
     if is_projector(component):
         return place, ModuleKind.PROJECTOR
     return place, ModuleKind.VISION if is_vision(component) else ModuleKind.OTHER
@@ -128,24 +151,54 @@ def _language_part(name: str, inside: str) -> tuple[str, ModuleKind]:
         return place, ModuleKind.NORM
     if any(word in component for word in _POSITION_WORDS):
         return place, ModuleKind.OTHER
+    if any(is_vision(part) for part in name[len(inside) :].split(".")[1:]):
+        return place, ModuleKind.VISION
     return place, ModuleKind.EMBED if any(word in component for word in _EMBED_WORDS) else ModuleKind.OTHER
 
 
 def _add(group: _Group, name: str, tensor: Tensor) -> None:
     group.parameters += tensor.parameters
     group.nbytes += tensor.nbytes
+    if group.kind is ModuleKind.LAYER:
+        _count_experts(group, name, tensor)
+    elif group.kind is ModuleKind.VISION:
+        block = block_of(name)
+        key = f"{block[0]}.{block[1]}" if block else name
+        group.blocks[key] = group.blocks.get(key, 0) + tensor.parameters
     if len(tensor.shape) == 2 and name.endswith(".weight") and not any(word in name for word in _NOT_LINEAR):
         group.linear_parameters += tensor.parameters
         group.linear_rows += tensor.shape[0]
 
 
-def _in_order(groups: Mapping[str, _Group]) -> tuple[Module, ...]:
+def _count_experts(group: _Group, name: str, tensor: Tensor) -> None:
+    """Experts are numbered (`experts.7.down_proj.weight`) or lie in one tensor (`experts.down_proj`)."""
+    if any(word in name for word in _FOR_PICTURES):
+        group.for_pictures += tensor.parameters
+    _, found, tail = name.partition(_ROUTED)
+    if not found:
+        return
+    number = tail.partition(".")[0]
+    count = int(number) + 1 if number.isdecimal() else tensor.shape[0] if len(tensor.shape) > 1 else 0
+    group.routed += tensor.parameters
+    group.experts = max(group.experts, count)
+
+
+def _in_order(groups: Mapping[str, _Group], visited: int | None) -> tuple[Module, ...]:
     def key(item: tuple[str, _Group]) -> tuple[int, int, str]:
         name, group = item
         number = int(name.rpartition(".")[2]) if group.kind is ModuleKind.LAYER else 0
         return _ORDER.index(group.kind), number, name
 
     return tuple(
-        Module(name, group.kind, group.parameters, group.nbytes, group.linear_parameters, group.linear_rows)
+        Module(
+            name,
+            group.kind,
+            group.parameters,
+            group.nbytes,
+            group.linear_parameters,
+            group.linear_rows,
+            group.idle(visited),
+            max(group.blocks.values(), default=0),
+        )
         for name, group in sorted(groups.items(), key=key)
     )

@@ -7,6 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
+from backends.text import Text
+
 ModelFormat = Literal["safetensors", "bin", "gguf"]
 
 
@@ -47,7 +49,9 @@ class Module:
 
     `name` is the module path in the loaded transformers model (`model.language_model.layers.0`), which
     is what a device map's keys are. `linear_parameters` and `linear_rows` count the nn.Linear weights
-    inside it that bitsandbytes would quantize.
+    inside it that bitsandbytes would quantize. `idle_parameters` are those that a decoded token does not
+    pass: experts that it does not visit. `unit_parameters` is the largest block inside a vision part, which
+    is placed as a whole but read block by block (0: the module is read as a whole).
     """
 
     name: str
@@ -56,6 +60,18 @@ class Module:
     nbytes: int
     linear_parameters: int = 0
     linear_rows: int = 0
+    idle_parameters: int = 0
+    unit_parameters: int = 0
+
+    @property
+    def piece_parameters(self) -> int:
+        """Parameters that are read and converted at one time."""
+        return self.unit_parameters or self.parameters
+
+    @property
+    def active_parameters(self) -> int:
+        """Parameters that one decoded token passes."""
+        return self.parameters - self.idle_parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +121,20 @@ class ModelFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA that is merged into the model's weights before they are placed."""
+
+    name: str
+    rank: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """Everything that planning needs to know of a model. `modules` are in execution order.
 
     `weights_present` is False for copies that hold the headers of the weight files only: they can be
-    planned with, not loaded.
+    planned with, not loaded. `unloadable` says why a whole checkpoint can't be loaded yet (None: it can).
     """
 
     path: Path
@@ -125,6 +150,13 @@ class ModelInfo:
     modules: tuple[Module, ...]
     files: tuple[ModelFile, ...]
     weights_present: bool = True
+    unloadable: Text | None = None
+    adapter: Adapter | None = None
+
+    @property
+    def active_parameters(self) -> int:
+        """Parameters that one decoded token passes; less than all in a mixture of experts."""
+        return sum(module.active_parameters for module in self.modules)
 
     @property
     def layers(self) -> int:

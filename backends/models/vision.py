@@ -116,7 +116,7 @@ def _tower(
     ratio = vision.get("mlp_ratio")
     widened = int(hidden * ratio) if isinstance(ratio, int | float) and 0 < ratio < _WIDEST else 4 * hidden
     blocks = [block[1] + 1 for block in map(block_of, shapes) if block]
-    classes = any(name.endswith(("class_embedding", "cls_token")) for name in shapes)
+    classes = any(name.endswith(("class_embedding", "cls_embedding", "cls_token")) for name in shapes)
     return _Tower(
         layers=number(vision, "num_hidden_layers", "depth", "num_layers") or max(blocks, default=24),
         hidden=hidden,
@@ -142,17 +142,27 @@ def _merge(config: Mapping[str, Any], vision: Mapping[str, Any]) -> int:
 
 
 def _rule(family: str, config: Mapping[str, Any], processor: Mapping[str, Any], tower: _Tower) -> _Tokens:
-    if family in ("llava_next", "llava_next_video", "llava_onevision"):
-        return _anyres(config, tower, limit=_ONEVISION_TILES if family == "llava_onevision" else None)
-    if family in ("idefics3", "smolvlm"):
-        return _split(config, processor, tower)
-    if family == "internvl":
-        return _cropped(config, processor, tower)
-    if family == "mllama":
-        # Pictures enter through cross-attention; only one marker stands in the prompt.
-        return _Tokens(1, tiles=number(_vision_config(config) or {}, "max_num_tiles") or 4)
-    dynamic = _is_dynamic(family, processor, tower)
-    return _dynamic(processor, tower) if dynamic else _fixed(family, config, tower)
+    match family:
+        case "llava_next" | "llava_next_video" | "llava_onevision":
+            found = _anyres(config, tower, limit=_ONEVISION_TILES if family == "llava_onevision" else None)
+        case "idefics3" | "smolvlm":
+            found = _split(config, processor, tower)
+        case "internvl":
+            found = _cropped(config, processor, tower)
+        case "minicpmv4_6" | "minicpmv4_7":
+            found = _sliced(processor, tower)
+        case "phi4_multimodal":
+            found = _high_definition(processor, tower)
+        case "cogvlm":
+            # A marker before and one behind: 1,227 for 490 px, 2,306 for CogVLM2's 1,344 px.
+            found = _Tokens((tower.image // tower.patch // tower.merge) ** 2 + 2)
+        case "mllama":
+            # Pictures enter through cross-attention; only one marker stands in the prompt.
+            found = _Tokens(1, tiles=number(_vision_config(config) or {}, "max_num_tiles") or 4)
+        case _:
+            dynamic = _is_dynamic(family, processor, tower)
+            found = _dynamic(processor, tower) if dynamic else _fixed(family, config, tower)
+    return found
 
 
 def _fixed(family: str, config: Mapping[str, Any], tower: _Tower) -> _Tokens:
@@ -212,6 +222,37 @@ def _cropped(config: Mapping[str, Any], processor: Mapping[str, Any], tower: _To
     per_tile = number(config, "image_seq_length") or (tower.image // tower.patch // tower.merge) ** 2
     tiles = 1 + (number(processor, "max_patches") or 12)
     return _Tokens(per_tile * tiles + 2, tiles=tiles)
+
+
+def _sliced(processor: Mapping[str, Any], tower: _Tower) -> _Tokens:
+    """MiniCPM-V: an overview and up to nine slices of about 448 px, sixteen patches to a token.
+
+    A slice may be up to a fifth larger than its share, for its sides are rounded to whole tokens; two
+    markers stand around each, a line break behind each row, three tokens before the whole.
+    """
+    slices = number(processor, "max_slice_nums") or 9
+    side = (_side(processor.get("scale_resolution")) or 448) // tower.patch
+    divisor = 4 if processor.get("downsample_mode") == "4x" else 16
+    tokens = side**2 // divisor
+    return _Tokens(
+        (1 + slices) * (tokens + tokens // 5 + 2) + slices + 3, tiles=1 + slices, patches=side**2 * 6 // 5
+    )
+
+
+def _high_definition(processor: Mapping[str, Any], tower: _Tower) -> _Tokens:
+    """Phi-4: an overview and up to `dynamic_hd` crops of 448 px, four patches to a token.
+
+    256 for each, a break behind each row of tokens (16 a crop's height), one between. A stored picture has
+    at most 2,048 px a side, which is five crops.
+    """
+    image = _side(processor.get("size")) or 448
+    longest = math.isqrt(_LARGEST_PIXELS)
+    most = number(processor, "dynamic_hd") or 36
+    per_side = min(math.ceil(longest / image), math.isqrt(most))
+    rows = image // tower.patch // 2
+    crops = per_side**2
+    tokens = (1 + crops) * rows**2 + rows * (1 + per_side) + 1
+    return _Tokens(tokens, tiles=1 + crops, patches=(image // tower.patch) ** 2)
 
 
 def _is_dynamic(family: str, processor: Mapping[str, Any], tower: _Tower) -> bool:

@@ -38,11 +38,15 @@ _BETTER: dict[PlacementKind, frozenset[PlacementKind]] = {
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A judged layout and what made it: the policy's precision choice and placement."""
+    """A judged layout and what made it: the policy's precision choice and placement.
+
+    `fallback` marks what a policy for GPUs resorts to when no GPU helps.
+    """
 
     choice: str
     kind: PlacementKind
     outcome: Outcome
+    fallback: bool = False
 
 
 def candidates(case: Case) -> tuple[Candidate, ...]:
@@ -68,7 +72,9 @@ def candidates(case: Case) -> tuple[Candidate, ...]:
         choice = "checkpoint" if case.request.overrides.precision is None else policy.precisions[0]
         without = replace(case, gpus=())
         found += [
-            Candidate(choice, kind, outcome) for kind in kinds for outcome in _for_kind(without, choice, kind)
+            Candidate(choice, kind, outcome, fallback=bool(case.gpus))
+            for kind in kinds
+            for outcome in _for_kind(without, choice, kind)
         ]
     return tuple(found)
 
@@ -174,12 +180,16 @@ def _hybrid(case: Case, choice: str, rest: tuple[str, ...]) -> Iterator[Outcome]
 
 
 def _groups(case: Case) -> list[tuple[Gpu, ...]]:
-    """Sets of GPUs worth trying beside RAM: the best one, the roomiest one, all idle ones, all."""
+    """GPUs worth trying beside RAM: the best one, the roomiest one, all idle ones in either order, all.
+
+    The first also holds the vision part, embeddings and whatever visits: a smaller one may do that better.
+    """
     if not case.gpus:
         return []
     roomiest = max(case.gpus, key=lambda gpu: case.budgets[cuda(gpu)])
     idle = tuple(gpu for gpu in case.gpus if not topology.is_busy(gpu, case.credit))
-    return list(dict.fromkeys(group for group in ((case.gpus[0],), (roomiest,), idle, case.gpus) if group))
+    groups = ((case.gpus[0],), (roomiest,), idle, idle[::-1], case.gpus)
+    return list(dict.fromkeys(group for group in groups if group))
 
 
 def _better(one: Outcome, other: Outcome) -> bool:

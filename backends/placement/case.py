@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from backends.hardware.types import Gpu, HardwareSnapshot
 from backends.models.types import ModelInfo, Module, ModuleKind
 from backends.placement import budget, estimate
+from backends.placement.correction import NEUTRAL, Correction
 from backends.placement.estimate import Load, Workload
 from backends.placement.precision import Precision
-from backends.placement.types import CpuLayersMode, Credit, DeviceShare, PlanRequest
+from backends.placement.types import CpuLayersMode, Credit, DeviceShare, EngineName, PlanRequest
 from backends.presets import Policy
 
 CPU, DISK = "cpu", "disk"
+# The engine of every plan that is made here.
+ENGINE: EngineName = "transformers"
 
 
 def cuda(gpu: Gpu) -> str:
@@ -37,6 +40,7 @@ class Case:
     commit: int | None
     work: Workload
     offload_dir: str
+    correction: Correction = NEUTRAL
 
     def gpu(self, device: str) -> Gpu | None:
         """Return the GPU with this id; None for the CPU and the disk."""
@@ -110,7 +114,7 @@ def executing_share(
     """Sum up a GPU or the CPU; `with_gpu` says whether a GPU takes part in the plan."""
     gpu = case.gpu(device)
     overhead = estimate.gpu_overhead(gpu) if gpu is not None else case.process_bytes(with_gpu=with_gpu)
-    return estimate.share(
+    share = estimate.share(
         device,
         case.name(device),
         case.budgets[device],
@@ -120,16 +124,26 @@ def executing_share(
         work=case.work,
         precision=precision,
         overhead=overhead,
+        family=case.model.family,
     )
+    return case.correction.apply(share, ENGINE, precision.name, with_gpu=with_gpu)
 
 
 def load_transient(model: ModelInfo, precision: Precision) -> int:
-    """RAM that loading needs for a moment: the largest module as it is read, and as it is converted.
+    """RAM that loading needs for a moment beside the weights in place.
 
-    Pages of the mapped files are not counted: the system takes them back whenever it needs them.
+    A tensor is a window into its mapped file, whose pages the system takes back whenever it needs them, and
+    it is converted straight into its place: measured on Linux, anonymous memory while loading float32 from
+    bfloat16 never passes what it is afterwards. bitsandbytes gets each piece as it is read and at full
+    width first; a GPU gets what was converted to another half precision in RAM.
     """
-    reading = max(module.nbytes for module in model.modules)
-    return reading + max(module.parameters for module in model.modules) * precision.width
+    largest = max(module.piece_parameters for module in model.modules) * precision.width
+    if precision.quantized:
+        reading = max(
+            module.nbytes * module.piece_parameters // max(1, module.parameters) for module in model.modules
+        )
+        return reading + largest
+    return largest if precision.compute not in (model.dtype, "float32") else 0
 
 
 def disk_share(case: Case, load: Load) -> DeviceShare:

@@ -7,6 +7,7 @@ from backends.hardware.types import Gpu, HardwareSnapshot
 from backends.models.types import ModelInfo
 from backends.placement.precision import check_choice
 from backends.placement.types import Overrides, PlanRequest
+from backends.placement.workload import LEAST_PICTURE_TOKENS
 from backends.presets import Preset
 from backends.text import Text, Value
 
@@ -27,6 +28,7 @@ def check(hardware: HardwareSnapshot, model: ModelInfo, request: PlanRequest) ->
     _check_layers(hardware, model, overrides, request.preset)
     _check_limits(hardware, overrides)
     _check_context(model, overrides)
+    _check_detail(model, overrides)
     if overrides.cpu_layers_mode not in (None, "compute", "stream"):
         raise _invalid(
             "cpu_layers_mode",
@@ -158,4 +160,26 @@ def _check_context(model: ModelInfo, overrides: Overrides) -> None:
                 most=model.text.max_context,
             ),
             Text.of("check.at_most", "at most {most}", most=model.text.max_context),
+        )
+
+
+def _check_detail(model: ModelInfo, overrides: Overrides) -> None:
+    tokens, vision = overrides.image_tokens, model.vision
+    if tokens is None:
+        return
+    if vision is None or not vision.dynamic:
+        why = Text("check.fixed_detail", "This model sees every picture with the same number of tokens.")
+        raise _invalid("image_tokens", tokens, why, Text("check.nothing", "no such setting here"))
+    least = min(LEAST_PICTURE_TOKENS, vision.tokens_per_image)
+    if not least <= tokens <= vision.tokens_per_image:
+        raise _invalid(
+            "image_tokens",
+            tokens,
+            Text("check.detail", "A picture must stay recognisable, and the model reads only so much."),
+            Text.of(
+                "check.between",
+                "a number from {least} to {most}",
+                least=least,
+                most=vision.tokens_per_image,
+            ),
         )

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from backends.errors import DeviceMapInvalid
 from backends.models.types import ModelInfo, ModuleKind
 from backends.placement.foreign_names import translated
+from backends.placement.hearsay import put_right
 from backends.text import Text
 
 _DEVICE = re.compile(r"^(?:cuda:)?(\d+)$")
@@ -46,6 +47,8 @@ def resolve(model: ModelInfo, device_map: Sequence[tuple[str, str]], gpus: Itera
     modules, split layers and missing modules.
     """
     gpus = tuple(gpus)
+    for key, device in device_map:
+        _check_hearsay(key, device)
     placed_keys = [
         (key.strip().rstrip("."), check_device(device, gpus, key=key)) for key, device in device_map
     ]
@@ -88,6 +91,14 @@ def resolve(model: ModelInfo, device_map: Sequence[tuple[str, str]], gpus: Itera
             suggestion=Text("map.all_disk_remedy", "Place at least the embeddings on cpu or a GPU."),
         )
     return placed
+
+
+def _check_hearsay(key: str, device: str) -> None:
+    advice = put_right(key) or put_right(device)
+    if advice is not None:
+        raise DeviceMapInvalid(
+            detail=advice, suggestion=Text("hearsay.remedy", "Leave that line out of the map.")
+        )
 
 
 def _check_key(key: str, names: Sequence[str]) -> None:

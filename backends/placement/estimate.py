@@ -2,7 +2,8 @@
 
 All figures are bytes at the peak. The formulas follow the tensors that a decoder keeps alive at one time
 in the forward pass of transformers' Llama-like models, with PyTorch's fused attention (no matrix of
-scores), and the last token's logits only.
+scores), and the last token's logits only. What a pass is follows the engine: some families read a prompt in
+pieces, others at once.
 """
 
 from __future__ import annotations
@@ -22,9 +23,24 @@ _CONTEXT_BYTES_NEWER = 600 * MIB
 # cuBLAS keeps a workspace per stream; the caching allocator rounds blocks and keeps some it can't reuse.
 _WORKSPACE_BYTES = 64 * MIB
 _SLACK = 0.06
-# A process that has imported torch and transformers, without and with CUDA's libraries.
+# A cache that grew into a larger block lies in a segment that is rounded up to 2 MiB, keys and values apart.
+_GPU_CACHE_SLACK, _GPU_CACHE_SLACK_LAYER = 0.25, 4 * MIB
+# A process that has imported torch and transformers, without and with CUDA's libraries. Measured on Linux
+# with torch's CPU build: 281 MiB of its own, 118 MiB of libraries; answering adds pools and kernels' scratch.
 CPU_PROCESS_BYTES = 420 * MIB
+# What C's allocator keeps of blocks that were freed: caches grow by being copied into larger blocks, and on
+# Linux blocks below 32 MiB leave gaps. Measured with 100 MB of cache and 77 MB of activations: 30 to 36 MB.
+_CPU_CACHE_SLACK, _CPU_SLACK, _CPU_CACHE_SLACK_MOST = 0.25, 0.1, 256 * MIB
+# Layers that come from the disk leave such gaps, too: of six converted to float32, 63 MB for 13 MB a layer.
+_CPU_VISIT_SLACK = 5
 CUDA_PROCESS_BYTES = 1100 * MIB
+# How the engine reads a prompt of the families that allow it (engines.paths, engines.cache): text in pieces
+# of 128 tokens, a picture together with the text before it up to 1,024, and 2,048 where every pass moves
+# weights. The others read the whole prompt in one pass.
+TEXT_ROWS, PICTURE_ROWS, STREAMED_ROWS = 128, 1024, 2048
+_IN_PIECES = frozenset({"llava", "llava_next"})
+# Text models whose layers all keep every token; others may have sliding windows, which can't be cut back.
+_TEXT_IN_PIECES = frozenset({"llama", "qwen2", "qwen3", "granite", "olmo", "olmo2", "smollm3"})
 # Loading keeps several tensors of a layer in flight, each once as read and once as placed.
 _LOADERS = 4
 
@@ -62,7 +78,7 @@ class Load:
         self.vision = self.vision or module.kind is ModuleKind.VISION
         self.embed = self.embed or module.kind is ModuleKind.EMBED
         self.head = self.head or module.kind is ModuleKind.HEAD
-        self.largest = max(self.largest, module.parameters * precision.width)
+        self.largest = max(self.largest, module.piece_parameters * precision.width)
         self.quantizes = self.quantizes or quantized
 
     def copy(self) -> Load:
@@ -84,14 +100,33 @@ def kv_cache_per_layer(text: TextGeometry, tokens: int, width: int) -> int:
     return 2 * text.kv_heads * text.head_dim * width * tokens
 
 
-def text_activation(text: TextGeometry, tokens: int, precision: Precision) -> int:
-    """Peak of one decoder layer's prefill over `tokens`.
+def in_pieces(family: str, vision: VisionGeometry | None) -> bool:
+    """Whether the engine reads a prompt in pieces, and pictures one by one."""
+    return family in (_IN_PIECES if vision is not None else _TEXT_IN_PIECES)
+
+
+def pass_rows(family: str, vision: VisionGeometry | None, work: Workload, *, streamed: bool) -> int:
+    """The most tokens that one pass computes; `streamed` where weights are moved for every pass."""
+    rows = work.context_tokens
+    if in_pieces(family, vision):
+        rows = STREAMED_ROWS if streamed else TEXT_ROWS
+        if work.images:
+            rows = max(rows, min(TEXT_ROWS + work.image_tokens, PICTURE_ROWS))
+    return min(rows, work.context_tokens)
+
+
+def text_activation(text: TextGeometry, tokens: int, precision: Precision, rows: int | None = None) -> int:
+    """Peak of one decoder layer's pass over the last `rows` (default: all) of `tokens`.
 
     Alive at once: the residual stream, and the largest of normalisation (two float32 copies), attention
     (queries, keys and values before and after rotation, keys and values repeated for grouped heads, the
-    result) or the gated MLP (three widths). One layer's cache is copied when it grows.
+    result) or the gated MLP (three widths). One layer's cache is copied when it grows. A pass over a part
+    needs a mask (one byte, and once more as numbers to add), and then repeats the keys and values of all
+    tokens for grouped heads, which the fused kernel does by itself only without one.
     """
     width = precision.width
+    whole = tokens
+    tokens = whole if rows is None else min(rows, whole)
     queries, keys = text.heads * text.head_dim, text.kv_heads * text.head_dim
     norm = text.hidden * (2 * _FP32 + width)
     attention = 2 * (queries + 2 * keys) * width + queries * width
@@ -103,14 +138,20 @@ def text_activation(text: TextGeometry, tokens: int, precision: Precision) -> in
         mlp += text.intermediate * 5
     peak = tokens * (text.hidden * width + max(norm, attention, mlp))
     mask = tokens * tokens * width
-    growth = kv_cache_per_layer(text, tokens, width)
+    if tokens < whole:
+        mask = tokens * whole * (1 + width)
+        if text.kv_heads < text.heads:
+            mask += 2 * whole * queries * width
+    growth = kv_cache_per_layer(text, whole, width)
     # NF4's prefill expands one matrix at a time to the compute dtype.
     expanded = text.hidden * text.intermediate * width if precision.name == "nf4" else 0
     return peak + mask + growth + expanded
 
 
-def vision_activation(vision: VisionGeometry, text: TextGeometry, load: Workload, width: int) -> int:
-    """Peak of encoding all pictures of one message, tiles in one batch.
+def vision_activation(
+    vision: VisionGeometry, text: TextGeometry, load: Workload, width: int, *, one_by_one: bool = False
+) -> int:
+    """Peak of encoding all pictures of one message, tiles in one batch; pictures too, or `one_by_one`.
 
     Every layer's output is kept (LLaVA takes the last but one); on top the largest of attention (input,
     normalised input, three projections, result) or MLP. Then the features at the language model's width.
@@ -123,15 +164,18 @@ def vision_activation(vision: VisionGeometry, text: TextGeometry, load: Workload
         pixels = patches * 2 * 3 * vision.patch_size**2
     else:
         pixels = 3 * vision.image_size**2
-    rows = load.images * vision.max_tiles * patches
+    rows = (1 if one_by_one else load.images) * vision.max_tiles * patches
     kept = 0 if vision.dynamic else vision.layers + 1
-    tower = (
-        rows
-        * width
-        * (kept * vision.hidden + 2 * vision.hidden + max(4 * vision.hidden, 2 * vision.intermediate))
-    )
+    attention = 4 * vision.hidden * width
+    if vision.dynamic:
+        # Queries and keys are rotated in float32: both, their results, and one product on the way.
+        attention = vision.hidden * (3 * width + 5 * _FP32)
+    mlp = 2 * vision.intermediate * width
+    tower = rows * ((kept + 2) * vision.hidden * width + max(attention, mlp))
     inputs = load.images * vision.max_tiles * pixels * (_FP32 + width)
-    features = 3 * load.images * load.image_tokens * text.hidden * width
+    # As the tower gives them, as the projector does, and as they are kept or put among the words.
+    copies = load.images + 2 if one_by_one else 3 * load.images
+    features = copies * load.image_tokens * text.hidden * width
     return tower + inputs + features
 
 
@@ -141,15 +185,27 @@ def logits_bytes(text: TextGeometry, width: int) -> int:
 
 
 def activation(
-    text: TextGeometry, vision: VisionGeometry | None, load: Load, work: Workload, precision: Precision
+    text: TextGeometry,
+    vision: VisionGeometry | None,
+    load: Load,
+    work: Workload,
+    precision: Precision,
+    *,
+    family: str = "",
 ) -> int:
-    """Peak of activations on a device that executes `load`; picture and prompt follow each other."""
-    peak = text_activation(text, work.context_tokens, precision) if load.layers else 0
+    """Peak of activations on a device that executes `load`; picture and prompt follow each other.
+
+    `family` tells how the engine reads the prompt; without it, as a whole.
+    """
+    rows = pass_rows(family, vision, work, streamed=load.visiting > 0)
+    peak = text_activation(text, work.context_tokens, precision, rows) if load.layers else 0
     if load.vision and vision is not None:
-        peak = max(peak, vision_activation(vision, text, work, precision.width))
+        one_by_one = in_pieces(family, vision)
+        seeing = vision_activation(vision, text, work, precision.width, one_by_one=one_by_one)
+        peak = max(peak, seeing)
     if load.embed:
-        # The prompt's embeddings, and the copy into which picture features are merged.
-        peak += 2 * work.context_tokens * text.hidden * precision.width
+        # The tokens' embeddings, and the copy into which picture features are merged.
+        peak += 2 * rows * text.hidden * precision.width
     if load.head:
         peak += logits_bytes(text, precision.width)
     return peak
@@ -173,15 +229,22 @@ def share(
     work: Workload,
     precision: Precision,
     overhead: int,
+    family: str = "",
 ) -> DeviceShare:
-    """Sum up one executing device; `overhead` is what it holds before any weight.
+    """Sum up one executing device; `overhead` is what it holds before any weight, `family` the model's.
 
     Staging is the largest visiting layer; and, where weights are quantized while loading, what that needs
     beyond the cache and activations that are not there yet.
     """
     cache = load.layers * kv_cache_per_layer(text, work.context_tokens, precision.width)
-    active = activation(text, vision, load, work, precision)
+    active = activation(text, vision, load, work, precision, family=family)
     loading = _LOADERS * load.largest // 2 if load.quantizes else 0
     staging = max(load.visiting, loading - cache - active, 0)
-    slack = int((active + staging) * _SLACK)
+    if device == "cpu":
+        slack = int((active + staging) * _CPU_SLACK)
+        slack += min(int(cache * _CPU_CACHE_SLACK), _CPU_CACHE_SLACK_MOST)
+        slack += min(load.visiting * _CPU_VISIT_SLACK, _CPU_CACHE_SLACK_MOST)
+    else:
+        slack = int((active + staging) * _SLACK)
+        slack += min(int(cache * _GPU_CACHE_SLACK), load.layers * _GPU_CACHE_SLACK_LAYER)
     return DeviceShare(device, name, budget, load.weights, cache, active, staging, overhead + slack)

@@ -62,12 +62,13 @@ def evaluate(case: Case, layout: Layout) -> Outcome:
     """Judge `layout`."""
     shares = _shares(case, layout)
     ram = next(share for share in shares if share.device == CPU)
-    peak = ram.overhead_bytes + ram.weights_bytes + load_transient(case.model, layout.precision)
+    arriving = ram.weights_bytes + load_transient(case.model, layout.precision)
+    peak = ram.overhead_bytes + max(arriving, _merging(case, layout))
     committed = sum(share.total_bytes for share in shares if share.device != DISK)
-    missing = sum(max(0, share.total_bytes - share.budget_bytes) for share in shares)
-    missing += max(0, peak - max(ram.budget_bytes, ram.total_bytes))
-    if case.commit is not None:
-        missing += max(0, committed - case.commit)
+    missing = sum(max(0, share.total_bytes - share.budget_bytes) for share in shares if share is not ram)
+    # RAM that is missing while loading, while answering and in Windows' promise is the same RAM.
+    unpromised = committed - case.commit if case.commit is not None else 0
+    missing += max(0, max(peak, ram.total_bytes) - ram.budget_bytes, unpromised)
     return Outcome(
         layout=layout,
         devices=shares,
@@ -78,6 +79,14 @@ def evaluate(case: Case, layout: Layout) -> Outcome:
         commit_budget=case.commit,
         page_file_bytes=_page_file(case),
     )
+
+
+def _merging(case: Case, layout: Layout) -> int:
+    """RAM for merging a LoRA: the whole model, before any part of it is placed, and the LoRA."""
+    adapter = case.model.adapter
+    if adapter is None:
+        return 0
+    return case.model.parameters * layout.precision.width + adapter.nbytes
 
 
 def _page_file(case: Case) -> int:
@@ -102,7 +111,7 @@ def _expected(case: Case, layout: Layout) -> Expected:
     parts = _parts(case, layout)
     width = layout.precision.width
     per_token = speed.decode_seconds(parts, case.model.text, case.work, width)
-    first = speed.first_token_seconds(parts, case.model.text, case.model.vision, case.work)
+    first = speed.first_token_seconds(parts, case.model.text, case.model.vision, case.work, case.model.family)
     load = speed.load_seconds(
         case.hardware, case.model.weights_bytes, layout.precision, on_gpu=bool(layout.gpus)
     )
@@ -118,15 +127,20 @@ def _parts(case: Case, layout: Layout) -> list[tuple[speed.Rates, speed.Work]]:
         runner = device
         if from_ram or device == DISK:
             runner = layout.gpus[0] if has_gpu else CPU
-        sums = found.setdefault(runner, [0] * 6)
+        sums = found.setdefault(runner, [0] * 7)
         nbytes = placed_bytes(module, device, layout.precision, has_gpu=has_gpu)
         if module.kind is ModuleKind.HEAD and module.parameters == 0:
             nbytes = case.model.text.vocab * case.model.text.hidden * layout.precision.width
         if module.kind in (ModuleKind.LAYER, ModuleKind.NORM, ModuleKind.HEAD):
-            sums[5 if device == DISK else 4 if from_ram else 0] += nbytes
+            # A module that is moved is moved whole; in place, only the experts that are visited are read.
+            whole = device == DISK or from_ram or module.idle_parameters == 0
+            read = nbytes if whole else nbytes * module.active_parameters // module.parameters
+            sums[5 if device == DISK else 4 if from_ram else 0] += read
+            if not (device == DISK or from_ram):
+                sums[6] += nbytes
         if module.kind is ModuleKind.LAYER:
             sums[1] += 1
-            sums[2] += module.parameters
+            sums[2] += module.active_parameters
         if module.kind in (ModuleKind.VISION, ModuleKind.PROJECTOR):
             sums[3] += module.parameters
     return [(_rates(case, layout, device), speed.Work(*sums)) for device, sums in found.items()]

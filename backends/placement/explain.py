@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from backends.models.types import ModuleKind
-from backends.placement import reasons, topology, why_not
+from backends.placement import reasons, shortages, topology, why_not
 from backends.placement.candidates import Candidate
 from backends.placement.case import CPU, DISK, Case, cuda
 from backends.placement.evaluate import Outcome
@@ -21,15 +21,14 @@ _MOST_ALTERNATIVES = 6
 def explain(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> tuple[Text, ...]:
     """The reasons, most important first."""
     outcome = chosen.outcome
-    found: list[Text] = []
+    found: list[Text] = [case.model.unloadable] if case.model.unloadable is not None else []
     if outcome.fits:
         found += _placement(case, outcome, others)
     else:
         found += _shortage(case, outcome)
         better = next((other.outcome for other in others if other.outcome.fits), None)
         if better is not None:
-            label = precision_label(better.layout.precision.name)
-            found.append(reasons.would_run(label, better.expected.tokens_per_s))
+            found.append(_would_run(better))
     found += _busy(case)
     if outcome.fits:
         found += _precision(case, outcome, others)
@@ -76,13 +75,32 @@ def _why_not(chosen: Candidate, other: Outcome) -> Text:
     if not other.fits:
         return _shortages(other)[0]
     if not chosen.outcome.fits:
-        return why_not.not_in_preset(speed)
+        alone = _alone_on(other)
+        if alone is None:
+            return why_not.not_in_preset(speed)
+        device = device_label(alone.device, alone.name)
+        return why_not.not_in_preset_on(device, alone.total_bytes, alone.budget_bytes, speed)
     worse = QUALITY[other.layout.precision.name] > QUALITY[chosen.outcome.layout.precision.name]
     if worse:
         return why_not.why_lower_quality(precision_label(other.layout.precision.name))
     if speed < READING_TOKENS_PER_S <= mine:
         return why_not.why_below_reading(speed, READING_TOKENS_PER_S)
     return why_not.why_slower(speed, mine) if speed < mine else why_not.why_no_gain(speed)
+
+
+def _would_run(better: Outcome) -> Text:
+    label, speed = precision_label(better.layout.precision.name), better.expected.tokens_per_s
+    alone = _alone_on(better)
+    if alone is None:
+        return shortages.would_run(label, speed)
+    device = device_label(alone.device, alone.name)
+    return shortages.would_run_on(label, device, alone.total_bytes, alone.budget_bytes, speed)
+
+
+def _alone_on(outcome: Outcome) -> DeviceShare | None:
+    """The device that holds the whole model, if one does."""
+    used = set(outcome.layout.devices)
+    return _share(outcome, used.pop()) if len(used) == 1 else None
 
 
 def _placement(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Iterator[Text]:
@@ -93,6 +111,8 @@ def _placement(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Ite
         if module.kind is ModuleKind.LAYER
     ]
     on_gpus = sum(device.startswith("cuda:") for device in layers)
+    if case.model.adapter is not None:
+        yield _merged(case, outcome)
     if not gpus:
         yield _why_cpu(case)
     elif on_gpus == len(layers) and len(gpus) == 1:
@@ -101,13 +121,16 @@ def _placement(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Ite
     elif on_gpus == len(layers):
         if case.request.overrides.device_map is not None:
             yield reasons.several_by_hand(_names(outcome, gpus))
-            return
-        yield reasons.several_gpus(len(gpus), _names(outcome, gpus))
+        else:
+            yield reasons.several_gpus(len(gpus), _names(outcome, gpus))
     else:
         rest = rest_label(ram=CPU in layers, disk=DISK in layers)
         say = reasons.hybrid_by_hand if _placed_by_hand(case) else reasons.hybrid
         yield say(on_gpus, len(layers), _names(outcome, gpus), rest)
         yield from _mode(outcome, others)
+    mode = case.request.overrides.cpu_layers_mode
+    if mode is not None and on_gpus == len(layers):
+        yield reasons.mode_without_use(mode)
     if not outcome.on_disk:
         return
     stored = _share(outcome, DISK).weights_bytes
@@ -115,6 +138,14 @@ def _placement(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Ite
         yield reasons.disk_by_hand(stored, case.offload_dir)
     else:
         yield reasons.disk_layers(layers.count(DISK), stored, case.offload_dir)
+
+
+def _merged(case: Case, outcome: Outcome) -> Text:
+    adapter = case.model.adapter
+    assert adapter is not None
+    weights = sum(share.weights_bytes for share in outcome.devices)
+    cache = sum(share.kv_cache_bytes for share in outcome.devices)
+    return reasons.lora_merged(adapter.name, adapter.rank, weights, cache, case.model.parameters * 4)
 
 
 def _placed_by_hand(case: Case) -> bool:
@@ -163,9 +194,9 @@ def _share(outcome: Outcome, device: str) -> DeviceShare:
 
 
 def _shortage(case: Case, outcome: Outcome) -> Iterator[Text]:
-    yield reasons.no_room_anywhere(case.request.preset.value)
+    yield shortages.no_room_anywhere(case.request.preset.value)
     if outcome.refused:
-        yield reasons.gpu_only(case.request.preset.value)
+        yield shortages.gpu_only(case.request.preset.value)
         return
     yield from _shortages(outcome)
 
@@ -173,17 +204,17 @@ def _shortage(case: Case, outcome: Outcome) -> Iterator[Text]:
 def _shortages(outcome: Outcome) -> list[Text]:
     """What is missing where; never empty for an outcome that does not fit."""
     found = [
-        reasons.short(device_label(share.device, share.name), share.total_bytes, share.budget_bytes)
+        shortages.short(device_label(share.device, share.name), share.total_bytes, share.budget_bytes)
         for share in outcome.devices
         if share.total_bytes > share.budget_bytes
     ]
     ram = _share(outcome, CPU)
-    if outcome.load_peak_ram > ram.budget_bytes:
-        found.append(reasons.short_loading(outcome.load_peak_ram, ram.budget_bytes))
+    if outcome.load_peak_ram > max(ram.budget_bytes, ram.total_bytes):
+        found.append(shortages.short_loading(outcome.load_peak_ram, ram.budget_bytes))
     if outcome.commit_budget is not None and outcome.commit_needed > outcome.commit_budget:
         missing = outcome.commit_needed - outcome.commit_budget
         page_file = outcome.page_file_bytes + missing
-        found.append(reasons.short_commit(outcome.commit_needed, outcome.commit_budget, page_file))
+        found.append(shortages.short_commit(outcome.commit_needed, outcome.commit_budget, page_file))
     return found
 
 
@@ -258,6 +289,7 @@ def _settings(case: Case) -> Iterator[Text]:
         "precision": overrides.precision,
         "context": overrides.context_tokens,
         "images": overrides.images,
+        "image_tokens": overrides.image_tokens,
         "cpu_layers_mode": overrides.cpu_layers_mode,
         "offload_dir": overrides.offload_dir,
         "max_memory": overrides.max_memory or None,

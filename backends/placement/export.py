@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from backends.placement.needs import CardNeed, Needs
 from backends.placement.types import Alternative, DeviceShare, Plan
 from backends.text import Text
 
@@ -67,4 +68,39 @@ def _alternative(other: Alternative, say: Callable[[Text], str]) -> dict[str, An
         "verdict": other.verdict,
         "tokens_per_s": other.tokens_per_s,
         "why_not": say(other.why_not),
+    }
+
+
+def needs_to_json(found: Needs, say: Callable[[Text], str] = str) -> dict[str, Any]:
+    """Return the answer to "what would I need?" as JSON values; `change` and cards are null where none is."""
+    change = None
+    if found.change is not None and found.change_plan is not None:
+        change = {
+            "preset": found.change.preset.value,
+            "context_tokens": found.change_plan.context_tokens,
+            "precision": found.change_plan.precision,
+            "verdict": found.change_plan.verdict,
+            "tokens_per_s": found.change_plan.expected.tokens_per_s,
+        }
+    return {
+        "runs": found.runs,
+        "full_precision": found.full_precision,
+        "change": change,
+        "card": _card(found.card),
+        "instead": _card(found.instead),
+        "ram_bytes": found.ram_bytes,
+        "page_file_bytes": found.page_file_bytes,
+        "sentences": [say(sentence) for sentence in found.sentences],
+    }
+
+
+def _card(card: CardNeed | None) -> dict[str, Any] | None:
+    if card is None:
+        return None
+    return {
+        "name": card.name,
+        "count": card.count,
+        "total_bytes": card.bytes_each,
+        "precision": card.precision,
+        "tokens_per_s": card.tokens_per_s,
     }

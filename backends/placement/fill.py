@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backends.models.types import Module, ModuleKind
 from backends.placement import split
@@ -20,15 +20,16 @@ from backends.placement.estimate import Load
 from backends.placement.precision import Precision
 from backends.placement.types import CpuLayersMode
 
-# How often the number of layers on the disk is corrected; it settles after two.
-_ROUNDS = 3
+# How often the number of layers that visit the first device is corrected; it settles after two to four.
+_ROUNDS = 12
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
     """The devices in the order they are filled; `head` is where norm and head go.
 
-    `on_disk` is how many layers the disk is expected to hold: they run on the first device.
+    `away` is how many layers rest elsewhere and are expected to run on the first device: those on the disk,
+    and streamed ones in RAM.
     """
 
     case: Case
@@ -37,7 +38,7 @@ class _Line:
     mode: CpuLayersMode | None
     head: int
     gpu_layers: int | None
-    on_disk: int
+    away: int
 
     @property
     def has_gpu(self) -> bool:
@@ -66,20 +67,14 @@ def filled(
         head = sum(device.startswith("cuda:") for device in slots) - 1
     elif CPU in slots:
         head = slots.index(CPU)
-    on_disk = model.layers if DISK in slots else 0
-    counts: list[int] = []
-    for _ in range(_ROUNDS if on_disk else 1):
-        counts = _counts(_Line(case, precision, slots, mode, head, gpu_layers, on_disk))
-        if counts[-1] == on_disk or DISK not in slots:
-            break
-        on_disk = counts[-1]
+    counts = _settled(_Line(case, precision, slots, mode, head, gpu_layers, away=0))
     places = split.counts_to_slots(model.modules, counts, head=head, tied=model.text.tied_embeddings)
     return Layout(precision, tuple(slots[place] for place in places), mode)
 
 
 def can_start(case: Case, precision: Precision, slots: tuple[str, ...], mode: CpuLayersMode | None) -> bool:
     """Whether the first slot holds at least what stands before the layers."""
-    line = _Line(case, precision, slots, mode, head=len(slots), gpu_layers=None, on_disk=0)
+    line = _Line(case, precision, slots, mode, head=len(slots), gpu_layers=None, away=0)
     return _holds(line, 0, around(case, precision, slots[0], first=True, last=False), 0)
 
 
@@ -110,6 +105,28 @@ def _at_end(case: Case, module: Module) -> bool:
     return module.kind is ModuleKind.NORM or (module.kind is ModuleKind.HEAD and not tied)
 
 
+def _settled(line: _Line) -> list[int]:
+    """Layers per slot, with as few visitors as possible.
+
+    The more layers visit, the less room is left for those that stay, so that more visit. Counting up from
+    no visitor arrives at the smallest number that agrees with itself.
+    """
+    for _ in range(_ROUNDS):
+        counts = _counts(line)
+        away = _visitors(line, counts)
+        if away == line.away:
+            return counts
+        line = replace(line, away=away)
+    return _counts(replace(line, away=line.case.model.layers))
+
+
+def _visitors(line: _Line, counts: list[int]) -> int:
+    """Layers that rest where they can't run."""
+    resting = zip(line.slots, counts, strict=True)
+    streams = line.mode == "stream"
+    return sum(count for device, count in resting if device == DISK or (streams and device == CPU))
+
+
 def _counts(line: _Line) -> list[int]:
     """Layers per slot."""
     layers = [module for module in line.case.model.modules if module.kind is ModuleKind.LAYER]
@@ -138,7 +155,7 @@ def _counts(line: _Line) -> list[int]:
 
 def _runs_visitors(line: _Line, slot: int) -> bool:
     """Whether layers that rest elsewhere are executed on this slot."""
-    return slot == 0 and (line.mode == "stream" or line.on_disk > 0)
+    return slot == 0 and line.away > 0
 
 
 def _holds(line: _Line, slot: int, load: Load, here: int) -> bool:
@@ -156,7 +173,7 @@ def _holds(line: _Line, slot: int, load: Load, here: int) -> bool:
 
 
 def _executed(line: _Line, slot: int, here: int) -> int:
-    """How many layers run on this slot: streamed ones all run on the first GPU, those on the disk too."""
-    if line.mode == "stream":
-        return line.case.model.layers if slot == 0 else 0 if line.slots[slot] == CPU else here
-    return here + line.on_disk if slot == 0 else here
+    """How many layers run on this slot: its own, and on the first those that visit."""
+    if line.mode == "stream" and line.slots[slot] == CPU:
+        return 0
+    return here + line.away if slot == 0 else here

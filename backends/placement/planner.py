@@ -9,7 +9,8 @@ from backends.models.types import ModelInfo, ModuleKind
 from backends.placement import budget, case, checks, devicemap, topology
 from backends.placement import precision as precisions
 from backends.placement.candidates import Candidate, candidates
-from backends.placement.case import CPU, DISK, Case, Layout
+from backends.placement.case import CPU, DISK, ENGINE, Case, Layout
+from backends.placement.correction import NEUTRAL, Correction
 from backends.placement.evaluate import Outcome, evaluate
 from backends.placement.explain import alternatives, explain
 from backends.placement.precision import QUALITY
@@ -31,16 +32,17 @@ def plan(
     *,
     credit: Credit = _NO_CREDIT,
     offload_root: str | None = None,
+    correction: Correction = NEUTRAL,
 ) -> Plan:
     """Decide how to load `model` on `hardware`.
 
     `credit` is what our loaded model will give back first. `offload_root` is the folder below which
-    offloaded weights may lie (default: `offload` beside the snapshot's disk path). Always returns a plan;
-    its verdict is "no" when nothing fits, and it then shows what came nearest. Raises SettingInvalid or
-    DeviceMapInvalid for settings that can't be carried out.
+    offloaded weights may lie (default: `offload` beside the snapshot's disk path). `correction` is what
+    earlier runs teach. Always returns a plan; its verdict is "no" when nothing fits, and it then shows what
+    came nearest. Raises SettingInvalid or DeviceMapInvalid for settings that can't be carried out.
     """
     checks.check(hardware, model, request)
-    asked = _case(hardware, model, request, credit, offload_root)
+    asked = replace(_case(hardware, model, request, credit, offload_root), correction=correction)
     found = _by_hand(asked) if request.overrides.device_map is not None else candidates(asked)
     if not found:
         found = _stand_in(asked)
@@ -49,6 +51,11 @@ def plan(
     if not chosen.outcome.fits and (asked.policy != policy(Preset.AUTO) or request.overrides != Overrides()):
         others += _beyond(asked)
     return _to_plan(asked, chosen, others)
+
+
+def question(hardware: HardwareSnapshot, model: ModelInfo, request: PlanRequest) -> Case:
+    """What `plan` judges layouts against, for those who judge layouts of their own."""
+    return _case(hardware, model, request, _NO_CREDIT, None)
 
 
 def _case(
@@ -159,7 +166,7 @@ def _choose(allowed: Policy, found: tuple[Candidate, ...]) -> Candidate:
     """Pick by the policy's aim (DESIGN section 3)."""
     fitting = [candidate for candidate in found if candidate.outcome.fits]
     if not fitting:
-        return min(found, key=lambda candidate: candidate.outcome.missing_bytes)
+        return min(found, key=lambda candidate: (candidate.fallback, candidate.outcome.missing_bytes))
     if not allowed.reading_speed:
         first = fitting[0]
         same = [other for other in fitting if (other.choice, other.kind) == (first.choice, first.kind)]
@@ -210,7 +217,7 @@ def _to_plan(asked: Case, chosen: Candidate, others: list[Candidate]) -> Plan:
         parameters=model.parameters,
         layers=model.layers,
         format=model.format,
-        engine="transformers",
+        engine=ENGINE,
         precision=layout.precision.name,
         verdict=outcome.verdict,
         device_map=placed,
@@ -226,7 +233,10 @@ def _to_plan(asked: Case, chosen: Candidate, others: list[Candidate]) -> Plan:
         load_peak_ram_bytes=outcome.load_peak_ram,
         disk_needed_bytes=on_disk,
         expected=outcome.expected,
-        reasons=explain(asked, chosen, others),
+        reasons=(
+            *explain(asked, chosen, others),
+            *asked.correction.reasons(outcome.devices, ENGINE, layout.precision.name),
+        ),
         alternatives=alternatives(chosen, others),
         compute_dtype=layout.precision.compute,
     )

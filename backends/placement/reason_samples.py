@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backends.placement import reasons, why_not
+from backends.placement import reasons, shortages, why_not
 from backends.placement.labels import device_label, rest_label
 from backends.text import Text
 
@@ -25,7 +25,7 @@ def samples() -> tuple[Text, ...]:
         reasons.cpu_preset(),
         reasons.cpu_chosen(),
         reasons.preset_needs_gpu("high"),
-        reasons.gpu_only("high"),
+        shortages.gpu_only("high"),
         reasons.checkpoint_precision("bf16"),
         reasons.quantized("4-bit (NF4)", gib),
         reasons.cpu_full_width("fp16"),
@@ -43,16 +43,22 @@ def samples() -> tuple[Text, ...]:
         reasons.text_context(2048),
         reasons.picture_scaled(1280, 5350),
         reasons.slow(2.5, 5.0),
-        reasons.short(device_label("cpu", "AMD EPYC"), 2 * gib, gib),
-        reasons.short_loading(2 * gib, gib),
-        reasons.short_commit(2 * gib, gib, gib),
-        reasons.would_run("4-bit (NF4)", 12.0),
-        reasons.no_room_anywhere("high"),
+        shortages.short(device_label("cpu", "AMD EPYC"), 2 * gib, gib),
+        shortages.short_loading(2 * gib, gib),
+        shortages.short_commit(2 * gib, gib, gib),
+        shortages.would_run("4-bit (NF4)", 12.0),
+        shortages.would_run_on(
+            "4-bit (NF4)", device_label("cuda:1", "NVIDIA GeForce RTX 3090"), 9 * gib, 23 * gib, 12.0
+        ),
+        reasons.lora_merged("my-lora", 16, 13 * gib, gib, 26 * gib),
+        reasons.mode_without_use("stream"),
+        shortages.no_room_anywhere("high"),
         reasons.assumed(("gpus[0].pcie_gbps", "gpus[1].pcie_gbps", "ram.memory_gbps")),
         reasons.headers_only(),
         reasons.by_hand("precision"),
         why_not.why_slower(1.0, 5.0),
         why_not.not_in_preset(12.0),
+        why_not.not_in_preset_on(device_label("cpu", "AMD EPYC"), 9 * gib, 23 * gib, 12.0),
         why_not.why_lower_quality("4-bit (NF4)"),
         why_not.why_below_reading(1.0, 5.0),
         why_not.why_no_gain(5.0),

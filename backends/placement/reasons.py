@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from backends.placement.labels import figures_label, preset_label
-from backends.text import Text, Value
+from backends.text import Text
 
 
 def one_gpu(device: str, name: str, used: int, budget: int) -> Text:
@@ -130,15 +130,6 @@ def preset_needs_gpu(preset: str) -> Text:
     return Text.of(
         "reason.preset_needs_gpu",
         'The preset "{preset}" is meant for a GPU, and none was found, so the model runs on the CPU.',
-        preset=preset_label(preset),
-    )
-
-
-def gpu_only(preset: str) -> Text:
-    """The preset uses GPUs only, and there is none."""
-    return Text.of(
-        "reason.gpu_only",
-        'The preset "{preset}" uses GPUs only, and this machine has no usable one.',
         preset=preset_label(preset),
     )
 
@@ -313,57 +304,27 @@ def slow(tokens_per_s: float, reading: float) -> Text:
     )
 
 
-def short(device: Value, needed: int, budget: int) -> Text:
-    """A device is over its budget."""
+def lora_merged(name: str, rank: int, weights: int, cache: int, wide: int) -> Text:
+    """A LoRA is merged first, so that it takes nothing afterwards."""
     return Text.of(
-        "reason.short",
-        "{device} would have to hold {needed:bytes} and {budget:bytes} of it can be used: {missing:bytes} "
-        "too little.",
-        device=device,
-        needed=needed,
-        budget=budget,
-        missing=needed - budget,
+        "reason.lora_merged",
+        "The LoRA {name} (rank {rank}) is merged into the weights in RAM before they are placed, so nothing "
+        "of it remains and no offload folder is asked for: {weights:bytes} of weights and {cache:bytes} of "
+        "cache. Twice as much ({wide:bytes}) is needed only in fp32.",
+        name=name,
+        rank=rank,
+        weights=weights,
+        cache=cache,
+        wide=wide,
     )
 
 
-def short_loading(needed: int, budget: int) -> Text:
-    """RAM is enough to run but not to load."""
+def mode_without_use(mode: str) -> Text:
+    """A mode for layers in RAM was set, and no layer is there."""
     return Text.of(
-        "reason.short_loading",
-        "Loading would need {needed:bytes} of RAM for a moment, and {budget:bytes} of it can be used.",
-        needed=needed,
-        budget=budget,
-    )
-
-
-def short_commit(needed: int, budget: int, page_file: int) -> Text:
-    """Windows would not promise the memory."""
-    return Text.of(
-        "reason.short_commit",
-        "Windows would have to reserve {needed:bytes} and can reserve {budget:bytes}. Set the page file to "
-        "{page_file:bytes} or more.",
-        needed=needed,
-        budget=budget,
-        page_file=page_file,
-    )
-
-
-def would_run(precision: str, tokens_per_s: float) -> Text:
-    """What would run if nothing were set by hand and the preset were Recommended."""
-    return Text.of(
-        "reason.would_run",
-        "Left to Snug, {precision} would run instead, at about {tokens_per_s:.1f} tokens/s.",
-        precision=precision,
-        tokens_per_s=tokens_per_s,
-    )
-
-
-def no_room_anywhere(preset: str) -> Text:
-    """Nothing within the preset fits."""
-    return Text.of(
-        "reason.no_room",
-        'Nothing that the preset "{preset}" may use holds this model.',
-        preset=preset_label(preset),
+        "reason.mode_without_use",
+        "cpu_layers_mode={mode} has nothing to do here: all layers fit on GPUs.",
+        mode=mode,
     )
 
 

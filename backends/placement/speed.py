@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from backends.hardware.types import Cpu, Gpu, HardwareSnapshot
 from backends.models.types import TextGeometry, VisionGeometry
-from backends.placement.estimate import Workload, kv_cache_per_layer
+from backends.placement.estimate import PICTURE_ROWS, TEXT_ROWS, Workload, in_pieces, kv_cache_per_layer
 from backends.placement.precision import Precision, has_bf16
 
 # Used where a snapshot has no figure: modest, so that no plan promises too much.
@@ -14,6 +15,13 @@ _RAM_GBPS, _CPU_GFLOPS, _DISK_GBPS = 15.0, 100.0, 0.5
 _GPU_GBPS, _GPU_TFLOPS, _PCIE_GBPS = 200.0, 12.0, 10.0
 # Shares of the nominal figures that a forward pass of transformers reaches.
 _GPU_READ, _GPU_MATH, _CPU_READ, _CPU_MATH = 0.75, 0.5, 0.8, 0.7
+# The same for what was measured with torch's own kernels: the rest of a pass (norms, attention, activation
+# functions) takes its share. A 0.5 B LLaVA in bf16 reads a 576-token picture at 340 GFLOP/s in all.
+_MEASURED_READ, _MEASURED_MATH = 0.9, 0.75
+# A GPU's own copies and products already miss the data sheet by about a tenth and a quarter.
+_MEASURED_GPU_READ, _MEASURED_GPU_MATH = 0.83, 0.67
+# A copy from ordinary RAM goes through the driver's pinned buffers: about half of what pinned RAM reaches.
+_PAGEABLE = 0.5
 # Python and kernel-launch time of one decoder layer, and of everything around the layers.
 _LAYER_S, _STEP_S = 0.00045, 0.0012
 # Extra launches of a quantized layer: LLM.int8 quantizes every input and splits outliers off.
@@ -24,8 +32,13 @@ _CPU_QUANTIZED_GBPS = {"int8": 0.8, "nf4": 0.4}
 # half-precision weights one token at a time, whose kernels use less of the memory's bandwidth.
 _BF16_NATIVE, _BF16_AMX, _BF16_EMULATED, _FP16_EMULATED = 3.5, 6.0, 1 / 7, 1 / 12
 _HALF_READ_NATIVE, _HALF_READ_EMULATED = 0.6, 0.4
+# How often a token passes over the cache: it is read to be copied into one that is longer by a token, the
+# copy is written, and attention reads it.
+_CACHE_PASSES = 3
 _START_S, _CUDA_START_S = 1.0, 3.0
 _QUANTIZE_GBPS = 2.0
+# Half precision to float32 on the way into RAM: 2 GB of files in 1.3 s on two cores.
+_CONVERT_GBPS = 1.5
 # Words of a question around its pictures.
 QUESTION_TOKENS = 64
 
@@ -34,7 +47,8 @@ QUESTION_TOKENS = 64
 class Work:
     """What one device does: weights read per token, parameters of its decoder layers and vision part.
 
-    `streamed_bytes` come from RAM for every pass, `disk_bytes` from the disk.
+    `streamed_bytes` come from RAM for every pass, `disk_bytes` from the disk. `whole_bytes` are all weights
+    here, also of experts that a single token does not visit (0: as many as `read_bytes`).
     """
 
     read_bytes: int
@@ -43,11 +57,20 @@ class Work:
     vision_parameters: int
     streamed_bytes: int = 0
     disk_bytes: int = 0
+    whole_bytes: int = 0
+
+    def bytes_for(self, rows: int) -> int:
+        """Weights that a pass of `rows` tokens reads: together they visit more experts than one does."""
+        return min(max(self.whole_bytes, self.read_bytes), self.read_bytes * max(1, rows))
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Bytes and FLOPs a second of one device, and the links that feed it."""
+    """Bytes and FLOPs a second of one device, and the links that feed it.
+
+    `overlapped`: kernels run while Python prepares the next ones. Weights that visit are waited for: the
+    engine copies a layer, then runs it. `disk` includes the way from RAM to the device.
+    """
 
     read: float
     math: float
@@ -59,13 +82,20 @@ class Rates:
 
 def gpu_rates(gpu: Gpu, hardware: HardwareSnapshot, precision: Precision) -> Rates:
     """Rates of a GPU. Its kernels run while Python prepares the next ones (`overlapped`)."""
-    link = min(gpu.pcie_gbps or _PCIE_GBPS, hardware.ram.memory_gbps or _RAM_GBPS)
-    math = (gpu.tflops_bf16 or _GPU_TFLOPS) * 1e12 * _GPU_MATH
+    pageable = gpu.pageable_gbps or (gpu.pcie_gbps or _PCIE_GBPS) * _PAGEABLE
+    link = min(pageable, hardware.ram.memory_gbps or _RAM_GBPS) * 1e9
+    read_share, math_share = _GPU_READ, _GPU_MATH
+    if gpu.tflops_fp32 is not None:  # known by measuring only
+        read_share, math_share = _MEASURED_GPU_READ, _MEASURED_GPU_MATH
+    math_rate = (gpu.tflops_bf16 or _GPU_TFLOPS) * 1e12 * math_share
+    if precision.name == "fp32":
+        math_rate = gpu.tflops_fp32 * 1e12 * math_share if gpu.tflops_fp32 else math_rate / 4
+    disk = (hardware.disk.read_gbps or _DISK_GBPS) * 1e9
     return Rates(
-        read=(gpu.memory_gbps or _GPU_GBPS) * 1e9 * _GPU_READ,
-        math=math / 4 if precision.name == "fp32" else math,
-        link=link * 1e9 * _CPU_READ,
-        disk=(hardware.disk.read_gbps or _DISK_GBPS) * 1e9,
+        read=(gpu.memory_gbps or _GPU_GBPS) * 1e9 * read_share,
+        math=math_rate,
+        link=link,
+        disk=1 / (1 / disk + 1 / link),
         overlapped=True,
         layer_extra_s=_QUANTIZED_LAYER_S.get(precision.name, 0.0),
     )
@@ -73,21 +103,40 @@ def gpu_rates(gpu: Gpu, hardware: HardwareSnapshot, precision: Precision) -> Rat
 
 def cpu_rates(hardware: HardwareSnapshot, precision: Precision, *, quantized: bool) -> Rates:
     """Rates of the CPU for weights of this precision (`quantized`: bitsandbytes' kernels run here)."""
-    read = (hardware.ram.memory_gbps or _RAM_GBPS) * 1e9 * _CPU_READ
-    if precision.width == 2:
-        native = precision.compute == "bfloat16" and has_bf16(hardware.cpu)
-        read *= _HALF_READ_NATIVE if native else _HALF_READ_EMULATED
+    read = _cpu_read(hardware, precision)
     if quantized and precision.quantized:
         read = min(read, _CPU_QUANTIZED_GBPS[precision.name] * 1e9)
-    math = (hardware.cpu.gflops_fp32 or _CPU_GFLOPS) * 1e9 * _CPU_MATH
     return Rates(
         read=read,
-        math=math * _cpu_factor(hardware.cpu, precision),
+        math=_cpu_math(hardware.cpu, precision),
         link=read,
         disk=(hardware.disk.read_gbps or _DISK_GBPS) * 1e9,
         overlapped=False,
         layer_extra_s=0.0,
     )
+
+
+def _cpu_read(hardware: HardwareSnapshot, precision: Precision) -> float:
+    """Bytes of weights a second while decoding: as measured, or a share of what RAM gives."""
+    cpu = hardware.cpu
+    if precision.compute == "float32" and cpu.vector_gbps_fp32:
+        return cpu.vector_gbps_fp32 * 1e9 * _MEASURED_READ
+    if precision.compute == "bfloat16" and cpu.vector_gbps_bf16:
+        return cpu.vector_gbps_bf16 * 1e9 * _MEASURED_READ
+    read = (hardware.ram.memory_gbps or _RAM_GBPS) * 1e9 * _CPU_READ
+    if precision.width == 2:
+        native = precision.compute == "bfloat16" and has_bf16(cpu)
+        read *= _HALF_READ_NATIVE if native else _HALF_READ_EMULATED
+    return read
+
+
+def _cpu_math(cpu: Cpu, precision: Precision) -> float:
+    """FLOPs a second of a prompt's matrix products: as measured, or what the instruction set promises."""
+    if precision.compute == "bfloat16" and cpu.gflops_bf16:
+        return cpu.gflops_bf16 * 1e9 * _MEASURED_MATH
+    measured = precision.compute == "float32" and cpu.gflops_bf16 is not None
+    share = _MEASURED_MATH if measured else _CPU_MATH
+    return (cpu.gflops_fp32 or _CPU_GFLOPS) * 1e9 * share * _cpu_factor(cpu, precision)
 
 
 def _cpu_factor(cpu: Cpu, precision: Precision) -> float:
@@ -101,8 +150,8 @@ def _cpu_factor(cpu: Cpu, precision: Precision) -> float:
 
 
 def decode_seconds(parts: list[tuple[Rates, Work]], text: TextGeometry, work: Workload, width: int) -> float:
-    """Seconds per token: every weight is read once, and the cache of a half-full context."""
-    cache = kv_cache_per_layer(text, work.context_tokens // 2, width)
+    """Seconds per token: every weight is read once (of experts those visited), and a half-full cache."""
+    cache = _CACHE_PASSES * kv_cache_per_layer(text, work.context_tokens // 2, width)
     total = _STEP_S
     for rates, part in parts:
         reading = (part.read_bytes + part.layers * cache) / rates.read
@@ -113,12 +162,16 @@ def decode_seconds(parts: list[tuple[Rates, Work]], text: TextGeometry, work: Wo
 
 
 def first_token_seconds(
-    parts: list[tuple[Rates, Work]], text: TextGeometry, vision: VisionGeometry | None, work: Workload
+    parts: list[tuple[Rates, Work]],
+    text: TextGeometry,
+    vision: VisionGeometry | None,
+    work: Workload,
+    family: str = "",
 ) -> float:
     """Seconds from a question with its pictures to the first token.
 
     FLOPs: twice the parameters for every token that passes them, and attention's 4 x tokens^2 x width per
-    layer; weights are read at least once.
+    layer; weights are read at least once for every pass, and those that visit are moved for every pass.
     """
     tokens = min(work.images * work.image_tokens + QUESTION_TOKENS, work.context_tokens)
     rows = 0
@@ -129,14 +182,23 @@ def first_token_seconds(
         rows = work.images * vision.max_tiles * patches
     total = _STEP_S
     for rates, part in parts:
+        moved = part.streamed_bytes + part.disk_bytes
+        passes = _passes(work, streamed=moved > 0) if in_pieces(family, vision) else 1
         flops = 2 * part.layer_parameters * tokens + 2 * part.vision_parameters * rows
         flops += 4 * part.layers * tokens**2 * text.heads * text.head_dim
         if vision is not None and part.vision_parameters:
             flops += 4 * vision.layers * rows * patches_per_row(vision, rows, work) * vision.hidden
-        launching = part.layers * (_LAYER_S + rates.layer_extra_s)
-        total += max(flops / rates.math, part.read_bytes / rates.read) + launching
-        total += part.streamed_bytes / rates.link + part.disk_bytes / rates.disk
+        launching = passes * part.layers * (_LAYER_S + rates.layer_extra_s)
+        reading = passes * part.bytes_for(tokens // passes) / rates.read
+        total += max(flops / rates.math, reading) + launching
+        total += passes * (part.streamed_bytes / rates.link + part.disk_bytes / rates.disk)
     return total
+
+
+def _passes(work: Workload, *, streamed: bool) -> int:
+    """How many pieces a question with its pictures is read in: every picture ends one, the words follow."""
+    words = 1 if streamed else math.ceil(QUESTION_TOKENS / TEXT_ROWS)
+    return words + work.images * max(1, math.ceil(work.image_tokens / PICTURE_ROWS))
 
 
 def patches_per_row(vision: VisionGeometry, rows: int, work: Workload) -> int:
@@ -145,8 +207,10 @@ def patches_per_row(vision: VisionGeometry, rows: int, work: Workload) -> int:
 
 
 def load_seconds(hardware: HardwareSnapshot, file_bytes: int, precision: Precision, *, on_gpu: bool) -> float:
-    """Seconds to load: the files once from the disk, quantizing, and the start of the device."""
+    """Seconds to load: the files once from the disk, converting or quantizing, the start of the device."""
     seconds = file_bytes / ((hardware.disk.read_gbps or _DISK_GBPS) * 1e9)
+    if precision.compute == "float32":
+        seconds = max(seconds, file_bytes / (_CONVERT_GBPS * 1e9))  # read ahead while it converts
     if precision.quantized:
         seconds += file_bytes / (_QUANTIZE_GBPS * 1e9)
     return seconds + (_CUDA_START_S if on_gpu else _START_S)

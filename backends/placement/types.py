@@ -17,7 +17,8 @@ CpuLayersMode = Literal["compute", "stream"]
 class Overrides:
     """What a person set by hand; None (or empty) leaves it to the planner.
 
-    `max_memory` is (device id, bytes) pairs; `device_map` (module, device) pairs.
+    `max_memory` is (device id, bytes) pairs; `device_map` (module, device) pairs. `image_tokens` is what one
+    picture may take at most: its detail, for families that can scale pictures (others refuse it).
     """
 
     gpus: tuple[int, ...] | None = None
@@ -30,6 +31,7 @@ class Overrides:
     offload_dir: str | None = None
     max_memory: tuple[tuple[str, int], ...] = ()
     device_map: tuple[tuple[str, str], ...] | None = None
+    image_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backends.text import Text
+from backends.text import Text, Value
 
 
 def why_slower(tokens_per_s: float, chosen: float) -> Text:
@@ -20,6 +20,19 @@ def not_in_preset(tokens_per_s: float) -> Text:
     return Text.of(
         "why.not_in_preset",
         "It would run at about {tokens_per_s:.1f} tokens/s, but the preset or your settings don't allow it.",
+        tokens_per_s=tokens_per_s,
+    )
+
+
+def not_in_preset_on(device: Value, used: int, budget: int, tokens_per_s: float) -> Text:
+    """The same where all of it is on one device."""
+    return Text.of(
+        "why.not_in_preset_on",
+        "It would fit: {device} would hold {used:bytes} of {budget:bytes}, at about {tokens_per_s:.1f} "
+        "tokens/s. But the preset or your settings don't allow it.",
+        device=device,
+        used=used,
+        budget=budget,
         tokens_per_s=tokens_per_s,
     )
 

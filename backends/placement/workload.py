@@ -16,7 +16,8 @@ _DYNAMIC_TOKENS = 1282
 # Room that a question and a short answer need beside the pictures.
 _SPARE_TOKENS = 256
 _ROUND_TO = 64
-_LEAST_PICTURE_TOKENS = 66
+# Below this a picture is a smudge (about 230 x 230 pixels for a Qwen-VL).
+LEAST_PICTURE_TOKENS = 66
 
 
 def workload(model: ModelInfo, overrides: Overrides) -> Workload:
@@ -70,7 +71,7 @@ def _picture_tokens(model: ModelInfo, overrides: Overrides, images: int) -> int:
         return 0
     if not vision.dynamic:
         return vision.tokens_per_image
-    usual = min(vision.tokens_per_image, _DYNAMIC_TOKENS)
+    usual = min(vision.tokens_per_image, overrides.image_tokens or _DYNAMIC_TOKENS)
     limit = overrides.context_tokens or model.text.max_context
     room = (limit - _SPARE_TOKENS) // max(1, images)
-    return max(_LEAST_PICTURE_TOKENS, min(usual, room))
+    return max(LEAST_PICTURE_TOKENS, min(usual, room))

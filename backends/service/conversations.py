@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from backends.errors import Cancelled, SnugError
 from backends.messages import Done, Event, ImagePart, Message, Queued, SamplingParams, Timings, Usage
+from backends.service.comparing import Answer, Comparison
 from backends.service.host import ModelHost
 from backends.worker.task import TICK_S, Task
 from backends.worker.turns import Turns
@@ -38,8 +39,9 @@ class _Priming:
 class Conversations:
     """Serves one question at a time, fairly; prepares drafts in the gaps. Guarded by `host.changed`."""
 
-    def __init__(self, host: ModelHost) -> None:
+    def __init__(self, host: ModelHost, comparison: Comparison) -> None:
         self._host = host
+        self._comparison = comparison
         self._changed = host.changed
         self._turns = Turns()
         self._requests: dict[int, _Request] = {}
@@ -69,11 +71,27 @@ class Conversations:
                 yield _NOTHING_SAID
                 return
             try:
-                yield from task
+                yield from self._followed(request, task)
             except Cancelled:
                 yield _NOTHING_SAID
         finally:
             self._leave(ticket, request)
+
+    def _followed(self, request: _Request, task: Task) -> Iterator[Event]:
+        """Give the answer's events; its memory is compared with the plan before the last one."""
+        loaded = self._host.state
+        plan, report, pid = loaded.plan, loaded.report, loaded.worker_pid
+        try:
+            for event in task:
+                if isinstance(event, Done) and plan and report and pid:
+                    answer = Answer(request.session, request.messages, event, plan, report, pid, task.memory)
+                    if (measurement := self._comparison.answered(answer)) is not None:
+                        self._host.measured(pid, measurement)
+                yield event
+        except SnugError as error:
+            if plan:
+                self._host.on_failure(plan, error)
+            raise
 
     def cancel(self, session: str) -> None:
         """Stop the session's questions, answered or waiting."""

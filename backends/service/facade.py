@@ -5,22 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
+from backends.errors import OutOfMemory
 from backends.hardware.types import HardwareSnapshot
 from backends.images import import_image
 from backends.messages import Event, ImagePart, Message, Progress, SamplingParams
 from backends.models.identify import ensure_loadable
 from backends.models.types import ModelEntry, ModelInfo
+from backends.placement.ladder import Tried, When
+from backends.placement.needs import Needs
+from backends.placement.needs import needs as find_needs
 from backends.placement.planner import plan as make_plan
 from backends.placement.types import Plan, PlanRequest
-from backends.reports import UnloadReport
+from backends.reports import Measurement, UnloadReport
+from backends.service import recovery
+from backends.service.comparing import Comparison, Sources
 from backends.service.conversations import Conversations
 from backends.service.host import ModelHost
 from backends.service.journal import Journal
 from backends.service.library import Library
 from backends.service.machine import Machine
+from backends.service.measurements import Measurements
+from backends.service.recovery import Offer
 from backends.service.state import ModelState
 from backends.settings import Settings
 
@@ -39,7 +47,16 @@ class Service:
         self._library = Library(settings)
         self._machine = Machine(settings)
         self._host = ModelHost(self._machine, engine=engine, preload=preload)
-        self._conversations = Conversations(self._host)
+        self._comparison = Comparison(
+            Measurements(settings.home / "measurements.sqlite3"),
+            Sources(
+                self.inspect,
+                hardware=lambda: self._machine.snapshot(self._host.pids, fresh=True),
+                credit=lambda: self._machine.credit(self._host.pids, self._host.loaded),
+            ),
+        )
+        self._host.on_failure = self._comparison.failed
+        self._conversations = Conversations(self._host, self._comparison)
 
     def __enter__(self) -> Self:
         return self
@@ -64,7 +81,8 @@ class Service:
     def plan(self, request: PlanRequest, hardware: HardwareSnapshot | None = None) -> Plan:
         """Decide where everything goes, on this machine or on the one described by `hardware`.
 
-        On this machine, memory that our own processes will give back counts as free. Raises what
+        On this machine, memory that our own processes will give back counts as free, and what earlier runs
+        measured corrects the formula. Raises what
         `inspect` raises, and SettingInvalid or DeviceMapInvalid for overrides that can't be.
         """
         model = self.inspect(request.model)
@@ -73,7 +91,51 @@ class Service:
         credit = self._machine.credit(self._host.pids, self._host.loaded)
         offload = str(self._settings.offload)
         usable = self._machine.usable(self._host.pids)
-        return make_plan(usable, model, request, credit=credit, offload_root=offload)
+        return make_plan(
+            usable,
+            model,
+            request,
+            credit=credit,
+            offload_root=offload,
+            correction=self._comparison.correction,
+        )
+
+    def measured(self, plan: Plan) -> tuple[float, Measurement] | None:
+        """(Seconds since 1970, measurement) of the last run that was loaded and used just as `plan` says."""
+        return self._comparison.last(plan)
+
+    def next_step(
+        self,
+        error: OutOfMemory,
+        failed: Plan,
+        when: When,
+        *,
+        prompt_tokens: int = 0,
+        tried: Tried = MappingProxyType({}),
+    ) -> Offer:
+        """Find what to try after `failed` ran out of memory: the ladder's next step, by its own plan.
+
+        `prompt_tokens` is the length of the conversation that must still fit, `tried` the requests that ran
+        out before, with the rungs that led to them. Raises what `inspect` raises.
+        """
+        shortage = recovery.shortage_of(error, failed, when, prompt_tokens)
+        return recovery.offer(error, failed, shortage, self.inspect, self.plan, tried)
+
+    def usable(self) -> HardwareSnapshot:
+        """The hardware that plans count on: without GPUs that the installed torch can't use."""
+        return self._machine.usable(self._host.pids)
+
+    def needs(self, request: PlanRequest, hardware: HardwareSnapshot | None = None) -> Needs:
+        """Find the nearest change that runs `request` and the card that holds it at full precision.
+
+        On this machine or on the one described by `hardware`. Takes about a second; raises what `plan` does.
+        """
+        model = self.inspect(request.model)
+        if hardware is not None:
+            return find_needs(hardware, model, request)
+        credit = self._machine.credit(self._host.pids, self._host.loaded)
+        offload = str(self._settings.offload)
+        return find_needs(self.usable(), model, request, credit=credit, offload_root=offload)
 
     def calibrate(self) -> None:
         """Measure memory and processor speed once, so that plans need not assume them; kept on disk."""

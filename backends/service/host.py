@@ -21,7 +21,7 @@ from backends.errors import (
 )
 from backends.messages import Progress
 from backends.placement.types import Plan
-from backends.reports import LoadReport, UnloadReport
+from backends.reports import LoadReport, Measurement, UnloadReport
 from backends.service.loading import LoadJob
 from backends.service.state import ModelState
 from backends.text import Text
@@ -59,13 +59,15 @@ class Surroundings(Protocol):
 class ModelHost:
     """Owns the worker processes. `changed` guards the state and is notified of every change of it.
 
-    `on_change` is called, with the lock held, after each change of status. The lock is never held while
+    `on_change` is called, with the lock held, after each change of status; `on_failure`, without it, when a
+    load or an answer failed for a reason of its own. The lock is never held while
     a process is started or ended.
     """
 
     def __init__(self, around: Surroundings, *, engine: str | None, preload: bool) -> None:
         self.changed = threading.Condition()
         self.on_change: Callable[[], None] = lambda: None
+        self.on_failure: Callable[[Plan, SnugError], None] = lambda _plan, _error: None
         self._around = around
         self._engine = engine
         self._preload = preload
@@ -111,6 +113,12 @@ class ModelHost:
                     return None
                 case _:
                     raise self._state.error or NotLoaded()
+
+    def measured(self, pid: int, measurement: Measurement) -> None:
+        """Publish what the model in process `pid` has held."""
+        with self.changed:
+            if self._state.status == "ready" and self._state.worker_pid == pid:
+                self._become(replace(self._state, measured=measurement))
 
     def load(self, plan: Plan) -> Iterator[Progress]:
         """Start loading at once, in the background; a load under way gives way to this one.
@@ -194,6 +202,7 @@ class ModelHost:
             if error is not None:
                 # Whatever a stopped load ran into on its way out is of no interest.
                 error = Cancelled() if job.cancelled else error
+                self.on_failure(job.plan, error)
                 self._failed(job, error)
         job.end(error)
 
@@ -251,7 +260,10 @@ class ModelHost:
             if isinstance(error, WorkerCrashed | WorkerHung):
                 self._become(ModelState("crashed", job.plan, error=error))
             else:
-                self._become(ModelState(error=None if isinstance(error, Cancelled) else error))
+                cancelled = isinstance(error, Cancelled)
+                self._become(
+                    ModelState(error=None if cancelled else error, failed=None if cancelled else job.plan)
+                )
         self._warm(self._engine or job.plan.engine)
 
     def _exited(self, client: WorkerClient, error: SnugError) -> None:

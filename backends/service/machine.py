@@ -40,6 +40,7 @@ class Machine:
         self._seen_at = 0.0
         self._calibration: Calibration | None = None
         self._calibration_read = False
+        self._calibrated_now = False
 
     def snapshot(self, ours: Sequence[int] = (), *, fresh: bool = False) -> HardwareSnapshot:
         """The hardware, at most a second old; GPU processes with a pid in `ours` are marked."""
@@ -57,17 +58,19 @@ class Machine:
         return without_idle_gpus(self.snapshot(ours), torch_build())
 
     def calibrate(self) -> None:
-        """Measure this processor and its memory (about half a second of all cores), unless that was done."""
-        cpu = self.snapshot().cpu
-        if self._calibration is not None:
+        """Measure this machine (under three seconds), unless that was done; a GPU once it has room."""
+        hardware = self.usable()
+        known = self._calibration
+        if self._calibrated_now or calibrate.is_complete(known, hardware):
             return
         try:
-            measured = calibrate.measure_apart(cpu)
+            environment = child_environment(self._settings)
+            measured = calibrate.merged(known, calibrate.measure_apart(hardware, environment))
         except (OSError, MemoryError, RuntimeError):  # of a pool that broke, or of an interpreter that ends
             LOG.warning("The processor's speed could not be measured.", exc_info=True)
             return
         with self._lock:
-            self._calibration, self._seen = measured, None
+            self._calibration, self._seen, self._calibrated_now = measured, None, True
         # Plans use what was measured also where it can't be kept.
         with contextlib.suppress(OSError):
             calibrate.save(self._calibration_file, measured)
@@ -79,7 +82,7 @@ class Machine:
     def _calibrated(self, seen: HardwareSnapshot) -> HardwareSnapshot:
         if not self._calibration_read:
             self._calibration_read = True
-            self._calibration = calibrate.load(self._calibration_file, seen.cpu)
+            self._calibration = calibrate.load(self._calibration_file, seen)
         return calibrate.apply(seen, self._calibration)
 
     def spawn(self, engine: str, plan: Plan | None, on_exit: OnExit) -> WorkerClient:

@@ -8,7 +8,7 @@ from typing import Literal
 from backends.errors import SnugError
 from backends.messages import Progress
 from backends.placement.types import Plan
-from backends.reports import LoadReport
+from backends.reports import LoadReport, Measurement
 
 Status = Literal["empty", "loading", "ready", "crashed"]
 
@@ -18,8 +18,9 @@ class ModelState:
     """The model at one moment.
 
     `plan` is what is loaded, being loaded or crashed; `report` what the load really made; `error` why the
-    last load failed (status `empty`) or the process ended (`crashed`). `busy` says that an answer is
-    being made, `waiting` how many requests stand behind it.
+    last load failed (status `empty`; `failed` is its plan) or the process ended (`crashed`). `busy` says
+    that an answer is being made, `waiting` how many requests stand behind it. `measured` is what the loaded
+    model has held at most, from its first answer on.
     """
 
     status: Status = "empty"
@@ -30,3 +31,5 @@ class ModelState:
     busy: bool = False
     waiting: int = 0
     worker_pid: int | None = None
+    measured: Measurement | None = None
+    failed: Plan | None = None

@@ -25,7 +25,26 @@ _NTSTATUS = {
     0xC0000135: Text("worker.cause.dll", "A system library that it needs is missing."),
 }
 
+# Exit codes of a process that ended because no memory was left.
+_NO_MEMORY = frozenset({0xC0000017, 0xC000012D})
+_KILLED = -9
+
 _MEMORY_ERRORS = frozenset({"MemoryError", "OutOfMemoryError"})
+
+
+def ran_out_of_ram(exit_code: int | None, log_tail: str, *, oom_kills: int) -> bool:
+    """Whether a process ended because main memory was used up.
+
+    `oom_kills` is how many processes the kernel has ended for that since the task began: a process that
+    anybody may have killed is not counted as one without it.
+    """
+    if exit_code is None:
+        return False
+    if exit_code < 0:
+        return exit_code == _KILLED and oom_kills > 0
+    if exit_code & 0xFFFFFFFF in _NO_MEMORY:
+        return True
+    return exit_code > 0 and last_exception(log_tail) == "MemoryError"
 
 
 def why_it_ended(exit_code: int | None, log_tail: str) -> Text:

@@ -14,11 +14,14 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from backends.errors import NotLoaded, SnugError, WorkerCrashed, WorkerHung
+import psutil
+
+from backends.errors import NotLoaded, RamKilled, SnugError, WorkerCrashed, WorkerHung
+from backends.hardware.cgroup import oom_kills
 from backends.messages import Done, Message, SamplingParams
 from backends.placement.types import Plan
 from backends.text import Text
-from backends.worker.causes import why_it_ended
+from backends.worker.causes import ran_out_of_ram, why_it_ended
 from backends.worker.logs import tail
 from backends.worker.process import main
 from backends.worker.protocol import (
@@ -32,6 +35,7 @@ from backends.worker.protocol import (
     Load,
     Loaded,
     LoadProgress,
+    Memory,
     Prime,
     PrimeDone,
     Ready,
@@ -87,6 +91,8 @@ class WorkerClient:
         self._closing = False
         self._failure: SnugError | None = None
         self._hung: tuple[Text, float] | None = None
+        self._plan: Plan | None = None
+        self._oom_kills = oom_kills()
         self._ready = threading.Event()
         self._gone = threading.Event()
         self._connection, self._process = _spawn(engine, environment, log)
@@ -116,6 +122,7 @@ class WorkerClient:
 
     def load(self, plan: Plan) -> Task:
         """Start loading; the task gives `Progress` and then has a `report`, or `replace` set."""
+        self._plan = plan
         return self._submit(lambda number: Load(number, plan))
 
     def chat(self, conversation: str, messages: Sequence[Message], sampling: SamplingParams) -> Task:
@@ -159,6 +166,7 @@ class WorkerClient:
                 raise NotLoaded
             number = self._next_task
             self._next_task += 1
+            self._oom_kills = oom_kills()
             message = command(number)
             task = Task(number, stage_of(message), self._cancel, on_end)
             self._tasks[number] = task
@@ -215,6 +223,8 @@ class WorkerClient:
                     task.give(event)
                 if isinstance(reply.events[-1], Done):
                     self._finish(task)
+            case Memory():
+                task.memory = reply.peaks
             case Loaded():
                 task.report = reply.report
                 self._finish(task)
@@ -253,7 +263,15 @@ class WorkerClient:
         if self._hung is not None:
             hung_stage, seconds = self._hung
             return WorkerHung(stage=hung_stage, seconds=seconds)
-        return WorkerCrashed(stage=stage, detail=why_it_ended(exit_code, tail(self.log)))
+        said = tail(self.log)
+        if ran_out_of_ram(exit_code, said, oom_kills=oom_kills() - self._oom_kills):
+            shares = self._plan.devices if self._plan is not None else ()
+            return RamKilled(
+                stage=stage,
+                needed_bytes=sum(share.total_bytes for share in shares if share.device == "cpu"),
+                free_bytes=psutil.virtual_memory().available,
+            )
+        return WorkerCrashed(stage=stage, detail=why_it_ended(exit_code, said))
 
 
 def _spawn(engine: str, environment: Mapping[str, str], log: Path) -> tuple[Connection, BaseProcess]:

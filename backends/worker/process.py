@@ -21,6 +21,7 @@ from backends.errors import Cancelled, InternalError, OutOfRam, SnugError
 from backends.messages import Done, Event, TextDelta
 from backends.text import Text
 from backends.worker.environment import show_gpus
+from backends.worker.peak import RamPeak
 from backends.worker.protocol import (
     Cancel,
     Chat,
@@ -32,6 +33,7 @@ from backends.worker.protocol import (
     Load,
     Loaded,
     LoadProgress,
+    Memory,
     Prime,
     PrimeDone,
     Ready,
@@ -165,6 +167,7 @@ class _Child:
         self._engine: Engine | None = None
         self._plan: Plan | None = None
         self._unrehearsed = False
+        self._ram = RamPeak()
 
     def run(self) -> None:
         """Carry out tasks in order until there are no more."""
@@ -172,7 +175,8 @@ class _Child:
         self._warm_up()
         while (work := self._inbox.next()) is not None:
             command, flag = work
-            self._carry_out(command, flag)
+            with self._ram.watched():
+                self._carry_out(command, flag)
             self._inbox.done(command.task)
             if self._unrehearsed:
                 self._rehearse()
@@ -245,6 +249,7 @@ class _Child:
         report = self._engine.load(
             command.plan, lambda progress: self._send(LoadProgress(command.task, progress)), cancel
         )
+        self._ram.begin()
         self._send(Loaded(command.task, report))
         self._unrehearsed = True
 
@@ -256,6 +261,8 @@ class _Child:
         event: Event | None = None
         try:
             for event in self._loaded().chat(request, cancel):
+                if isinstance(event, Done):
+                    self._tell_memory(command.task)
                 outbox.add(event)
         finally:
             outbox.flush()
@@ -263,6 +270,15 @@ class _Child:
             raise InternalError(
                 detail=Text("worker.no_end", "The engine ended an answer without saying so."), log=self._log
             )
+
+    def _tell_memory(self, task: int) -> None:
+        """Say what the devices have held; a measurement that fails spoils no answer."""
+        try:
+            peaks = tuple(self._ram.completed(peak) for peak in self._loaded().memory())
+        except Exception:
+            LOG.exception("The memory could not be measured.")
+        else:
+            self._send(Memory(task, peaks))
 
     def _prime(self, command: Prime, cancel: threading.Event) -> None:
         if not cancel.is_set():

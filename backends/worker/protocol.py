@@ -7,6 +7,7 @@
       |  <------ Loaded | Replace | Failed
       |  Chat ------------------->  |
       |  <---------- ChatEvents ... |    the last event of the last one is Done
+      |  <------------------ Memory |    before that one: what the devices have held at most
       |  Prime ------------------>  |
       |  <--------------- PrimeDone |
       |  Cancel ----------------->  |    any time; the task it names ends soon, with its usual last reply
@@ -25,7 +26,7 @@ from dataclasses import dataclass
 from backends.errors import SnugError
 from backends.messages import Event, Message, Progress, SamplingParams
 from backends.placement.types import Plan
-from backends.reports import LoadReport
+from backends.reports import DevicePeak, LoadReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,14 @@ class ChatEvents:
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """What each device has held at most since the model was ready."""
+
+    task: int
+    peaks: tuple[DevicePeak, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PrimeDone:
     """The prefix is cached, or the task was cancelled."""
 
@@ -124,5 +133,5 @@ class Failed:
     error: SnugError
 
 
-TaskReply = LoadProgress | Loaded | Replace | ChatEvents | PrimeDone | Failed
+TaskReply = LoadProgress | Loaded | Replace | ChatEvents | Memory | PrimeDone | Failed
 Upward = Ready | TaskReply

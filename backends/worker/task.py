@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from backends.errors import SnugError
 from backends.messages import Event, Progress, TextDelta
-from backends.reports import LoadReport
+from backends.reports import DevicePeak, LoadReport
 from backends.text import Text
 
 # Waits are cut into pieces because Windows delivers Ctrl+C to the main thread only between them.
@@ -18,8 +18,8 @@ TICK_S = 0.25
 class Task:
     """Iterate over it for its events; it raises the task's error, or ends.
 
-    `report` is a load's result; `replace` says that a load needs a fresh process. One thread iterates,
-    any may cancel.
+    `report` is a load's result; `replace` says that a load needs a fresh process; `memory` is there when an
+    answer gives its `Done`. One thread iterates, any may cancel.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class Task:
         self.stage = stage
         self.report: LoadReport | None = None
         self.replace = False
+        self.memory: tuple[DevicePeak, ...] = ()
         self.error: SnugError | None = None
         self.cancelled = False
         self._cancel = cancel

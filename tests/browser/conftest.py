@@ -79,9 +79,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _serve(home: Path, *engine: str) -> Iterator[Served]:
+def _serve(home: Path, *engine: str, program: str = "served_page") -> Iterator[Served]:
     port = free_port()
-    command = [sys.executable, "-m", "tests.support.served_page", str(port), str(home), *engine]
+    command = [sys.executable, "-m", f"tests.support.{program}", str(port), str(home), *engine]
     child = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
     )
@@ -125,6 +125,12 @@ def starter_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def fake_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The page with the engine that answers by command words, in a real worker process."""
     yield from _serve(tmp_path_factory.mktemp("home"), "fake")
+
+
+@pytest.fixture(scope="module")
+def planned_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The page on a pretended machine with two GPUs and models of published shapes."""
+    yield from _serve(tmp_path_factory.mktemp("home"), program="planned_page")
 
 
 OpenPage = Callable[..., Page]

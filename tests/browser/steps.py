@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from playwright.sync_api import Locator, Page, expect
@@ -57,3 +58,15 @@ def begin_edit(page: Page, button: Locator, text: str) -> Locator:
     box = page.get_by_role("textbox", name="Edit the question")
     box.fill(text)
     return box
+
+
+def choose(page: Page, box: str, option: str) -> None:
+    """Take a line of a dropdown."""
+    page.get_by_role("combobox", name=box).click()
+    page.get_by_role("option", name=option).click()
+
+
+def open_fold(page: Page, fold: str) -> None:
+    """Open one of the side bar's folds, by its id."""
+    page.locator(f"#{fold} > button").click()
+    expect(page.locator(f"#{fold} > button")).to_have_class(re.compile(r"\bopen\b"))

@@ -211,13 +211,36 @@ def test_the_worker_dies_in_the_middle_of_an_answer(fake_page: Served, open_page
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
-def test_running_out_of_memory_offers_a_smaller_preset(fake_page: Served, open_page: OpenPage) -> None:
+def test_running_out_of_memory_steps_down_answers_and_steps_back(
+    fake_page: Served, open_page: OpenPage, picture: Path
+) -> None:
     page = open_page(fake_page)
     wait_until_ready(page)
-    ask(page, "oom")
-    expect(page.get_by_role("alert")).to_contain_text("ran out of memory")
-    page.get_by_role("button", name="Use less memory").click()
-    expect(page.get_by_role("combobox", name="Preset")).to_have_value("Low VRAM")
+    ask(page, "oom-while-fp32", picture)
+    card = page.get_by_role("alert")
+    expect(card).to_contain_text("ran out of memory while looking at the picture")
+    expect(card).to_contain_text("4.0 MB were needed and 1.0 MB were free.")
+    expect(card).to_contain_text("Next step: Use 16-bit weights.")
+    expect(card).to_contain_text("tokens/s")
+    message_box(page).fill("a draft")
+
+    # The step is taken, and the question is answered without being asked again.
+    page.get_by_role("button", name="Use 16-bit weights").click()
+    answer = wait_for_answer(page, 1)
+    expect(answer).to_contain_text("I see 1 picture. You said: oom-while-fp32")
+    expect(page.get_by_alt_text("Picture 1", exact=False)).to_have_count(1)
+    expect(message_box(page)).to_have_value("a draft")
+    expect(page.locator("#plan")).to_contain_text("bf16")
+    expect(page.locator("#notice")).to_contain_text("Done: Use 16-bit weights")
+
+    # Undone: the plan is what it was, and nothing of the conversation is lost.
+    page.get_by_role("button", name="Undo", exact=True).click()
+    expect(page.locator("#plan")).to_contain_text("fp32")
+    wait_until_ready(page)
+    expect(page.locator("#notice")).to_be_hidden()
+    expect(turns(page)).to_have_count(1)
+    expect(message_box(page)).to_have_value("a draft")
+    expect(page.get_by_role("combobox", name="Preset")).to_have_value("Recommended")
 
 
 def test_two_tabs_share_the_model_and_keep_apart(fake_page: Served, open_page: OpenPage) -> None:

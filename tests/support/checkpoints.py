@@ -342,3 +342,121 @@ def llama(folder: Path, *, layers: int = 28, vocab: int = 65024, **changes: Any)
         head="lm_head.weight",
     )
     return write_model(folder, config, shapes, **changes)
+
+
+def cogvlm_17b(folder: Path, **changes: Any) -> Path:
+    """THUDM/cogvlm-chat-hf in its authors' layout: an expert for pictures in every layer, EVA2-CLIP, bf16."""
+    config = {
+        "architectures": ["CogVLMForCausalLM"],
+        "auto_map": {"AutoModelForCausalLM": "modeling_cogvlm.CogVLMForCausalLM"},
+        "hidden_size": 4096,
+        "intermediate_size": 11008,
+        "max_position_embeddings": 2048,
+        "num_attention_heads": 32,
+        "num_hidden_layers": 32,
+        "template_version": "chat",
+        "tie_word_embeddings": False,
+        "vision_config": {
+            "hidden_size": 1792,
+            "image_size": 490,
+            "intermediate_size": 15360,
+            "num_heads": 16,
+            "num_hidden_layers": 63,
+            "num_positions": 1226,
+            "patch_size": 14,
+        },
+        "vocab_size": 32000,
+    }
+    shapes: Shapes = {"model.embed_tokens.weight": (32000, 4096)}
+    for index in range(32):
+        at = f"model.layers.{index}."
+        for part in ("language", "vision"):
+            shapes[f"{at}self_attn.{part}_expert_query_key_value.weight"] = (12288, 4096)
+            shapes[f"{at}self_attn.{part}_expert_dense.weight"] = (4096, 4096)
+            shapes[f"{at}mlp.{part}_mlp.gate_proj.weight"] = (11008, 4096)
+            shapes[f"{at}mlp.{part}_mlp.up_proj.weight"] = (11008, 4096)
+            shapes[f"{at}mlp.{part}_mlp.down_proj.weight"] = (4096, 11008)
+        shapes[f"{at}self_attn.rotary_emb.inv_freq"] = (64,)
+        shapes |= {
+            f"{at}input_layernorm.weight": (4096,),
+            f"{at}post_attention_layernorm.weight": (4096,),
+        }
+    shapes |= {
+        "model.norm.weight": (4096,),
+        "lm_head.weight": (32000, 4096),
+        "model.vision.boi": (1, 1, 4096),
+        "model.vision.eoi": (1, 1, 4096),
+        "model.vision.linear_proj.linear_proj.weight": (4096, 1792),
+        "model.vision.linear_proj.norm1.weight": (4096,),
+        "model.vision.linear_proj.norm1.bias": (4096,),
+        "model.vision.linear_proj.gate_proj.weight": (11008, 4096),
+        "model.vision.linear_proj.dense_h_to_4h.weight": (11008, 4096),
+        "model.vision.linear_proj.dense_4h_to_h.weight": (4096, 11008),
+        "model.vision.patch_embedding.cls_embedding": (1, 1792),
+        "model.vision.patch_embedding.position_embedding.weight": (1226, 1792),
+        "model.vision.patch_embedding.proj.weight": (1792, 3, 14, 14),
+        "model.vision.patch_embedding.proj.bias": (1792,),
+    }
+    for index in range(63):
+        at = f"model.vision.transformer.layers.{index}."
+        for part, shape in (
+            ("attention.query_key_value", (5376, 1792)),
+            ("attention.dense", (1792, 1792)),
+            ("mlp.fc1", (15360, 1792)),
+            ("mlp.fc2", (1792, 15360)),
+        ):
+            shapes |= {f"{at}{part}.weight": shape, f"{at}{part}.bias": shape[:1]}
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            shapes |= {f"{at}{norm}.weight": (1792,), f"{at}{norm}.bias": (1792,)}
+    return write_model(folder, config, shapes, dtype="BF16", shards=8, **changes)
+
+
+def chatglm3_6b(folder: Path, **changes: Any) -> Path:
+    """THUDM/chatglm3-6b in its authors' layout: 6.24 B parameters, two groups of keys and values, fp16."""
+    config = {
+        "architectures": ["ChatGLMModel"],
+        "auto_map": {"AutoModelForCausalLM": "modeling_chatglm.ChatGLMForConditionalGeneration"},
+        "ffn_hidden_size": 13696,
+        "hidden_size": 4096,
+        "kv_channels": 128,
+        "model_type": "chatglm",
+        "multi_query_attention": True,
+        "multi_query_group_num": 2,
+        "num_attention_heads": 32,
+        "num_layers": 28,
+        "padded_vocab_size": 65024,
+        "seq_length": 8192,
+        "tie_word_embeddings": False,
+    }
+    shapes: Shapes = {
+        "transformer.embedding.word_embeddings.weight": (65024, 4096),
+        "transformer.rotary_pos_emb.inv_freq": (32,),
+        "transformer.encoder.final_layernorm.weight": (4096,),
+        "transformer.output_layer.weight": (65024, 4096),
+    }
+    for index in range(28):
+        at = f"transformer.encoder.layers.{index}."
+        shapes |= {
+            f"{at}input_layernorm.weight": (4096,),
+            f"{at}self_attention.query_key_value.weight": (4608, 4096),
+            f"{at}self_attention.query_key_value.bias": (4608,),
+            f"{at}self_attention.dense.weight": (4096, 4096),
+            f"{at}post_attention_layernorm.weight": (4096,),
+            f"{at}mlp.dense_h_to_4h.weight": (27392, 4096),
+            f"{at}mlp.dense_4h_to_h.weight": (4096, 13696),
+        }
+    return write_model(folder, config, shapes, shards=7, **changes)
+
+
+def lora(folder: Path, base: str, *, rank: int = 128, layers: int = 32, hidden: int = 4096) -> Path:
+    """A LoRA over the attention of a 7B decoder: PEFT's config and the header of its weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 2 * rank, "base_model_name_or_path": base}
+    (folder / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    shapes: Shapes = {}
+    for index in range(layers):
+        for part in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            at = f"base_model.model.model.language_model.layers.{index}.self_attn.{part}"
+            shapes |= {f"{at}.lora_A.weight": (rank, hidden), f"{at}.lora_B.weight": (hidden, rank)}
+    write_file(folder / "adapter_model.safetensors", shapes)
+    return folder

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from backends.errors import ImageUnreadable, NotLoaded, SnugError, WorkerCrashed
+from backends.errors import ImageUnreadable, ModelNotFound, NotLoaded, SnugError, WorkerCrashed
 from backends.hardware.types import Cpu, Disk, Gpu, GpuProcess, HardwareSnapshot, Ram
 from backends.messages import (
     Done,
@@ -24,10 +24,11 @@ from backends.messages import (
     Timings,
     Usage,
 )
-from backends.models.types import ModelEntry
+from backends.models.types import ModelEntry, ModelInfo, TextGeometry, VisionGeometry
+from backends.placement.needs import Needs
 from backends.placement.types import Alternative, DeviceShare, Expected, Plan, PlanRequest
 from backends.presets import Preset
-from backends.reports import LoadReport, UnloadReport
+from backends.reports import DeviceMeasured, LoadReport, Measurement, UnloadReport
 from backends.settings import Settings
 from backends.text import Text
 
@@ -61,6 +62,21 @@ CPU_MACHINE = HardwareSnapshot(
     cpu=Cpu("Some CPU", 2, ("avx2",)),
     disk=Disk("/data", 50 * GIB),
     notes=(Text("hardware.no_driver", "No NVIDIA driver was found: models run on the processor."),),
+)
+
+FAKE_MODEL = ModelInfo(
+    path=Path("/models/fake"),
+    name="fake",
+    family="llava",
+    architecture="LlavaForConditionalGeneration",
+    format="safetensors",
+    dtype="float32",
+    parameters=11_000_000,
+    weights_bytes=44_000_000,
+    text=TextGeometry(192, 512, 4, 3, 3, 64, 640, 4096),
+    vision=VisionGeometry(6, 192, 768, 3, 64, 8, 64, 576),
+    modules=(),
+    files=(),
 )
 
 
@@ -134,6 +150,8 @@ class FakeService:
             busy=False,
             waiting=0,
             worker_pid=None,
+            failed=None,
+            measured=None,
         )
         self._cancelled: dict[str, threading.Event] = {}
 
@@ -149,6 +167,15 @@ class FakeService:
     def plan(self, request: PlanRequest, hardware: HardwareSnapshot | None = None) -> Plan:
         machine = hardware or self.machine
         return make_plan(request, gpu=bool(machine.gpus))
+
+    def usable(self) -> HardwareSnapshot:
+        return self.machine
+
+    def inspect(self, model: str) -> ModelInfo:
+        return FAKE_MODEL
+
+    def needs(self, request: PlanRequest, hardware: HardwareSnapshot | None = None) -> Needs:
+        raise ModelNotFound(path=request.model, detail="Nobody knows what it would need.")
 
     def import_image(self, source: Path | bytes, name: str) -> ImagePart:
         from PIL import Image, UnidentifiedImageError
@@ -200,6 +227,7 @@ class FakeService:
 
     def unload(self) -> UnloadReport:
         self._state.status, self._state.plan, self._state.report = "empty", None, None
+        self._state.measured = None
         return UnloadReport(GIB, 0, 0.3)
 
     def state(self) -> Any:
@@ -226,12 +254,28 @@ class FakeService:
                     if self._state.status == "crashed":
                         raise self._state.error
         images = sum(len(message.images) for message in messages)
+        self._state.measured = self._measured(self._state.plan)
         yield Done(
             "cancelled" if stop.is_set() else "stop",
             Usage(600, 576 * images, len(self.script)),
             Timings(0.41, 38.2, 1.0),
             tuple(range(len(self.script))),
         )
+
+    @staticmethod
+    def _measured(plan: Plan) -> Measurement:
+        """A tenth more than weights and expectation, on every device."""
+        devices = tuple(
+            DeviceMeasured(
+                share.device,
+                share.total_bytes * 11 // 10,
+                share.weights_bytes,
+                share.total_bytes,
+                "process" if share.device == "cpu" else "driver",
+            )
+            for share in plan.devices
+        )
+        return Measurement(603, 1, 1.2, GIB, 0.41, 38.2, devices)
 
     def cancel(self, session: str) -> None:
         if session in self._cancelled:

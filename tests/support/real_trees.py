@@ -3,7 +3,9 @@
     python -m tests.support.real_trees FOLDER
 
 Prints one JSON object: family -> {"modules": {module path: own and inner parameters}, "parameters": total,
-"names": every parameter's name}. It is a process of its own so that torch stays out of the test process.
+"names": every parameter's name}; for the families of `published()`, whose default configs are of real size,
+only shapes are made (on torch's meta device, four layers deep), and "shapes" and "config" are printed for
+header-only copies. It is a process of its own so that torch stays out of the test process.
 """
 
 from __future__ import annotations
@@ -113,6 +115,80 @@ def families() -> dict[str, tuple[str, dict[str, Any]]]:
     }
 
 
+def published() -> tuple[str, ...]:
+    """Model types that are built from their default configs."""
+    return (
+        *("llava", "llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl"),
+        *("smolvlm", "paligemma", "gemma3", "gemma4", "glm4v", "mllama", "phi4_multimodal", "minicpmv4_6"),
+        *("llama4", "mistral3", "idefics2", "aria", "cohere2_vision", "ovis2", "janus", "lfm2_vl"),
+        *("mixtral", "qwen2_moe", "qwen3_moe", "qwen3_vl_moe", "deepseek_v2", "gpt_oss", "olmoe", "phimoe"),
+        # Names that no rule of ours was written for: numbered blocks tell what is what.
+        *(
+            "gpt2",
+            "bloom",
+            "falcon",
+            "mpt",
+            "codegen",
+            "olmo_hybrid",
+            "muse_glimmer",
+            "pp_chart2table",
+            "glm",
+        ),
+    )
+
+
+def on_meta(family: str) -> dict[str, Any]:
+    """Build the default config, cut to four layers, without memory; names and shapes as it is saved."""
+    import torch
+    import transformers
+    from transformers.core_model_loading import revert_weight_conversion
+    from transformers.modeling_utils import remove_tied_weights_from_state_dict
+    from transformers.models.auto import modeling_auto
+
+    config = transformers.models.auto.configuration_auto.CONFIG_MAPPING[family]()
+    _cut(config)
+    both = {
+        **modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        **modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    }
+    with torch.device("meta"):
+        model = getattr(transformers, both[family])(config)
+    state = dict(model.state_dict())
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    buffers = {name: tensor.numel() for name, tensor in state.items() if name not in parameters}
+    saved = revert_weight_conversion(model, remove_tied_weights_from_state_dict(state, model))
+    names = {name: part.numel() for name, part in model.named_parameters()} | buffers
+    return {
+        "config": json.loads(model.config.to_json_string(use_diff=False)),
+        "shapes": {name: list(tensor.shape) for name, tensor in saved.items()},
+        "modules": {
+            path: sum(part.numel() for part in module.parameters())
+            + sum(count for name, count in buffers.items() if name.startswith(f"{path}."))
+            for path, module in model.named_modules()
+            if path
+        },
+        "names": names,
+        "parameters": sum(names.values()),
+        "no_split": [
+            path
+            for path, module in model.named_modules()
+            if type(module).__name__ in (model._no_split_modules or ())
+        ],
+    }
+
+
+def _cut(config: Any) -> None:
+    """Four layers are enough to tell a stack by."""
+    for name in ("num_hidden_layers", "depth", "num_layers", "n_layer", "n_layers"):
+        if isinstance(getattr(config, name, None), int) and getattr(config, name) > 4:
+            setattr(config, name, 4)
+    for name, value in list(vars(config).items()):
+        if name in ("layer_types", "mlp_layer_types") and isinstance(value, list):
+            setattr(config, name, value[:4])
+        elif hasattr(value, "to_dict"):
+            _cut(value)
+
+
 def main(folder: Path) -> None:
     """Build, save and describe every family."""
     import transformers
@@ -133,6 +209,8 @@ def main(folder: Path) -> None:
             "names": {path: part.numel() for path, part in model.named_parameters()},
             "parameters": sum(part.numel() for part in model.parameters()),
         }
+    for family in published():
+        found[f"published {family}"] = on_meta(family)
     sys.stdout.write(json.dumps(found))
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from backends.errors import SettingInvalid
-from backends.placement.types import Overrides
-from ui.overrides import parse_overrides, parse_size
+from backends.placement.types import Overrides, PlanRequest
+from backends.presets import Preset
+from ui.overrides import command_line, parse_overrides, parse_size, to_settings
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,7 @@ def test_sizes_that_are_none(text: str) -> None:
             ["precision=nf4", "context=2048", "images=2"],
             Overrides(precision="nf4", context_tokens=2048, images=2),
         ),
+        (["image_tokens=640"], Overrides(image_tokens=640)),
         (["engine=transformers"], Overrides(engine="transformers")),
         (["cpu_layers_mode=compute"], Overrides(cpu_layers_mode="compute")),
         (["offload_dir=/tmp/a=b"], Overrides(offload_dir="/tmp/a=b")),
@@ -125,3 +127,40 @@ def test_an_endless_value_is_not_repeated_in_full() -> None:
     with pytest.raises(SettingInvalid) as caught:
         parse_overrides(["gpus=" + "9" * 5000])
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        Overrides(),
+        Overrides(gpus=(2, 3), gpu_layers=0, precision="nf4", context_tokens=2048, images=0),
+        Overrides(image_tokens=640, cpu_layers_mode="stream", offload_dir="/a b/c=d"),
+        Overrides(max_memory=(("cuda:0", 6 * 2**30), ("cuda:1", 700 * 2**20), ("cpu", 12_345), ("disk", 0))),
+    ],
+    ids=["nothing", "numbers", "words", "limits"],
+)
+def test_settings_are_written_as_they_are_read(overrides: Overrides) -> None:
+    assert parse_overrides(to_settings(overrides)) == overrides
+
+
+def test_a_map_is_named_as_a_file() -> None:
+    assert to_settings(Overrides(device_map=(("", "cpu"),))) == ("device_map=device_map.json",)
+
+
+@pytest.mark.parametrize(
+    ("request_", "line"),
+    [
+        (PlanRequest("starter"), "python launch.py plan starter --preset auto"),
+        (
+            PlanRequest(r"D:\my models\llava", Preset.LOW, Overrides(gpus=(0, 1), context_tokens=2048)),
+            r'python launch.py plan "D:\my models\llava" --preset low --set gpus=0,1 --set context=2048',
+        ),
+        (
+            PlanRequest("模型", Preset.CUSTOM, Overrides(offload_dir='a "b" & c')),
+            r'python launch.py plan 模型 --preset custom --set "offload_dir=a \"b\" & c"',
+        ),
+    ],
+    ids=["nothing set", "a Windows path", "what a shell would take apart"],
+)
+def test_the_command_that_asks_for_the_same(request_: PlanRequest, line: str) -> None:
+    assert command_line(request_) == line

@@ -26,6 +26,7 @@ from backends.reports import LoadReport
 from backends.service import Service
 from backends.settings import Settings
 from backends.text import Text, human_bytes
+from ui.commands.next_step import saying_the_next_step
 from ui.commands.plan import add_model_arguments, request
 from ui.conversation_file import read_messages
 from ui.i18n import Translator
@@ -64,8 +65,9 @@ def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int
         messages = conversation(options, service)
         if asks_about_pictures(messages):
             check_sight(service, asked)
-        report, plan = load(service, service.plan(asked), say)
-        answer = stream(service, messages, sampling, echo=not options.json)
+        with saying_the_next_step(service, options, messages, say):
+            report, plan = load(service, service.plan(asked), say)
+            answer = stream(service, messages, sampling, echo=not options.json)
     finally:
         service.close()
     if answer.done.finish_reason == "cancelled":

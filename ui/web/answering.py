@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from backends.errors import InternalError, NotLoaded, SnugError
+from backends.errors import InternalError, NotLoaded, OutOfMemory, SnugError
 from backends.messages import ImagePart, SamplingParams, TextDelta
 from backends.text import Text
-from ui.web import chat_flow
+from ui.web import chat_flow, climbing
 from ui.web.context import Context
 from ui.web.sessions import Session
 
@@ -61,9 +61,13 @@ def answer(
             elif time.monotonic() - drawn >= _REDRAW_S:
                 drawn = time.monotonic()
                 yield
+        climbing.answered(session)
     except NotLoaded as error:
         # When the load failed, why it failed says more than that nothing is loaded.
         _fail(session, context.loader.error or error)
+    except OutOfMemory as error:
+        climbing.failed(context, session, error)
+        _fail(session, error)
     except SnugError as error:
         _fail(session, error)
     except Exception as error:  # noqa: BLE001 - the last line of defence

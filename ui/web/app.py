@@ -11,15 +11,17 @@ from backends.presets import Preset
 from backends.service import Service
 from backends.settings import Settings
 from ui.i18n import LANGUAGES, Language, Translator
-from ui.web import theme, wiring_chat, wiring_model
+from ui.web import theme, wiring_chat, wiring_custom, wiring_model, wiring_whatif
 from ui.web.context import Context, Loader, say_for
 from ui.web.examples import read_examples
 from ui.web.panels import chat as chat_panel
+from ui.web.panels import custom as custom_panel
 from ui.web.panels import generation as generation_panel
 from ui.web.panels import hardware as hardware_panel
 from ui.web.panels import header as header_panel
 from ui.web.panels import placement as placement_panel
 from ui.web.panels import setup as setup_panel
+from ui.web.panels import whatif as whatif_panel
 from ui.web.panels.generation import Generation
 from ui.web.wiring_model import Page, refresh
 
@@ -61,18 +63,23 @@ def _arrange(context: Context, say: Translator) -> tuple[Page, Generation]:
         with gr.Column(elem_id="side", min_width=0):
             hardware = hardware_panel.build(context.service.snapshot(), say)
             choices = setup_panel.build_choices(say, context.service.models(), context.start)
+            back = whatif_panel.build_back(say)
             plan = placement_panel.build()
             setup = setup_panel.Setup(*choices, *setup_panel.build_buttons(say))
             details = gr.HTML("", apply_default_css=False, elem_id="plan-details")
+            custom = custom_panel.build(say)
+            whatif = whatif_panel.build(say, back)
             generation = generation_panel.build(say)
         with gr.Column(elem_id="main", min_width=0):
             chat = chat_panel.build(say, context.examples)
     timer = gr.Timer(wiring_model.TICK_S)
-    return Page(header, setup, chat, hardware, plan, details, timer), generation
+    return Page(header, setup, chat, hardware, plan, details, custom, whatif, timer), generation
 
 
 def _wire(app: gr.Blocks, page: Page, generation: Generation, context: Context) -> None:
     wiring_model.wire(page, context)
+    wiring_custom.wire(page, context)
+    wiring_whatif.wire(page, context)
     wiring_chat.wire(page, generation, context)
     worded = [
         *header_panel.texts(page.header),

@@ -29,8 +29,17 @@ class Loader:
         self.unloaded: UnloadReport | None = None
 
     def load(self, plan: Plan) -> None:
-        """Begin to load `plan`; `service.state()` tells how far it is."""
-        self._begin(lambda: self._service.load(plan))
+        """Begin to load `plan`; `service.state()` tells how far it is, from now on.
+
+        A question that is asked after this returns waits for the new model, and never meets the old one.
+        """
+        self._give_way()
+        try:
+            steps = self._service.load(plan)
+        except SnugError as error:
+            self.error = error
+        else:
+            self._follow(lambda: steps)
 
     def restart(self) -> None:
         """Begin to load the last plan again."""
@@ -58,9 +67,15 @@ class Loader:
         return self._thread is not None and self._thread.is_alive()
 
     def _begin(self, steps: Callable[[], Iterator[Progress]]) -> None:
+        self._give_way()
+        self._follow(steps)
+
+    def _give_way(self) -> None:
         if self.busy:
             self._service.cancel_load()
         self.error, self.unloaded = None, None
+
+    def _follow(self, steps: Callable[[], Iterator[Progress]]) -> None:
         self._thread = threading.Thread(target=self._run, args=(steps,), name="load", daemon=True)
         self._thread.start()
 

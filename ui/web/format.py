@@ -9,7 +9,7 @@ from backends.errors import SnugError
 from backends.hardware.types import Gpu, HardwareSnapshot
 from backends.messages import Done, Progress
 from backends.placement.types import DeviceShare, Plan
-from backends.reports import UnloadReport
+from backends.reports import DeviceMeasured, Measurement, UnloadReport
 from backends.text import human_bytes
 from ui.i18n import Translator
 from ui.web.html import Segment, badge, bar, esc, section
@@ -53,7 +53,7 @@ def _gpu_line(gpu: Gpu, say: Translator) -> str:
         figures.append(f"{gpu.utilization} %")
     if gpu.temperature_c is not None:
         figures.append(f"{gpu.temperature_c} °C")
-    name = _short(gpu.name)
+    name = short_gpu(gpu.name)
     used = gpu.total_bytes - gpu.free_bytes
     line = _meter(name, used, gpu.total_bytes, " · ".join(figures), say, title=gpu.name)
     others = [process for process in gpu.processes if not process.ours]
@@ -66,7 +66,7 @@ def _gpu_line(gpu: Gpu, say: Translator) -> str:
     return line
 
 
-def _short(gpu: str) -> str:
+def short_gpu(gpu: str) -> str:
     """The part of a GPU's name that tells it from others."""
     return gpu.removeprefix("NVIDIA ").removeprefix("GeForce ")
 
@@ -93,6 +93,7 @@ class Measured:
     load_s: float | None = None
     first_token_s: float | None = None
     tokens_per_s: float | None = None
+    memory: Measurement | None = None
 
 
 def plan_card(plan: Plan, say: Translator, measured: Measured | None = None) -> str:
@@ -102,9 +103,11 @@ def plan_card(plan: Plan, say: Translator, measured: Measured | None = None) -> 
         f'<p class="sn-headline">{badge("verdict-" + plan.verdict, say("verdict." + plan.verdict))}'
         f"<span>{esc(where)}</span></p>"
     )
-    speed = "" if plan.verdict == "no" else _speed(plan, measured or Measured(), say)
-    devices = "".join(_device(share, say) for share in plan.devices)
-    return section(say("ui.plan"), headline + devices + _legend(plan.devices, say) + speed)
+    real = measured or Measured()
+    speed = "" if plan.verdict == "no" else _speed(plan, real, say)
+    devices = "".join(_device(share, real.memory, say) for share in plan.devices)
+    legend = _legend(plan.devices, say, measured=real.memory is not None)
+    return section(say("ui.plan"), headline + devices + legend + speed)
 
 
 def plan_details(plan: Plan, say: Translator) -> str:
@@ -152,11 +155,11 @@ def _rate(tokens_per_s: float, say: Translator) -> str:
     return say("unit.about_rate", rate=f"{tokens_per_s:.0f}" if tokens_per_s >= 10 else f"{tokens_per_s:.1f}")
 
 
-def _device(share: DeviceShare, say: Translator) -> str:
+def _device(share: DeviceShare, memory: Measurement | None, say: Translator) -> str:
     segments = [Segment(css, f"{say(key)}: {human_bytes(getattr(share, field))}", getattr(share, field))
                 for field, key, css in COMPONENTS]  # fmt: skip
     free = max(share.budget_bytes - share.total_bytes, 0)
-    name = say("hardware.ram") if share.device == "cpu" else _short(share.name) or share.device
+    name = say("hardware.ram") if share.device == "cpu" else short_gpu(share.name) or share.device
     over = " sn-over" if share.total_bytes > share.budget_bytes else ""
     amount = say("plan.of", used=human_bytes(share.total_bytes), budget=human_bytes(share.budget_bytes))
     described = [segment.name for segment in segments if segment.size > 0]
@@ -165,17 +168,45 @@ def _device(share: DeviceShare, say: Translator) -> str:
     return (
         f'<div class="sn-meter{over}"><span class="sn-name" title="{esc(share.device)}">{esc(name)}</span>'
         f'<span class="sn-amount">{esc(amount)}</span>'
-        f"{bar(segments, share.budget_bytes, description, limit=share.budget_bytes)}</div>"
+        f"{bar(segments, share.budget_bytes, description, limit=share.budget_bytes)}"
+        f"{_held(share, name, memory, say)}</div>"
     )
 
 
-def _legend(devices: Iterable[DeviceShare], say: Translator) -> str:
+def _held(share: DeviceShare, name: str, memory: Measurement | None, say: Translator) -> str:
+    """The measured bar under the predicted one: drawn to the same scale, for the tokens that were there."""
+    one = next((one for one in memory.devices if one.device == share.device), None) if memory else None
+    if memory is None or one is None:
+        return ""
+    rest = max(one.held_bytes - one.weights_bytes, 0)
+    figures = {"held": human_bytes(one.held_bytes), "expected": human_bytes(one.expected_bytes)}
+    key = "plan.held_torch" if one.source == "allocator" else "plan.held"
+    line = say(key, tokens=memory.context_tokens, **figures)
+    parts = [
+        Segment(
+            "c-weights", f"{say('component.weights')}: {human_bytes(one.weights_bytes)}", one.weights_bytes
+        ),
+        Segment("c-rest", f"{say('component.rest')}: {human_bytes(rest)}", rest),
+    ]
+    description = f"{name}: {line}; {', '.join(part.name for part in parts)}"
+    drawn = bar(parts, _scale(share, one), description, limit=share.budget_bytes)
+    return f'<div class="sn-held"><span>{esc(line)}</span>{drawn}</div>'
+
+
+def _scale(share: DeviceShare, one: DeviceMeasured) -> int:
+    """The predicted bar's length, so that both compare; more where more was held."""
+    return max(share.budget_bytes, share.total_bytes, one.held_bytes)
+
+
+def _legend(devices: Iterable[DeviceShare], say: Translator, *, measured: bool) -> str:
     shares = tuple(devices)
     shown = [
         f'<li><i class="{css}" aria-hidden="true"></i>{esc(say(key))}</li>'
         for field, key, css in COMPONENTS
         if any(getattr(share, field) for share in shares)
     ]
+    if measured:
+        shown.append(f'<li><i class="c-rest" aria-hidden="true"></i>{esc(say("component.rest"))}</li>')
     free = f'<li><i class="c-free" aria-hidden="true"></i>{esc(say("component.free"))}</li>'
     return f'<ul class="sn-legend">{"".join(shown)}{free}</ul>' if shown else ""
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from backends.errors import Action, NotLoaded, SnugError
+from backends.errors import Action, NotLoaded, OutOfMemory, SnugError
 from backends.presets import Preset
+from backends.service.recovery import Offer
+from backends.text import Text
 from ui.i18n import Translator
 from ui.web.chat_flow import Conversation, unanswered
+from ui.web.climb import Taken
 from ui.web.format import error_card, notice
+from ui.web.html import esc
 
 # What "use less memory" means from each preset.
 _LOWER = {
@@ -22,31 +27,60 @@ _LOWER = {
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A card: an error, or a title and a sentence by `key`; its button's action and label."""
+    """A card: an error, or a title and a sentence by `key`; its button's action and label.
+
+    `offer` is the way on from an error of memory, `taken` the step that was taken.
+    """
 
     error: SnugError | None = None
     key: str = ""
     action: Action | None = None
-    label: str = ""
+    label: str | Text = ""
+    offer: Offer | None = None
+    taken: Taken | None = None
+
+    def button(self, say: Translator) -> str:
+        """The button's words; "" without one."""
+        if isinstance(self.label, Text):
+            return say.text(self.label)
+        return say(self.label) if self.label else ""
 
     def html(self, say: Translator) -> str:
         """The card in the tab's language."""
+        if self.offer is not None:
+            return _offered(self.offer, say)
+        if self.taken is not None:
+            return _done(self.taken, say)
         if self.error is not None:
             return error_card(self.error, say)
         return notice(say(f"{self.key}.title"), say(f"{self.key}.text"))
 
 
 def choose(
-    turns: Conversation, status: str, of_tab: SnugError | None, of_model: SnugError | None
+    turns: Conversation,
+    status: str,
+    of_tab: SnugError | None,
+    of_model: SnugError | None,
+    *,
+    offer_for: Callable[[SnugError], Offer | None] = lambda _error: None,
+    taken: Taken | None = None,
 ) -> Notice | None:
-    """The one card that helps most now: the model's trouble, then the tab's, then an unanswered question."""
-    if status == "crashed" and of_model is not None:
+    """The one card that helps most now.
+
+    The model's trouble, then the tab's, then a step that can be undone, then an unanswered question.
+    """
+    if status == "crashed" and of_model is not None and not isinstance(of_model, OutOfMemory):
         return Notice(of_model, action=Action.RESTART, label="action.restart")
     for error in (of_tab, of_model):
         # Another tab may have started the model again meanwhile: then there is nothing left to start.
         over = error is not None and error.action is Action.RESTART and status in ("ready", "loading")
         if error is not None and not over:
+            offer = offer_for(error)
+            if offer is not None:
+                return _way_on(error, offer)
             return Notice(error, action=error.action, label=_label(error))
+    if taken is not None:
+        return Notice(action=Action.UNDO_STEP, label="action.undo_step", taken=taken)
     if status == "ready" and unanswered(turns):
         return Notice(key="notice.unanswered", action=Action.RETRY, label="action.ask_again")
     return None
@@ -56,6 +90,31 @@ def _label(error: SnugError) -> str:
     if error.action is None:
         return ""
     return "action.load" if isinstance(error, NotLoaded) else f"action.{error.action}"
+
+
+def _way_on(error: SnugError, offer: Offer) -> Notice:
+    if offer.step is None:
+        return Notice(error, offer=offer)
+    return Notice(error, action=Action.STEP_DOWN, label=offer.step.name, offer=offer)
+
+
+def _offered(offer: Offer, say: Translator) -> str:
+    """What ran out, then the next step with what it costs, or that there is none."""
+    what, why = say.text(offer.error.what_text), say.text(offer.error.why_text)
+    if offer.step is None:
+        return notice(what, why, say.text(offer.nothing) if offer.nothing is not None else "")
+    costs = " ".join(say.text(cost) for cost in offer.step.costs)
+    return notice(what, why, f"{say('notice.next_step', step=offer.step.name)} {costs}")
+
+
+def _done(taken: Taken, say: Translator) -> str:
+    """What was done, and that it can be undone: no alarm."""
+    costs = " ".join(say.text(cost) for cost in taken.step.costs)
+    title = say("notice.step_taken.title", step=taken.step.name)
+    return (
+        f'<div class="sn-notice" role="status"><strong>{esc(title)}</strong><p>{esc(costs)}</p>'
+        f"<p>{esc(say('notice.step_taken.text'))}</p></div>"
+    )
 
 
 def lower_preset(preset: Preset) -> Preset:

@@ -9,13 +9,30 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from backends.errors import SnugError
+from backends.hardware.types import HardwareSnapshot
 from backends.messages import ImagePart
-from backends.placement.types import PlanRequest
+from backends.placement.needs import Needs
+from backends.placement.types import Overrides, Plan, PlanRequest
+from backends.text import Text
 from ui.i18n import Language
 from ui.web.chat_flow import Conversation, settled
+from ui.web.climb import Climb
 
 # Conversations of closed tabs that a reload can still get back.
 _REMEMBERED_TABS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Another machine that the tab plans for; `before` are the settings to come back to.
+
+    `key` names a typical machine, and is "own" for any other.
+    """
+
+    key: str
+    name: Text | str
+    hardware: HardwareSnapshot
+    before: Overrides
 
 
 @dataclass(slots=True)
@@ -25,7 +42,10 @@ class Session:
     `stopping` is set when the person wants the running answer to end, `clearing` when the conversation is
     to go with it; `draft_images` are the pictures
     in the message box, by the path of the upload; `shown` the last HTML by panel, to send only changes;
-    `asked_at` when the newest answer began.
+    `asked_at` when the newest answer began. `notes` say what became of settings by hand, `problem` what is
+    wrong with the one just made; `drafts` are device maps being written, by model, and `draft_plan` what
+    the planner makes of the current one; `elsewhere` is set while plans are for another machine. `climb` is
+    the way down when memory runs out.
     """
 
     ident: str
@@ -37,6 +57,14 @@ class Session:
     clearing: bool = False
     stopping: threading.Event = field(default_factory=threading.Event)
     draft_images: dict[str, ImagePart] = field(default_factory=dict)
+    notes: tuple[Text, ...] = ()
+    problem: SnugError | None = None
+    drafts: dict[str, str] = field(default_factory=dict)
+    draft_plan: Plan | SnugError | None = None
+    elsewhere: Elsewhere | None = None
+    description: SnugError | None = None
+    needs: tuple[PlanRequest, Needs | SnugError] | None = None
+    climb: Climb = field(default_factory=Climb)
     error: SnugError | None = None
     dismissed: SnugError | None = None
     shown: dict[str, object] = field(default_factory=dict)
@@ -76,9 +104,16 @@ class Session:
     def forget_shown(self) -> None:
         """Send everything again next time: two answers of the server may have overtaken one another.
 
-        The plan's details stay as they are, so that what the person has opened stays open.
+        The plan's details stay as they are, so that what the person has opened stays open; so do the
+        settings by hand, so that nothing changes under a person's fingers.
         """
-        self.shown = {panel: value for panel, value in self.shown.items() if panel == "details"}
+        self.shown = {
+            panel: value for panel, value in self.shown.items() if panel.startswith(("details", "custom."))
+        }
+
+    def showing(self, panel: str) -> object:
+        """What `panel` shows."""
+        return self.shown.get(panel)
 
     def changed(self, panel: str, value: object) -> bool:
         """Note what `panel` shows; False when it shows that already."""

@@ -168,11 +168,14 @@ class Handlers:
             changed = act_on_model(self.context, session, card.action)
             if changed is not None:
                 session.request = changed
-                model, preset = gr.Dropdown(value=changed.model), gr.Dropdown(value=changed.preset.value)
+                model, preset = gr.update(value=changed.model), gr.update(value=changed.preset.value)
             if card.action is Action.SHORTEN:
                 given_back = _given_back(session.turns, len(session.turns) - 1, draft)
                 session.turns = ()
             if card.action is Action.RETRY and session.turns and not chat_flow.waiting(session.turns):
+                session.ask(chat_flow.regenerate(session.turns))
+            # The question that ran out of memory is asked again as soon as the next plan is loaded.
+            if card.action is Action.STEP_DOWN and changed and chat_flow.unanswered(session.turns):
                 session.ask(chat_flow.regenerate(session.turns))
         return self._whole(session, _box(session, given_back), model, preset)
 
@@ -181,7 +184,9 @@ class Handlers:
         session = self.context.session(request)
         card = current_notice(self.context, session)
         if card is not None:
-            if card.error is None and session.turns:
+            if card.taken is not None:
+                session.climb.seen = card.taken
+            elif card.error is None and session.turns:
                 session.turns = (*session.turns[:-1], replace(session.turns[-1], status="done"))
             session.dismissed, session.error = card.error, None
         return refresh(self.context, session)

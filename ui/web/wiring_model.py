@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
-from backends.errors import Action, SettingInvalid, SnugError
+from backends.errors import Action, SnugError
 from backends.placement.types import Plan, PlanRequest
 from backends.presets import Preset
 from ui.i18n import Translator
-from ui.web import notices
+from ui.web import climbing, notices
 from ui.web.context import Context, say_for
 from ui.web.format import hardware_card, unloaded_text
 from ui.web.html import esc
@@ -20,8 +20,12 @@ from ui.web.panels import header as header_panel
 from ui.web.panels import placement
 from ui.web.panels import setup as setup_panel
 from ui.web.panels.chat import Chat
+from ui.web.panels.custom import Custom
 from ui.web.panels.header import Header
 from ui.web.panels.setup import Setup
+from ui.web.panels.whatif import WhatIf
+from ui.web.planning import hardware_of, leave, make_plan, settle
+from ui.web.redrawing import above_plan, custom_updates, whatif_updates
 from ui.web.sessions import Session
 
 TICK_S = 2.0
@@ -39,6 +43,8 @@ class Page:
     hardware: gr.HTML
     plan: gr.HTML
     details: gr.HTML
+    custom: Custom
+    whatif: WhatIf
     timer: gr.Timer
 
     @property
@@ -48,32 +54,25 @@ class Page:
             self.hardware, self.plan, self.details, self.header.status,
             self.setup.load, self.setup.unload, self.setup.note,
             self.chat.notice_box, self.chat.notice, self.chat.act, self.timer,
+            *self.custom.outputs, *self.whatif.outputs,
         ]  # fmt: skip
 
 
-def make_plan(context: Context, request: PlanRequest) -> Plan | SnugError:
-    """The plan of a request, or why there is none."""
-    try:
-        return context.service.plan(request)
-    except SnugError as error:
-        return error
+def refresh(context: Context, session: Session, touched: Collection[str] = ()) -> list[Any]:
+    """Values of `Page.live`; what has not changed is skipped, so that nothing flickers.
 
-
-def refresh(context: Context, session: Session) -> list[Any]:
-    """Values of `Page.live`; what has not changed is skipped, so that nothing flickers."""
+    `touched` names the controls that the person is using: what stands in them is newer than what we know.
+    """
     say, service = say_for(session), context.service
     state = service.state()
     request = session.request or context.start
-    plan = make_plan(context, request)
+    plan = make_plan(context, request, hardware_of(session))
     real = placement.measured(plan, state, session.turns)
-    possible = isinstance(plan, Plan) and plan.verdict != "no"
-    card = notices.choose(
-        session.turns if not session.answering else (),
-        state.status,
-        session.error,
-        _model_error(context, session),
-    )
+    possible = isinstance(plan, Plan) and plan.verdict != "no" and session.elsewhere is None
+    card = current_notice(context, session, answering=session.answering)
     note = unloaded_text(context.loader.unloaded, say) if context.loader.unloaded else ""
+    note = say("whatif.no_load") if session.elsewhere else note
+    banner = above_plan(session)
     loading = state.status == "loading" or context.loader.busy
 
     def update(panel: str, key: object, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - any component's update
@@ -85,7 +84,9 @@ def refresh(context: Context, session: Session) -> list[Any]:
     load, unload = setup_panel.buttons(state, request, say, possible=possible)
     return [
         update("hardware", hardware, lambda: hardware),
-        update("plan", (placement.gist(plan), real), lambda: placement.card(plan, say, real)),
+        update(
+            "plan", (placement.gist(plan), real, banner), lambda: banner + placement.card(plan, say, real)
+        ),
         update("details", placement.gist(plan), lambda: placement.details(plan, say)),
         update("status", status, lambda: status),
         update("load", pressed, lambda: load),
@@ -93,8 +94,10 @@ def refresh(context: Context, session: Session) -> list[Any]:
         update("note", note, lambda: f'<p class="sn-note" role="status">{esc(note)}</p>' if note else ""),
         update("notice_box", card is not None, lambda: gr.Column(visible=card is not None)),
         update("notice", card, lambda: card.html(say) if card else ""),
-        update("act", card and card.label, lambda: _action_button(card, say)),
+        update("act", card and card.button(say), lambda: _action_button(card, say)),
         update("timer", loading, lambda: gr.Timer(_LOADING_TICK_S if loading else TICK_S)),
+        *custom_updates(context, session, plan, touched),
+        *whatif_updates(context, session, touched),
     ]  # fmt: skip
 
 
@@ -104,15 +107,20 @@ def _model_error(context: Context, session: Session) -> SnugError | None:
 
 
 def _action_button(card: notices.Notice | None, say: Translator) -> Any:  # noqa: ANN401 - a component's update
-    if card is None or not card.label:
-        return gr.Button(visible=False)
-    return gr.Button(say(card.label), visible=True)
+    words = card.button(say) if card is not None else ""
+    return gr.Button(words, visible=True) if words else gr.Button(visible=False)
 
 
-def current_notice(context: Context, session: Session) -> notices.Notice | None:
-    """The card that the tab shows now."""
+def current_notice(context: Context, session: Session, *, answering: bool = False) -> notices.Notice | None:
+    """The card that the tab shows now; while it is `answering`, no question counts as unanswered."""
+    state = context.service.state()
     return notices.choose(
-        session.turns, context.service.state().status, session.error, _model_error(context, session)
+        () if answering else session.turns,
+        state.status,
+        session.error,
+        _model_error(context, session),
+        offer_for=lambda error: climbing.offer_for(context, session, error),
+        taken=climbing.latest(session, state),
     )
 
 
@@ -127,30 +135,16 @@ def wire(page: Page, context: Context) -> None:
             session.forget_shown()
         return refresh(context, session)
 
-    def choose(  # noqa: PLR0917 - Gradio passes inputs by position
-        model: str,
-        preset: str,
-        precision: str,
-        gpu_layers: str,
-        size: str,
-        gpus: str,
-        request: gr.Request,
-    ) -> list[Any]:
+    def choose(model: str, preset: str, request: gr.Request) -> list[Any]:
         session = context.session(request)
-        try:
-            session.request = setup_panel.to_request(model, preset, precision, gpu_layers, size, gpus)
-            session.error = None
-        except SettingInvalid as error:
-            session.error = error
-        say = say_for(session)
-        return [
-            gr.Dropdown(info=say(f"preset.{preset}.info")),
-            gr.Accordion(visible=preset == Preset.CUSTOM),
-            *refresh(context, session),
-        ]
+        settle(context, session, setup_panel.model_named(model), Preset(preset))
+        session.error = None
+        return [gr.Dropdown(info=say_for(session)(f"preset.{preset}.info")), *refresh(context, session)]
 
     def load(request: gr.Request) -> list[Any]:
         session = context.session(request)
+        if session.elsewhere is not None:
+            return refresh(context, session)
         plan = make_plan(context, session.request or context.start)
         session.error = None
         if isinstance(plan, Plan):
@@ -173,7 +167,7 @@ def wire(page: Page, context: Context) -> None:
         [component.change for component in setup.inputs],
         choose,
         setup.inputs,
-        [setup.preset, setup.custom, *page.live],
+        [setup.preset, *page.live],
         trigger_mode="always_last",
         **quiet,
     )
@@ -183,6 +177,8 @@ def wire(page: Page, context: Context) -> None:
 
 def act_on_model(context: Context, session: Session, action: Action) -> PlanRequest | None:
     """Run a card's button where it concerns the model; returns the request when it changed."""
+    if action is Action.RESTART:
+        leave(context, session)  # what is loaded is loaded here
     request = session.request or context.start
     match action:
         case Action.RESTART:
@@ -193,6 +189,10 @@ def act_on_model(context: Context, session: Session, action: Action) -> PlanRequ
             elif isinstance(plan, Plan):
                 context.loader.load(plan)
             return None
+        case Action.STEP_DOWN:
+            return climbing.take(context, session)
+        case Action.UNDO_STEP:
+            return climbing.undo(context, session)
         case Action.USE_LOWER_PRESET:
             return PlanRequest(request.model, notices.lower_preset(request.preset))
         case Action.PICK_MODEL:

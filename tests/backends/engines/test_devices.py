@@ -13,9 +13,12 @@ from backends.engines.devices import (
     is_streamed,
     runtime_device,
     runtime_map,
+    runtime_units,
     use_physical_cores,
 )
+from backends.engines.placing import Unit
 from backends.errors import DeviceMapInvalid
+from backends.placement.types import CpuLayersMode
 from tests.support.plans import make_plan
 
 
@@ -58,17 +61,28 @@ def test_the_device_map_for_transformers(device_map: dict[str, str], expected: d
 
 
 @pytest.mark.parametrize(
-    ("device_map", "expected"),
+    ("device_map", "mode", "expected"),
     [
-        ({"a": "cpu"}, False),
-        ({"a": "cuda:0"}, False),
-        ({"a": "cuda:0", "b": "cuda:1"}, False),
-        ({"a": "cuda:0", "b": "cpu"}, True),
-        ({"a": "cpu", "b": "disk"}, True),
+        ({"a": "cpu"}, None, False),
+        ({"a": "cuda:0"}, None, False),
+        ({"a": "cuda:0", "b": "cuda:1"}, None, False),
+        ({"a": "cuda:0", "b": "cpu"}, "compute", False),
+        ({"a": "cuda:0", "b": "cpu"}, None, False),
+        ({"a": "cuda:0", "b": "cpu"}, "stream", True),
+        ({"a": "cuda:0", "b": "cpu", "c": "disk"}, "compute", True),
+        ({"a": "cpu", "b": "disk"}, None, True),
     ],
 )
-def test_which_plans_move_weights_in_every_pass(device_map: dict[str, str], expected: bool) -> None:
-    assert is_streamed(make_plan("x", device_map=device_map)) == expected
+def test_which_plans_move_weights_in_every_pass(
+    device_map: dict[str, str], mode: CpuLayersMode | None, expected: bool
+) -> None:
+    assert is_streamed(make_plan("x", device_map=device_map, cpu_layers_mode=mode)) == expected
+
+
+def test_gpus_keep_their_numbers_in_the_plan_and_get_torchs_in_the_engine() -> None:
+    plan = make_plan("x", device_map={"a": "cuda:3", "b": "cpu"}, visible_gpus=(3,), cpu_layers_mode="stream")
+    assert runtime_units(plan) == (Unit("a", "cuda:0", "cuda:0"), Unit("b", "cpu", "cuda:0"))
+    assert runtime_units(make_plan("x", device_map={})) == (Unit("", "cpu", "cpu"),)
 
 
 @pytest.mark.parametrize(

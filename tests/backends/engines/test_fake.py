@@ -7,7 +7,7 @@ import pytest
 
 from backends.engines.base import ChatRequest
 from backends.engines.fake import FakeEngine
-from backends.errors import Cancelled, ContextExceeded, ModelDamaged, NotLoaded, OutOfGpuMemory
+from backends.errors import Cancelled, ContextExceeded, ModelDamaged, NotLoaded, OutOfGpuMemory, OutOfRam
 from backends.messages import Done, ImagePart, Message, Progress, Role, SamplingParams, TextDelta, TextPart
 from tests.support.plans import make_plan
 
@@ -81,7 +81,11 @@ def test_primed_picture_is_reused() -> None:
 
 @pytest.mark.parametrize(
     ("text", "context", "error"),
-    [("oom", 512, OutOfGpuMemory), ("one two three", 2, ContextExceeded)],
+    [
+        ("oom", 512, OutOfGpuMemory),
+        ("oom-over:511", 512, OutOfRam),
+        ("one two three", 2, ContextExceeded),
+    ],
 )
 def test_errors_on_command(text: str, context: int, error: type[Exception]) -> None:
     with pytest.raises(error):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.hardware.cgroup import MemoryLimit, cpu_limit, memory_limit
+from backends.hardware.cgroup import MemoryLimit, cpu_limit, memory_limit, oom_kills
 
 ROOT = Path(__file__).resolve().parents[3]
 MIB = 1024**2
@@ -202,3 +202,56 @@ def test_detection_in_a_group_of_700_mib_sees_700_mib(limited: Path) -> None:
 )
 def test_detection_with_one_cpus_time_sees_one_core(limited: Path) -> None:
     assert _detect_inside(limited)["cpu"]["cores"] == 1
+
+
+@pytest.mark.parametrize(
+    ("groups", "mounts", "files", "vmstat", "expected"),
+    [
+        pytest.param("", [], {}, "", 0, id="nothing can be read"),
+        pytest.param("", [], {}, "pgfault 9\noom_kill 4\n", 4, id="the whole machine's count"),
+        pytest.param(
+            "0::/app\n",
+            [V2],
+            {"app/memory.events": "oom 7\noom_kill 2\n"},
+            "oom_kill 4\n",
+            6,
+            id="v2: this group's as well",
+        ),
+        pytest.param(
+            "5:memory:/app\n",
+            [V1_MEMORY],
+            {"memory/app/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"},
+            "",
+            3,
+            id="v1",
+        ),
+        pytest.param(
+            "0::/app\n", [V2], {"app/memory.events": "oom_kill many\n"}, "oom_kill\n", 0, id="no figures"
+        ),
+    ],
+)
+def test_oom_kills(  # noqa: PLR0917 - the columns of the table above
+    tmp_path: Path, groups: str, mounts: list[str], files: dict[str, str], vmstat: str, expected: int
+) -> None:
+    root = machine(tmp_path, groups, mounts, files)
+    (root / "proc/vmstat").write_text(vmstat, encoding="utf-8")
+    assert oom_kills(root) == expected
+
+
+@pytest.mark.parametrize(
+    "limited", [("memory", {"memory.limit_in_bytes": str(64 * MIB)})], indirect=True, ids=["64 MiB"]
+)
+def test_a_process_that_the_kernel_ends_is_counted(limited: Path) -> None:
+    before = oom_kills()
+    script = (
+        "import pathlib, sys, os\n"
+        "pathlib.Path(sys.argv[1], 'cgroup.procs').write_text(str(os.getpid()), encoding='utf-8')\n"
+        "print(len(b'x' * (256 << 20)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(limited)], capture_output=True, check=False)
+    if done.returncode == 0:
+        pytest.skip("swap takes what the limit refuses")
+    assert done.returncode == -9
+    if not Path("/proc/vmstat").is_file():
+        pytest.skip("this kernel does not count")
+    assert oom_kills() > before

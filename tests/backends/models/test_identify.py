@@ -190,6 +190,14 @@ def test_a_file_instead_of_a_folder(tmp_path: Path) -> None:
         identify(path)
 
 
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_weight_file_stands_for_its_folder(tmp_path: Path, shards: int) -> None:
+    folder = checkpoints.starter_like(tmp_path / "m", shards=shards)
+    file = next(iter(sorted(folder.glob("*.safetensors"))))
+
+    assert identify(file) == identify(folder)
+
+
 @pytest.mark.parametrize(
     "text",
     [

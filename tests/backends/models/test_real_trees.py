@@ -16,7 +16,7 @@ import pytest
 from backends.models.identify import identify
 from backends.models.types import ModelInfo, ModuleKind
 from tests.support.checkpoints import write_model
-from tests.support.real_trees import families
+from tests.support.real_trees import families, published
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,45 @@ def test_modules_are_those_of_the_loaded_model(family: str, real: tuple[Path, di
     assert model.layers == 3
     assert (model.text.hidden, model.text.kv_heads, model.text.head_dim) == (64, 1, 32)
     assert (model.vision is None) == family.startswith(("llama", "qwen2-tied")) or family == "qwen2"
+
+
+@pytest.mark.parametrize("family", published())
+def test_headers_alone_tell_the_modules_of_every_published_family(
+    family: str, real: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    tree = real[1][f"published {family}"]
+    shapes = {name: tuple(shape) for name, shape in tree["shapes"].items()}
+
+    model = identify(write_model(tmp_path / family, tree["config"], shapes, dtype="BF16", shards=3))
+
+    compare(model, tree)
+    assert not model.weights_present
+    # What transformers never splits over devices lies inside one module.
+    for path in tree["no_split"]:
+        assert any(path == part.name or path.startswith(f"{part.name}.") for part in model.modules), path
+
+
+@pytest.mark.parametrize(
+    ("family", "routed"),
+    [
+        pytest.param("mixtral", 2 / 8, id="Mixtral: two of eight"),
+        pytest.param("qwen3_moe", 8 / 128, id="Qwen3-MoE: eight of 128"),
+        pytest.param("qwen3_vl_moe", 4 / 60, id="Qwen3-VL-MoE: four of sixty"),
+        pytest.param("gpt_oss", 4 / 128, id="gpt-oss: four of 128"),
+    ],
+)
+def test_a_token_passes_the_experts_that_it_visits(
+    family: str, routed: float, real: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    tree = real[1][f"published {family}"]
+    shapes = {name: tuple(shape) for name, shape in tree["shapes"].items()}
+    model = identify(write_model(tmp_path / family, tree["config"], shapes, dtype="BF16"))
+    experts = sum(count for name, count in tree["names"].items() if ".experts." in name)
+
+    assert experts > 0
+    assert model.parameters == tree["parameters"]
+    expected = model.parameters - experts * (1 - routed)
+    assert model.active_parameters == pytest.approx(expected, rel=1e-6)
 
 
 def rename(folder: Path, target: Path, pairs: list[tuple[str, str]]) -> Path:

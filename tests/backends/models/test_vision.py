@@ -36,6 +36,52 @@ def geometry(config: dict[str, Any], processor: dict[str, Any] | None = None) ->
             id="LLaVA counts patches, whatever image_seq_length says",
         ),
         pytest.param(
+            {
+                "model_type": "cogvlm",
+                "vision_config": {"image_size": 490, "patch_size": 14, "num_hidden_layers": 63},
+            },
+            {},
+            1227,
+            1,
+            id="CogVLM",
+        ),
+        pytest.param(
+            {
+                "model_type": "cogvlm",
+                "vision_config": {"image_size": 1344, "patch_size": 14, "num_hidden_layers": 63},
+                "spatial_merge_size": 2,
+            },
+            {},
+            2306,
+            1,
+            id="CogVLM2: four patches a token",
+        ),
+        pytest.param(
+            {"model_type": "phi4_multimodal", "vision_config": {"image_size": 448, "patch_size": 14}},
+            {"dynamic_hd": 36},
+            # Overview and 5 x 5 crops of 256 tokens, breaks behind rows of both, one between.
+            256 + 25 * 256 + 16 + 5 * 16 + 1,
+            26,
+            id="Phi-4-multimodal: five crops of 448 px to a side of 2,048",
+        ),
+        pytest.param(
+            {"model_type": "minicpmv4_6", "vision_config": {"image_size": 980, "patch_size": 14}},
+            {"max_slice_nums": 9, "scale_resolution": 448},
+            10 * (64 + 12 + 2) + 9 + 3,
+            10,
+            id="MiniCPM-V: an overview and nine slices",
+        ),
+        pytest.param(
+            {
+                "model_type": "mllama",
+                "vision_config": {"image_size": 560, "patch_size": 14, "max_num_tiles": 4},
+            },
+            {},
+            1,
+            4,
+            id="Mllama: one marker, four tiles beside the prompt",
+        ),
+        pytest.param(
             {"model_type": "llava_next", "vision_config": CLIP_336, "image_grid_pinpoints": PINPOINTS},
             {},
             576 + 4 * 576 + 48,
@@ -124,6 +170,26 @@ def test_qwen_takes_as_many_tokens_as_pixels(max_pixels: int, tokens: int) -> No
     assert found.tokens_per_image == tokens
     assert found.patches == (tokens - 2) * 4
     assert found.hidden == 1280
+
+
+@pytest.mark.parametrize(
+    ("family", "patch", "limit", "tokens"),
+    [
+        pytest.param("qwen2_5_vl", 14, 12_845_056, 5349 + 2, id="Qwen2.5-VL"),
+        pytest.param("qwen3_vl", 16, 16_777_216, 4096 + 2, id="Qwen3-VL: larger patches, fewer tokens"),
+        pytest.param("qwen3_vl_moe", 16, 1_048_576, 1024 + 2, id="Qwen3-VL-MoE, limited by its processor"),
+        pytest.param("glm4v", 14, 9_633_792, 5349 + 2, id="GLM-4.1V"),
+    ],
+)
+def test_dynamic_families_count_pixels_of_their_own_patches(
+    family: str, patch: int, limit: int, tokens: int
+) -> None:
+    vision = {"depth": 24, "hidden_size": 1152, "patch_size": patch, "spatial_merge_size": 2}
+
+    found = geometry({"model_type": family, "vision_config": vision}, {"size": {"longest_edge": limit}})
+
+    assert found.dynamic
+    assert found.tokens_per_image == tokens
 
 
 def test_a_text_model_has_no_vision(tmp_path: Path) -> None:

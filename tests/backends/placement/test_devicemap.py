@@ -141,7 +141,18 @@ def test_one_module_by_its_old_and_its_new_name_is_placed_twice(llava: ModelInfo
     ("device_map", "sentence"),
     [
         pytest.param({"": "cuda:3"}, "cuda:3, which does not exist", id="no such GPU"),
-        pytest.param({"": "auto"}, "auto is not a device", id="auto"),
+        pytest.param({"": "auto"}, "auto is not a device but a strategy", id="auto"),
+        pytest.param(
+            {"": "cpu", "load_in_8bit_fp32_cpu_offload": "cpu"},
+            "the real name is llm_int8_enable_fp32_cpu_offload, and Snug sets it",
+            id="a setting of an article that does not exist",
+        ),
+        pytest.param({'model.to("auto")': "cuda:0"}, "auto is not a device", id="model.to(auto)"),
+        pytest.param(
+            {'dispatch_model(model, device_map="auto")': "cpu"},
+            "takes a finished map",
+            id="dispatch_model(auto)",
+        ),
         pytest.param({"": "gpu"}, "does not exist", id="no device at all"),
         pytest.param({"": "disk"}, "something must compute", id="everything on the disk"),
         pytest.param(

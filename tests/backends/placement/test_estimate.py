@@ -133,3 +133,91 @@ def test_the_total_is_the_sum_of_its_parts(tmp_path: Path, llava: ModelInfo) -> 
     parts = share.weights_bytes + share.kv_cache_bytes + share.activation_bytes + share.staging_bytes
     assert share.total_bytes == parts + share.overhead_bytes
     assert share.kv_cache_bytes == 2 * 2 * 32 * 128 * 4 * 64
+
+
+@pytest.mark.parametrize(
+    ("family", "images", "streamed", "rows"),
+    [
+        pytest.param("llava", 0, False, 128, id="text in pieces of 128"),
+        pytest.param("llava", 1, False, 128 + 576, id="a picture with the words before it"),
+        pytest.param("llava_next", 1, False, 704, id="the same for anyres"),
+        pytest.param("llava", 1, True, 2048, id="few passes where weights are moved"),
+        pytest.param("qwen2_5_vl", 1, False, 4096, id="others at once"),
+        pytest.param("", 1, False, 4096, id="an unknown family at once"),
+    ],
+)
+def test_rows_of_a_pass(llava: ModelInfo, family: str, images: int, *, streamed: bool, rows: int) -> None:
+    work = Workload(4096, images, 576 if images else 0)
+    assert estimate.pass_rows(family, llava.vision, work, streamed=streamed) == rows
+
+
+def test_a_pass_is_never_longer_than_the_context(llava: ModelInfo) -> None:
+    assert estimate.pass_rows("llava", llava.vision, Workload(100, 0, 0), streamed=True) == 100
+
+
+def test_text_models_are_read_in_pieces_where_no_layer_forgets() -> None:
+    work = Workload(2048, 0, 0)
+    assert estimate.pass_rows("llama", None, work, streamed=False) == 128
+    assert estimate.pass_rows("gemma2", None, work, streamed=False) == 2048
+
+
+def test_pieces_are_the_engines_own() -> None:
+    from backends.engines import cache, paths
+    from backends.engines.runner import MERGING
+
+    assert (estimate.TEXT_ROWS, estimate.PICTURE_ROWS) == (cache.TEXT_CHUNK, cache.PICTURE_CHUNK)
+    assert estimate.STREAMED_ROWS == paths._STREAMED_CHUNK
+    assert estimate._IN_PIECES == MERGING
+
+
+def test_a_piece_needs_less_than_the_whole_and_a_mask_over_all_tokens() -> None:
+    whole, piece = (estimate.text_activation(LLAMA_7B, 4096, FP16, rows) for rows in (None, 128))
+    mlp = (4096 + 3 * 11008) * 2
+
+    assert piece == 128 * (4096 * 2 + mlp) + 128 * 4096 * 3 + 64 * MIB
+    assert piece < whole / 4
+
+
+def test_a_piece_repeats_grouped_keys_and_values_of_all_tokens() -> None:
+    grouped = estimate.text_activation(GROUPED, 4096, FP16, 128)
+    alone = 128 * (4096 * 2 + (4096 + 3 * 14336) * 2) + 128 * 4096 * 3 + 16 * MIB
+    assert grouped == alone + 2 * 4096 * 4096 * 2
+
+
+def test_pictures_one_by_one_need_one_towers_room(models: dict[str, ModelInfo]) -> None:
+    model = models["llava-1.5-7b"]
+    assert model.vision is not None
+
+    def peak(images: int, *, one_by_one: bool) -> int:
+        work = Workload(4096, images, 576)
+        assert model.vision is not None
+        return estimate.vision_activation(model.vision, model.text, work, 2, one_by_one=one_by_one)
+
+    assert peak(1, one_by_one=True) == peak(1, one_by_one=False)
+    # Three more: their pixels and the features that are kept, no second tower.
+    more = 3 * (3 * 336**2 * 6 + 576 * 4096 * 2)
+    assert peak(4, one_by_one=True) == peak(1, one_by_one=True) + more
+
+
+def test_dynamic_towers_rotate_in_float32(models: dict[str, ModelInfo]) -> None:
+    model = models["qwen2.5-vl-7b"]
+    assert model.vision is not None
+    work = Workload(2048, 1, 1024)
+
+    found = estimate.vision_activation(model.vision, model.text, work, 2)
+
+    assert found > 4096 * 1280 * (2 * 2 + 3 * 2 + 5 * 4)
+
+
+def test_ram_keeps_gaps_between_blocks_and_cards_round_segments_up(llava: ModelInfo) -> None:
+    def slack(device: str) -> int:
+        found = estimate.share(
+            device, device, 0, Load(layers=32),
+            text=llava.text, vision=None, work=Workload(2048, 0, 0), precision=FP16, overhead=0,
+            family="llava",
+        )  # fmt: skip
+        shared = int(found.activation_bytes * (0.1 if device == "cpu" else 0.06))
+        return found.overhead_bytes - shared
+
+    assert slack("cpu") == 256 * MIB
+    assert slack("cuda:0") == 32 * 4 * MIB

@@ -98,6 +98,21 @@ def test_pictures_of_dynamic_families_shrink_into_a_short_context(models: dict[s
     assert 2 * found.image_tokens < 1024
 
 
+def test_the_detail_of_pictures(models: dict[str, ModelInfo]) -> None:
+    usual, coarse = (decide(models["qwen2.5-vl-7b"], ONE, image_tokens=tokens) for tokens in (None, 320))
+
+    assert (coarse.image_tokens, coarse.context_tokens) == (320, 2048)
+    assert coarse.image_tokens < usual.image_tokens
+    assert coarse.devices[0].activation_bytes < usual.devices[0].activation_bytes
+    assert "Set by hand: image_tokens." in [str(reason) for reason in coarse.reasons]
+
+
+@pytest.mark.parametrize("tokens", [0, 65, 20_000])
+def test_a_detail_that_no_picture_can_have(models: dict[str, ModelInfo], tokens: int) -> None:
+    with pytest.raises(SettingInvalid, match=r"must stay recognisable.*a number from 66 to "):
+        decide(models["qwen2.5-vl-7b"], ONE, image_tokens=tokens)
+
+
 def test_a_limit_moves_layers_elsewhere(llava: ModelInfo) -> None:
     free = decide(llava, ONE, "low")
     limited = decide(llava, ONE, "low", max_memory=(("cuda:0", 4 * GIB),))
@@ -158,6 +173,9 @@ def test_settings_are_listed_in_the_reasons(llava: ModelInfo) -> None:
         pytest.param(ONE, "auto", {"precision": "q8_0"}, "GGUF", id="a GGUF precision"),
         pytest.param(ONE, "auto", {"context_tokens": 0}, "at least one token", id="no context"),
         pytest.param(ONE, "auto", {"context_tokens": 5000}, "at most 4096", id="beyond the model"),
+        pytest.param(
+            ONE, "auto", {"image_tokens": 300}, "same number of tokens", id="detail of a fixed family"
+        ),
         pytest.param(
             ONE, "auto", {"context_tokens": 500}, "Pictures of 576 tokens", id="too short for a picture"
         ),

@@ -92,9 +92,9 @@ def test_memory_that_the_loaded_model_will_give_back_counts_as_free(
 ) -> None:
     given: list[Credit] = []
 
-    def spy(*values: Any, credit: Credit, offload_root: str) -> Plan:
+    def spy(*values: Any, credit: Credit, **more: Any) -> Plan:
         given.append(credit)
-        return make_real_plan(*values, credit=credit, offload_root=offload_root)
+        return make_real_plan(*values, credit=credit, **more)
 
     monkeypatch.setattr("backends.service.facade.make_plan", spy)
     list(service.load(service.plan(PlanRequest("starter", Preset.CPU))))

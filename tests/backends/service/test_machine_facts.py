@@ -27,11 +27,14 @@ def test_speeds_are_measured_once_kept_and_used(tmp_path: Path) -> None:
         measured = service.snapshot()
     assert "ram.memory_gbps" not in measured.assumed
     assert measured.ram.memory_gbps
-    kept = json.loads((tmp_path / "calibration.json").read_text(encoding="utf-8"))
+    file = tmp_path / "calibration.json"
+    # What was measured while other programs took the processor would be measured once more.
+    kept = {**json.loads(file.read_text(encoding="utf-8")), "crowded": False}
+    file.write_text(json.dumps(kept), encoding="utf-8")
     with service_in(tmp_path) as again:
         assert again.snapshot().ram.memory_gbps == measured.ram.memory_gbps
         again.calibrate()
-    assert json.loads((tmp_path / "calibration.json").read_text(encoding="utf-8")) == kept
+    assert json.loads(file.read_text(encoding="utf-8")) == kept
 
 
 def test_a_home_that_can_not_be_written_keeps_nothing_and_goes_on(tmp_path: Path) -> None:

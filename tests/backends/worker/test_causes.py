@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backends.worker.causes import why_it_ended
+from backends.worker.causes import ran_out_of_ram, why_it_ended
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "engine.py", line 3, in load\n'
 
@@ -31,3 +31,21 @@ def test_cause(exit_code: int | None, log: str, expected: str) -> None:
     assert expected in said
     assert "Traceback" not in said
     assert "secret" not in said
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "log", "kills", "expected"),
+    [
+        pytest.param(-9, "", 1, True, id="the kernel ended a process for memory, and this one is killed"),
+        pytest.param(-9, "", 0, False, id="killed, by somebody else"),
+        pytest.param(-11, "", 1, False, id="a crash in native code while others ran out"),
+        pytest.param(0xC0000017, "", 0, True, id="Windows had no memory"),
+        pytest.param(0xC000012D, "", 0, True, id="Windows' page file was too small"),
+        pytest.param(1, TRACEBACK + "MemoryError", 0, True, id="Python's own memory error"),
+        pytest.param(1, TRACEBACK + "torch.OutOfMemoryError: HIP", 0, False, id="a GPU's memory"),
+        pytest.param(0, "MemoryError", 0, False, id="a quiet end"),
+        pytest.param(None, "", 1, False, id="nothing known"),
+    ],
+)
+def test_ran_out_of_ram(exit_code: int | None, log: str, kills: int, *, expected: bool) -> None:
+    assert ran_out_of_ram(exit_code, log, oom_kills=kills) is expected

@@ -18,6 +18,7 @@ from backends.errors import (
     NotLoaded,
     OutOfGpuMemory,
     PackageMissing,
+    RamKilled,
     SettingInvalid,
     SnugError,
     WorkerCrashed,
@@ -209,6 +210,24 @@ def test_killed_while_answering_after_what_was_said_has_arrived(spawn: Spawn) ->
     assert stage_of(caught.value) == "answering"
     assert exits.happened.is_set(), "who owns the process learns of its end before who waits for an answer"
     assert "memory" in str(caught.value) or sys.platform == "win32"
+
+
+def test_ended_by_the_kernel_for_want_of_memory(spawn: Spawn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's count of such ends tells it from a process that anybody has killed."""
+    kills = 3
+    monkeypatch.setattr("backends.worker.client.oom_kills", lambda: kills)
+    client = loaded(spawn())
+    events = iter(client.chat("one", ask("slow long"), GREEDY))
+    while not isinstance(next(events), TextDelta):
+        pass
+    kills = 4
+    kill_child(client)
+    if sys.platform == "win32":
+        pytest.skip("Windows ends processes with codes of their own")
+    with pytest.raises(RamKilled) as caught:
+        list(events)
+    assert stage_of(caught.value) == "answering"
+    assert "17.0 MB were planned for it" in str(caught.value)
 
 
 def test_a_process_that_ends_by_itself_is_reported_with_its_code(spawn: Spawn) -> None:

@@ -24,7 +24,7 @@ from backends.errors import (
     WorkerCrashed,
 )
 from backends.messages import SamplingParams
-from backends.placement.types import Overrides, PlanRequest
+from backends.placement.types import PlanRequest
 from backends.presets import Preset
 from tests.support.fake_service import FakeService, fake_settings
 from ui.web import chat_flow, notices
@@ -32,7 +32,7 @@ from ui.web.answering import answer, import_pictures
 from ui.web.context import Context, Loader
 from ui.web.examples import read_examples
 from ui.web.panels.generation import sampling
-from ui.web.panels.setup import model_choices, to_request
+from ui.web.panels.setup import model_choices, model_named
 from ui.web.sessions import Session, Sessions
 from ui.web.wiring_chat import Handlers
 
@@ -381,36 +381,12 @@ def test_less_memory_always_ends_on_the_cpu(preset: Preset) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "request_"),
-    [
-        (("starter", "cpu", "nf4", "9", "9", "9"), PlanRequest("starter", Preset.CPU)),
-        ((None, "auto", "", "", "", ""), PlanRequest("starter")),
-        (('"C:\\模型\\llava 1.5"', "auto", "", "", "", ""), PlanRequest("C:\\模型\\llava 1.5")),
-        (
-            ("m", "custom", "int8", "12", "2,048", "0，1"),
-            PlanRequest(
-                "m",
-                Preset.CUSTOM,
-                Overrides(gpus=(0, 1), gpu_layers=12, precision="int8", context_tokens=2048),
-            ),
-        ),
-        (("m", "custom", "", "", "", ""), PlanRequest("m", Preset.CUSTOM)),
-    ],
-    ids=["a preset ignores custom values", "nothing chosen", "a quoted path", "everything", "empty"],
-)  # fmt: skip
-def test_the_side_bar_as_a_request(values: Any, request_: PlanRequest) -> None:
-    assert to_request(*values) == request_
-
-
-@pytest.mark.parametrize(
-    "bad", [("many", "", ""), ("-1", "", ""), ("", "0", ""), ("", "", "0,one"), ("", "", "0,,")]
+    ("written", "model"),
+    [(None, "starter"), ("  ", "starter"), ('"C:\\模型\\llava 1.5"', "C:\\模型\\llava 1.5"), ("m", "m")],
+    ids=["nothing chosen", "blanks", "a quoted path", "a name"],
 )
-def test_what_is_not_a_number_is_named(bad: tuple[str, str, str]) -> None:
-    if bad == ("", "", "0,,"):
-        assert to_request("m", "custom", "", *bad).overrides.gpus == (0,)
-        return
-    with pytest.raises(SettingInvalid):
-        to_request("m", "custom", "", *bad)
+def test_the_model_that_is_meant(written: str | None, model: str) -> None:
+    assert model_named(written) == model
 
 
 @pytest.mark.parametrize("seed", ["many", "-1", "1.5", "9" * 20, "9" * 5000], ids=lambda seed: seed[:6])

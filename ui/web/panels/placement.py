@@ -44,7 +44,7 @@ def gist(plan: Plan | SnugError) -> object:
 
 
 def measured(plan: Plan | SnugError, state: ModelState, turns: Conversation) -> Measured:
-    """What the loaded model did, when `plan` is what is loaded: its load and the newest answer."""
+    """What the loaded model did, when `plan` is what is loaded: its load, its memory, the newest answer."""
     if isinstance(plan, SnugError) or state.plan is None or state.report is None:
         return Measured()
     if state.plan.request != plan.request or state.plan.device_map != plan.device_map:
@@ -53,6 +53,6 @@ def measured(plan: Plan | SnugError, state: ModelState, turns: Conversation) -> 
         (turn.done for turn in reversed(turns) if turn.done is not None and turn.done.token_ids), None
     )
     if done is None:
-        return Measured(state.report.seconds)
+        return Measured(state.report.seconds, memory=state.measured)
     rate = done.timings.tokens_per_s if len(done.token_ids) > 1 else None
-    return Measured(state.report.seconds, done.timings.first_token_s, rate)
+    return Measured(state.report.seconds, done.timings.first_token_s, rate, state.measured)

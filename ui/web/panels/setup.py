@@ -1,4 +1,4 @@
-"""What to run and how: model, preset, the custom settings, load and unload."""
+"""What to run and how: model, preset, load and unload."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import gradio as gr
 
 from backends.errors import SettingInvalid
 from backends.models.types import ModelEntry
-from backends.placement.types import Overrides, PlanRequest
+from backends.placement.types import PlanRequest
 from backends.presets import Preset
 from backends.service import ModelState
 from backends.text import Text
 from ui.i18n import Translator
 
 _MOST_DIGITS = 18
-_PRECISIONS = ("bf16", "fp16", "fp32", "int8", "nf4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +25,18 @@ class Setup:
 
     model: gr.Dropdown
     preset: gr.Dropdown
-    custom: gr.Accordion
-    precision: gr.Dropdown
-    gpu_layers: gr.Textbox
-    context: gr.Textbox
-    gpus: gr.Textbox
     load: gr.Button
     unload: gr.Button
     note: gr.HTML
 
     @property
     def inputs(self) -> list[Any]:
-        """What `to_request` takes, in its order."""
-        return [self.model, self.preset, self.precision, self.gpu_layers, self.context, self.gpus]
+        """What is chosen: model and preset."""
+        return [self.model, self.preset]
 
 
 def build_choices(say: Translator, entries: tuple[ModelEntry, ...], start: PlanRequest) -> tuple[Any, ...]:
-    """Model, preset and the custom settings: what stands above the plan."""
+    """Model and preset: what stands above the plan."""
     model = gr.Dropdown(
         model_choices(entries, start.model),
         value=start.model,
@@ -59,15 +53,7 @@ def build_choices(say: Translator, entries: tuple[ModelEntry, ...], start: PlanR
         elem_id="preset",
         filterable=False,
     )
-    with gr.Accordion(
-        say("setup.custom"), open=True, visible=start.preset is Preset.CUSTOM, elem_id="custom"
-    ) as custom:
-        precision = gr.Dropdown(_precision_choices(say), value="", label=say("custom.precision"),
-                                info=say("custom.precision_info"), filterable=False)  # fmt: skip
-        gpu_layers = gr.Textbox("", label=say("custom.gpu_layers"), info=say("custom.gpu_layers_info"))
-        context = gr.Textbox("", label=say("custom.context"), info=say("custom.context_info"))
-        gpus = gr.Textbox("", label=say("custom.gpus"), info=say("custom.gpus_info"))
-    return model, preset, custom, precision, gpu_layers, context, gpus
+    return model, preset
 
 
 def build_buttons(say: Translator) -> tuple[Any, ...]:
@@ -92,30 +78,9 @@ def preset_choices(say: Translator) -> list[tuple[str, str]]:
     return [(say(f"preset.{preset}"), preset.value) for preset in Preset]
 
 
-def _precision_choices(say: Translator) -> list[tuple[str, str]]:
-    return [(say("custom.automatic"), ""), *((name, name) for name in _PRECISIONS)]
-
-
-def to_request(  # noqa: PLR0917 - the order of `Setup.inputs`
-    model: str | None, preset: str, precision: str, gpu_layers: str, context: str, gpus: str
-) -> PlanRequest:
-    """The panel's values as a request. Raises `SettingInvalid` for what should be a number and is not."""
-    chosen = Preset(preset)
-    named = (model or "starter").strip().strip('"') or "starter"
-    if chosen is not Preset.CUSTOM:
-        return PlanRequest(named, chosen)
-    wanted = gpus.replace("，", ",").split(",") if gpus.strip() else ()
-    numbers = tuple(whole_number("custom.gpus", part, 0) for part in wanted)
-    return PlanRequest(
-        named,
-        chosen,
-        Overrides(
-            gpus=tuple(number for number in numbers if number is not None) or None,
-            gpu_layers=whole_number("custom.gpu_layers", gpu_layers, 0),
-            precision=precision or None,
-            context_tokens=whole_number("custom.context", context, 1),
-        ),
-    )
+def model_named(written: str | None) -> str:
+    """The model that a person means, by what stands in the dropdown; paths are pasted with quotes."""
+    return (written or "starter").strip().strip('"') or "starter"
 
 
 def whole_number(field: str, text: str, minimum: int) -> int | None:
@@ -156,25 +121,14 @@ def buttons(state: ModelState, request: PlanRequest, say: Translator, *, possibl
 
 def texts(setup: Setup) -> tuple[Any, ...]:
     """Components whose words change with the language; `translate` gives their updates in this order."""
-    return (
-        setup.model, setup.preset, setup.custom, setup.precision, setup.gpu_layers, setup.context, setup.gpus,
-    )  # fmt: skip
+    return setup.model, setup.preset
 
 
 def translate(say: Translator, preset: Preset) -> tuple[Any, ...]:
     """The updates of `texts`."""
-
-    def words(name: str) -> dict[str, str]:
-        return {"label": say(f"custom.{name}"), "info": say(f"custom.{name}_info")}
-
     return (
         gr.Dropdown(label=say("setup.model"), info=say("setup.model_info")),
         gr.Dropdown(
             label=say("setup.preset"), choices=preset_choices(say), info=say(f"preset.{preset}.info")
         ),
-        gr.Accordion(label=say("setup.custom")),
-        gr.Dropdown(**words("precision"), choices=_precision_choices(say)),
-        gr.Textbox(**words("gpu_layers")),
-        gr.Textbox(**words("context")),
-        gr.Textbox(**words("gpus")),
     )

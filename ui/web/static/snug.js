@@ -37,6 +37,12 @@
   document.addEventListener("DOMContentLoaded", paint);
   paint();
 
+  const press = (selector) => document.querySelector(selector)?.click();
+  // A button in our own HTML that stands for one of Gradio's.
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("[data-press]");
+    if (button) press(`#${button.dataset.press}`);
+  });
   let sentAt = -Infinity;
   const stop = (event) => {
     const press = () => {

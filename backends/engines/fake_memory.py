@@ -1,0 +1,34 @@
+"""How the fake engine runs out of memory.
+
+In a question, the plan's first device runs out while answering: `oom-over:1500` as long as the plan has room
+for more than 1,500 tokens, `oom-while-fp32` as long as it has that precision. In a model's path,
+`oom-load-fp32` makes it run out while loading in that precision.
+"""
+
+from __future__ import annotations
+
+import re
+
+from backends.errors import OutOfGpuMemory, OutOfMemory, OutOfRam
+from backends.placement.types import Plan
+
+
+def while_loading(name: str, plan: Plan) -> None:
+    """Raise what the model's `name` asks for."""
+    if f"oom-load-{plan.precision}" in name:
+        raise _out_of_memory(plan, "loading")
+
+
+def while_answering(question: str, plan: Plan) -> None:
+    """Raise what the `question` asks for."""
+    over = re.search(r"oom-over:(\d+)", question)
+    if (over and plan.context_tokens > int(over[1])) or f"oom-while-{plan.precision}" in question:
+        raise _out_of_memory(plan, "answering")
+
+
+def _out_of_memory(plan: Plan, stage: str) -> OutOfMemory:
+    """What an engine raises when the plan's first device can't give 4 MiB."""
+    device, figures = plan.devices[0].device, {"needed_bytes": 4 << 20, "free_bytes": 1 << 20}
+    if device == "cpu":
+        return OutOfRam(stage=stage, **figures)
+    return OutOfGpuMemory(device=device, stage=stage, **figures)

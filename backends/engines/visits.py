@@ -1,0 +1,103 @@
+"""The hooks that carry inputs to the device of a module, and weights there for one pass where they visit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from backends.engines.placing import Unit
+from backends.engines.tensors import Slot, Stored, read_stored
+
+
+class Carrier:
+    """Moves inputs. What several layers share (masks, positions) is moved once in a pass."""
+
+    def __init__(self) -> None:
+        self._moved: dict[tuple[int, torch.device], tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def carry(self, value: Any, device: torch.device, *, shared: bool = False) -> Any:
+        """`value` with every tensor in it on `device`; anything else (KV caches above all) stays as it is."""
+        if isinstance(value, torch.Tensor):
+            return self._tensor(value, device, shared=shared)
+        if isinstance(value, list | tuple):
+            moved = [self.carry(item, device, shared=shared) for item in value]
+            same = all(new is old for new, old in zip(moved, value, strict=True))
+            return value if same else _alike(value, moved)
+        if type(value) is dict:
+            return {key: self.carry(item, device, shared=shared) for key, item in value.items()}
+        return value
+
+    def forget(self) -> None:
+        """The pass is over."""
+        self._moved.clear()
+
+    def _tensor(self, value: torch.Tensor, device: torch.device, *, shared: bool) -> torch.Tensor:
+        if value.device == device:
+            return value
+        if not shared:
+            return value.to(device)
+        key = (id(value), device)
+        if key not in self._moved:
+            self._moved[key] = (value, value.to(device))  # keeping the source keeps its id from being reused
+        return self._moved[key][1]
+
+
+def attach(
+    model: nn.Module,
+    placed: Sequence[tuple[Unit, nn.Module, Sequence[Slot]]],
+    stored: Mapping[str, Stored],
+) -> list[RemovableHandle]:
+    """Make `model` run as placed: (unit, its module, what visits). Returns what removes it again."""
+    carrier = Carrier()
+    handles = []
+    for unit, module, visiting in placed:
+        device = torch.device(unit.runs)
+        handles.append(
+            module.register_forward_pre_hook(_inputs(carrier, device), with_kwargs=True, prepend=True)
+        )
+        if visiting:
+            visit = _Visit(visiting, stored, unit.runs)
+            handles.append(module.register_forward_pre_hook(visit.begin))
+            handles.append(module.register_forward_hook(visit.end, always_call=True))
+    handles.append(model.register_forward_hook(lambda *_: carrier.forget(), always_call=True))
+    return handles
+
+
+class _Visit:
+    """Brings a module's weights to the executing device and puts what rests there back."""
+
+    def __init__(self, slots: Sequence[Slot], stored: Mapping[str, Stored], device: str) -> None:
+        self._slots = slots
+        self._stored = stored
+        self._device = device
+        self._resting: list[torch.Tensor] = []
+
+    def begin(self, *_: Any) -> None:
+        if self._resting:
+            return  # called within itself
+        self._resting = [slot.read() for slot in self._slots]
+        on_disk = [slot.name for slot in self._slots if slot.read().device.type == "meta"]
+        read = read_stored((name, self._stored[name]) for name in on_disk)
+        for slot, resting in zip(self._slots, self._resting, strict=True):
+            slot.write(read.pop(slot.name, resting).detach().to(self._device))
+
+    def end(self, *_: Any) -> None:
+        for slot, resting in zip(self._slots, self._resting, strict=False):
+            slot.write(resting)
+        self._resting = []
+
+
+def _inputs(carrier: Carrier, device: torch.device) -> Callable[..., tuple[Any, Any]]:
+    def hook(_: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        return carrier.carry(args, device), carrier.carry(kwargs, device, shared=True)
+
+    return hook
+
+
+def _alike(value: Any, items: list[Any]) -> Any:
+    """A list or (named) tuple of the same type."""
+    return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)

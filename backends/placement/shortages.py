@@ -1,0 +1,83 @@
+"""The sentences that say what is missing where nothing fits, and what would run instead."""
+
+from __future__ import annotations
+
+from backends.placement.labels import preset_label
+from backends.text import Text, Value
+
+
+def short(device: Value, needed: int, budget: int) -> Text:
+    """A device is over its budget."""
+    return Text.of(
+        "reason.short",
+        "{device} would have to hold {needed:bytes} and {budget:bytes} of it can be used: {missing:bytes} "
+        "too little.",
+        device=device,
+        needed=needed,
+        budget=budget,
+        missing=needed - budget,
+    )
+
+
+def short_loading(needed: int, budget: int) -> Text:
+    """RAM is enough to run but not to load."""
+    return Text.of(
+        "reason.short_loading",
+        "Loading would need {needed:bytes} of RAM for a moment, and {budget:bytes} of it can be used.",
+        needed=needed,
+        budget=budget,
+    )
+
+
+def short_commit(needed: int, budget: int, page_file: int) -> Text:
+    """Windows would not promise the memory."""
+    return Text.of(
+        "reason.short_commit",
+        "Windows would have to reserve {needed:bytes} and can reserve {budget:bytes}. Set the page file to "
+        "{page_file:bytes} or more.",
+        needed=needed,
+        budget=budget,
+        page_file=page_file,
+    )
+
+
+def would_run(precision: str, tokens_per_s: float) -> Text:
+    """What would run if nothing were set by hand and the preset were Recommended."""
+    return Text.of(
+        "reason.would_run",
+        "Left to Snug, {precision} would run instead, at about {tokens_per_s:.1f} tokens/s.",
+        precision=precision,
+        tokens_per_s=tokens_per_s,
+    )
+
+
+def would_run_on(precision: str, device: Value, used: int, budget: int, tokens_per_s: float) -> Text:
+    """The same where it is all on one device."""
+    return Text.of(
+        "reason.would_run_on",
+        "Left to Snug, {precision} would run instead: {device} would hold {used:bytes} of {budget:bytes}, at "
+        "about {tokens_per_s:.1f} tokens/s.",
+        precision=precision,
+        device=device,
+        used=used,
+        budget=budget,
+        tokens_per_s=tokens_per_s,
+    )
+
+
+def no_room_anywhere(preset: str) -> Text:
+    """Nothing within the preset fits."""
+    return Text.of(
+        "reason.no_room",
+        'Nothing that the preset "{preset}" may use holds this model.',
+        preset=preset_label(preset),
+    )
+
+
+def gpu_only(preset: str) -> Text:
+    """The preset uses GPUs only, and there is none."""
+    return Text.of(
+        "reason.gpu_only",
+        'The preset "{preset}" uses GPUs only, and this machine has no usable one.',
+        preset=preset_label(preset),
+    )

@@ -1,0 +1,341 @@
+"""Predicted against measured on this machine's CPU: peak RAM, and a second run under it as a hard limit.
+
+Every case runs in a fresh child process through the real engine. It is asked twice: a short question about
+its pictures (first token and speed, which the plan states for exactly that), then one that fills the
+context (memory). The peak is the kernel's own record. Then the case runs again, its files dropped from the
+page cache, in a memory control group of the predicted peak.
+
+    python -m benchmarks.memory_cpu [--only NAME] [--no-limit] [--keep FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from backends.errors import SnugError
+from backends.hardware import calibrate
+from backends.hardware.detect import detect
+from backends.hardware.types import HardwareSnapshot
+from backends.messages import Done, Message, Part, Role, SamplingParams, TextPart
+from backends.models.identify import identify
+from backends.models.types import ModelInfo, ModuleKind
+from backends.placement.planner import plan
+from backends.placement.types import Overrides, Plan, PlanRequest
+from backends.presets import Preset
+from backends.settings import Settings, load_settings
+from backends.worker.client import WorkerClient
+from backends.worker.environment import child_environment
+from backends.worker.logs import tail
+from benchmarks.child_memory import Watch, drop_cache, held, library_bytes, limited, reset_peak
+from benchmarks.memory_cases import CASES, Case, pictures, tokens_per_word, words
+from benchmarks.models import checkpoint
+from benchmarks.report import Row, publish
+
+MEMORY_SHARE, MEMORY_BYTES, SPEED_SHARE = 0.10, 150e6, 0.25
+MIB = 1024**2
+# Kept free in the full context: the answer, and what the template writes around a question.
+ANSWER_TOKENS, SPARE_TOKENS = 16, 48
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Bytes and seconds of one case, predicted and measured.
+
+    `finished` is None where it was not limited, measured speeds are where it was not timed.
+    """
+
+    name: str
+    parameters: int
+    prompt_tokens: int
+    predicted_peak: int
+    measured_peak: int
+    predicted_load_peak: int
+    measured_load_peak: int
+    predicted_first_s: float
+    measured_first_s: float | None
+    predicted_tokens_per_s: float
+    measured_tokens_per_s: float | None
+    predicted_load_s: float
+    measured_load_s: float
+    parts: dict[str, int]
+    held: dict[str, int]
+    limit: str | None = None
+    finished: bool | None = None
+
+    @property
+    def memory_error(self) -> int:
+        """Predicted less measured, of the larger of load and answer."""
+        return max(self.predicted_peak, self.predicted_load_peak) - max(
+            self.measured_peak, self.measured_load_peak
+        )
+
+    @property
+    def memory_met(self) -> bool:
+        """Whether the error is within the goal."""
+        measured = max(self.measured_peak, self.measured_load_peak)
+        return abs(self.memory_error) <= max(MEMORY_SHARE * measured, MEMORY_BYTES)
+
+
+def plan_for(case: Case, model: ModelInfo, machine: HardwareSnapshot, offload: Path) -> Plan:
+    """The planner's own plan; which layers lie on the disk is said by hand."""
+    overrides = Overrides(precision=case.precision, context_tokens=case.context, images=case.images or None)
+    if case.disk:
+        layers = [module.name for module in model.modules if module.kind is ModuleKind.LAYER]
+        by_hand = [(name, "disk") for name in layers[-case.disk :]]
+        rest = [(module.name, "cpu") for module in model.modules if module.name not in dict(by_hand)]
+        overrides = replace(overrides, device_map=(*rest, *by_hand))
+    if model.vision is not None:
+        overrides = replace(overrides, images=case.images)
+    request = PlanRequest(str(model.path), Preset.CPU, overrides)
+    return plan(machine, model, request, offload_root=str(offload))
+
+
+def ask(client: WorkerClient, salt: str, parts: Sequence[Part]) -> Done:
+    """One greedy answer in a conversation of its own."""
+    message = Message(Role.USER, tuple(parts))
+    task = client.chat(salt, (message,), SamplingParams(temperature=0.0, max_tokens=ANSWER_TOKENS))
+    *_, last = task
+    assert isinstance(last, Done)
+    return last
+
+
+@contextmanager
+def child(settings: Settings, salt: str) -> Iterator[WorkerClient]:
+    """A fresh worker process."""
+    log = settings.home / f"{salt}.log"
+    client = WorkerClient("transformers", child_environment(settings), log)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def load(client: WorkerClient, found: Plan) -> float:
+    """Load; returns the engine's own seconds."""
+    task = client.load(found)
+    for _ in task:
+        pass
+    assert task.report is not None
+    return task.report.seconds
+
+
+def filling(case: Case, found: Plan, folder: Path, rate: float, salt: str) -> list[Part]:
+    """A question that fills the context."""
+    seen = pictures(case, folder, salt)
+    room = case.context - case.images * found.image_tokens - ANSWER_TOKENS - SPARE_TOKENS
+    return [*seen, TextPart(words(room, rate))]
+
+
+def measure(
+    case: Case, model: ModelInfo, found: Plan, settings: Settings, rate: float, *, timed: bool
+) -> Measured:
+    """Run the case freely; `timed` also asks the short question that speeds are stated for."""
+    ram = next(share for share in found.devices if share.device == "cpu")
+    with child(settings, case.name) as client:
+        with Watch(client.pid) as loading:
+            seconds = load(client, found)
+        after = held(client.pid)
+        assert after is not None
+        # Pages of files that were read and copied are let go of; those in use from the file stay.
+        load_peak = loading.anonymous + after.files
+        answers: list[Done] = []
+        if timed:
+            question = [*pictures(case, settings.home, "short"), TextPart(words(48, rate))]
+            answers.append(ask(client, "short", question))
+        reset_peak(client.pid)
+        with Watch(client.pid) as answering:
+            full = ask(client, "full", filling(case, found, settings.home, rate, "full"))
+        end = held(client.pid)
+        assert end is not None
+        libraries = library_bytes(client.pid)
+    first_s = answers[0].timings.first_token_s if timed else None
+    per_token = [1 / done.timings.tokens_per_s for done in (*answers, full)]
+    return Measured(
+        name=case.name,
+        parameters=model.parameters,
+        prompt_tokens=full.usage.prompt_tokens,
+        predicted_peak=ram.total_bytes,
+        measured_peak=end.peak,
+        predicted_load_peak=found.load_peak_ram_bytes,
+        measured_load_peak=load_peak,
+        predicted_first_s=found.expected.first_token_s,
+        measured_first_s=first_s,
+        predicted_tokens_per_s=found.expected.tokens_per_s,
+        measured_tokens_per_s=1 / statistics.mean(per_token) if timed else None,
+        predicted_load_s=found.expected.load_s,
+        measured_load_s=seconds,
+        parts={
+            "weights": ram.weights_bytes,
+            "kv_cache": ram.kv_cache_bytes,
+            "activations": ram.activation_bytes,
+            "staging": ram.staging_bytes,
+            "overhead": ram.overhead_bytes,
+        },
+        held={
+            "load_anonymous": loading.anonymous,
+            "loaded_anonymous": after.anonymous,
+            "loaded_files": after.files,
+            "answer_anonymous": answering.anonymous,
+            "end_anonymous": end.anonymous,
+            "end_files": end.files,
+            "libraries": libraries,
+        },
+    )
+
+
+def run_limited(
+    case: Case, free: Measured, found: Plan, settings: Settings, rate: float, *, timed: bool
+) -> Measured:
+    """Run the case once more with no more RAM than predicted.
+
+    Pages of libraries that another process has loaded already are charged to that one; the limit is lowered
+    by as much, so that the child has exactly what the plan says. Weights on the disk are really read from
+    there only now: with RAM to spare the system keeps them, so their speed is taken here.
+    """
+    drop_cache(Path(found.model_path))
+    nbytes = max(free.predicted_peak, free.predicted_load_peak) - free.held["libraries"]
+    means, finished = None, False
+    with ExitStack() as stack:
+        client = stack.enter_context(child(settings, f"{case.name}-limited"))
+        means = stack.enter_context(limited(client.pid, nbytes))
+        try:
+            load(client, found)
+            if timed and case.disk:
+                question = [*pictures(case, settings.home, "disk"), TextPart(words(48, rate))]
+                timings = ask(client, "short", question).timings
+                free = replace(
+                    free,
+                    measured_first_s=timings.first_token_s,
+                    measured_tokens_per_s=timings.tokens_per_s,
+                )
+            ask(client, "full", filling(case, found, settings.home, rate, "limited"))
+            finished = True
+        except SnugError as error:
+            print(f"{case.name}: {error}")
+        client.close()
+    return replace(free, limit=means, finished=finished)
+
+
+def speed_met(predicted: float, measured: float | None) -> bool:
+    """Whether a prediction is within the goal."""
+    return measured is not None and abs(predicted - measured) <= SPEED_SHARE * measured
+
+
+def rows(found: Sequence[Measured], failed: int) -> list[Row]:
+    """The table: how many cases meet each goal, and the worst one; `failed` ones meet none."""
+    worst = max(found, key=lambda one: abs(one.memory_error) / max(one.measured_peak, 1))
+    total = len(found) + failed
+    memory = sum(one.memory_met for one in found)
+    limited_runs = [one for one in found if one.finished is not None]
+    finished = sum(one.finished is True for one in limited_runs)
+    firsts = [speed_met(one.predicted_first_s, one.measured_first_s) for one in found]
+    speeds = [speed_met(one.predicted_tokens_per_s, one.measured_tokens_per_s) for one in found]
+    under = min((one.memory_error for one in found), default=0)
+    return [
+        Row(
+            "CPU cases whose predicted peak RAM is within 10 % or 150 MB of the measured one",
+            f"{memory} of {total}",
+            "all",
+            memory == total,
+        ),
+        Row("the furthest off", f"{worst.name}: {worst.memory_error / 1e6:+.0f} MB"),
+        Row("the furthest below the measured peak", f"{under / 1e6:+.0f} MB"),
+        Row(
+            "cases that finish with the predicted peak as a hard limit",
+            f"{finished} of {len(limited_runs) + failed}",
+            "all",
+            finished == len(limited_runs) + failed,
+        ),
+        Row("tokens/s within 25 %", f"{sum(speeds)} of {total}", "all", sum(speeds) == total),
+        Row("first token within 25 %", f"{sum(firsts)} of {total}", "all", sum(firsts) == total),
+    ]
+
+
+def this_machine(settings: Settings, *, timed: bool) -> HardwareSnapshot:
+    """The machine without its GPUs; its speeds are measured where they will be compared."""
+    machine = replace(detect(settings.home), gpus=())
+    if not timed:
+        return machine
+    measured = calibrate.measure_apart(machine, child_environment(settings))
+    print(measured, flush=True)
+    return calibrate.apply(machine, measured)
+
+
+def run_all(
+    chosen: Sequence[Case], settings: Settings, options: argparse.Namespace
+) -> tuple[list[Measured], list[str]]:
+    """Run the cases, shape by shape: a checkpoint lives no longer than it is needed."""
+    found: list[Measured] = []
+    failed: list[str] = []
+    timed, rate = not options.memory_only, tokens_per_word()
+    machine = this_machine(settings, timed=timed)
+    for shape in dict.fromkeys(case.shape for case in chosen):
+        path = checkpoint(shape, options.keep or settings.home)
+        for case in (case for case in chosen if case.shape == shape):
+            model = identify(path)
+            decided = plan_for(case, model, machine, settings.home / "offload")
+            try:
+                one = measure(case, model, decided, settings, rate, timed=timed)
+            except SnugError as error:
+                print(f"{case.name}: {error}\n{tail(settings.home / f'{case.name}.log')}", flush=True)
+                failed.append(case.name)
+                continue
+            if not options.no_limit:
+                one = run_limited(case, one, decided, settings, rate, timed=timed)
+            found.append(one)
+            print(line(one), flush=True)
+        if options.keep is None:
+            shutil.rmtree(path)
+    return found, failed
+
+
+def line(one: Measured) -> str:
+    """One case in one line."""
+    memory = (
+        f"{max(one.predicted_peak, one.predicted_load_peak) / MIB:6.0f} {one.memory_error / MIB:+6.0f} MiB"
+    )
+    load_peak = f"load {one.predicted_load_peak / MIB:6.0f}/{one.measured_load_peak / MIB:6.0f}"
+    answer = f"answer {one.predicted_peak / MIB:6.0f}/{one.measured_peak / MIB:6.0f}"
+    first = f"first {one.predicted_first_s:6.2f}/{one.measured_first_s or 0:6.2f} s"
+    speed = f"{one.predicted_tokens_per_s:6.1f}/{one.measured_tokens_per_s or 0:6.1f} tok/s"
+    limit = {None: "", True: " limit ok", False: " LIMIT FAILED"}[one.finished]
+    return f"{one.name:28s} {memory} {load_peak} {answer} {first} {speed}{limit}"
+
+
+def main() -> None:
+    """Measure and publish."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", help="run the cases whose names contain this; publishes nothing")
+    parser.add_argument("--no-limit", action="store_true", help="leave the second runs out")
+    parser.add_argument(
+        "--memory-only", action="store_true", help="leave the questions out that time is taken of"
+    )
+    parser.add_argument("--keep", type=Path, help="keep the checkpoints in this folder")
+    options = parser.parse_args()
+    chosen = [case for case in CASES if not options.only or options.only in case.name]
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="snug-bench-", ignore_cleanup_errors=True) as temporary:
+        settings = replace(load_settings({}), home=Path(temporary))
+        found, failed = run_all(chosen, settings, options)
+    details = {
+        "minutes": (time.perf_counter() - begun) / 60,
+        "failed": failed,
+        "cases": [asdict(one) for one in found],
+    }
+    if options.only or options.no_limit or options.memory_only:
+        print(json.dumps(details, indent=1))
+    else:
+        publish("memory_cpu", rows(found, len(failed)), details)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,292 @@
+"""Memory runs out under a tab: the card, the step, the answer and the way back, through a real worker."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import gradio as gr
+import pytest
+from PIL import Image
+
+from backends.errors import Action, OutOfGpuMemory, OutOfRam, RamKilled
+from backends.hardware.describe import read_file
+from backends.hardware.types import HardwareSnapshot
+from backends.placement.ladder import Rung
+from backends.placement.types import Credit, Overrides, PlanRequest
+from backends.presets import Preset
+from backends.service import Service
+from backends.settings import load_settings
+from tests.support import checkpoints
+from tests.support.processes import children
+from ui.i18n import LANGUAGES, Translator
+from ui.web import climbing, notices
+from ui.web.context import Context, Loader
+from ui.web.wiring_chat import Handlers
+from ui.web.wiring_model import current_notice
+
+HARDWARE = Path(__file__).resolve().parents[2] / "hardware"
+LIVE = 99
+PATIENCE_S = 60.0
+
+
+class Tab:
+    """One tab over the real service; models load in the background as on the page."""
+
+    def __init__(self, home: Path, request: PlanRequest, hardware: HardwareSnapshot) -> None:
+        settings = replace(load_settings({"SNUG_HOME": str(home)}), model_folders=())
+        self.service = Service(settings, preload=False, engine="fake")
+        self.service.calibrate = lambda: None  # type: ignore[method-assign]
+        machine: Any = self.service._machine
+        machine.snapshot = lambda *_args, **_more: hardware
+        machine.usable = lambda *_args: hardware
+        machine.credit = lambda *_args: Credit()
+        self.loader = Loader(self.service)
+        self.context = Context(self.service, settings, self.loader, request)
+        self.handlers = Handlers(self.context, LIVE)
+        self.request: Any = SimpleNamespace(session_hash="one")
+        self.session = self.context.session(self.request)
+
+    def load(self) -> None:
+        self.loader.load(self.service.plan(self.session.request or self.context.start))
+        self.wait(lambda: not self.loader.busy)
+
+    def wait(self, what: Callable[[], bool]) -> None:
+        """Give background threads time; nothing here depends on how much."""
+        begun, pause = time.monotonic(), threading.Event()
+        while not what():
+            assert time.monotonic() - begun < PATIENCE_S
+            pause.wait(0.01)
+
+    def ask(self, text: str, *files: Path) -> None:
+        self.handlers.submit({"text": text, "files": [str(file) for file in files]}, self.request)
+        self.answer()
+
+    def answer(self) -> None:
+        list(self.handlers.stream(None, 0.2, 1, 64, "", request=self.request))
+
+    def press(self) -> list[Any]:
+        """The card's button; what it says about the message box, the model and the preset."""
+        updates = self.handlers.act({"text": "a draft", "files": []}, self.request)[2:5]
+        self.answer()
+        self.wait(lambda: not self.loader.busy)
+        return updates
+
+    @property
+    def card(self) -> notices.Notice | None:
+        return current_notice(self.context, self.session)
+
+    def says(self, language: Any = "en") -> str:
+        assert self.card is not None
+        return self.card.html(Translator(language)) + "|" + self.card.button(Translator(language))
+
+
+Open = Callable[..., Tab]
+
+
+@pytest.fixture
+def open_tab(tmp_path: Path) -> Iterator[Open]:
+    tabs: list[Tab] = []
+    before = children()
+
+    def make(name: str = "llava", machine: str = "no_gpu_32gb", **overrides: Any) -> Tab:
+        model = checkpoints.llava_15_7b(tmp_path / name)
+        request = PlanRequest(str(model), Preset.AUTO, Overrides(**overrides))
+        tabs.append(Tab(tmp_path / "家 home", request, read_file(HARDWARE / f"{machine}.json")))
+        return tabs[-1]
+
+    yield make
+    for tab in tabs:
+        tab.service.close()
+    assert children() <= before
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "a picture.png"
+    Image.new("RGB", (32, 24), "red").save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("machine", "device"),
+    [("no_gpu_32gb", "The machine"), ("rtx3090", "NVIDIA GeForce RTX 3090 (GPU 0)")],
+    ids=["in RAM", "on a GPU"],
+)
+def test_a_question_with_a_picture_the_step_the_answer_and_back(
+    open_tab: Open, picture: Path, machine: str, device: str
+) -> None:
+    tab = open_tab(machine=machine)
+    tab.load()
+    start = tab.session.request
+    room = tab.service.plan(start).context_tokens  # type: ignore[arg-type]
+    tab.ask("first")
+    tab.ask(f"oom-over:{room - 1}", picture)
+
+    card = tab.card
+    assert card is not None
+    assert card.action is Action.STEP_DOWN
+    said = tab.says()
+    assert f"{device} ran out of memory while looking at the picture." in said
+    assert "4.0 MB" in said
+    assert "1.0 MB were free." in said
+    assert "Next step: Keep less room for the answer. There is room for" in said
+    assert said.endswith("|Keep less room for the answer")
+
+    box, model, preset = tab.press()
+    assert gr.skip() == box, "the draft stays where it is"
+    assert preset["value"] == "auto"
+    assert model["value"] == start.model  # type: ignore[union-attr]
+    last = tab.session.turns[-1]
+    assert [turn.status for turn in tab.session.turns] == ["done", "done"]
+    assert last.question.images
+    assert "I see 1 picture" in last.answer
+    state = tab.service.state()
+    assert state.plan is not None
+    assert state.plan.context_tokens < room
+    assert tab.session.request == state.plan.request
+
+    assert "Done: Keep less room for the answer" in tab.says()
+    assert tab.says().endswith("|Undo")
+    tab.press()
+    assert tab.session.request == start
+    assert tab.service.state().plan.request == start  # type: ignore[union-attr]
+    assert len(tab.session.turns) == 2
+    assert tab.card is None
+
+
+def test_at_load_the_question_that_waited_is_answered(open_tab: Open) -> None:
+    tab = open_tab("oom-load-bf16 图")
+    tab.loader.load(tab.service.plan(tab.session.request))  # type: ignore[arg-type]
+    tab.ask("hello")
+    assert tab.session.turns[-1].status == "failed"
+    assert isinstance(tab.session.error, OutOfRam)
+    assert "ran out of memory while loading" in tab.says()
+    assert tab.says().endswith("|Load in 8-bit")
+
+    tab.press()
+    assert tab.session.turns[-1].answer.endswith("You said: hello")
+    assert tab.service.state().plan.precision == "int8"  # type: ignore[union-attr]
+
+
+def test_at_load_without_a_question_another_tab_is_told_as_well(open_tab: Open) -> None:
+    tab = open_tab("oom-load-bf16")
+    tab.load()
+    other: Any = SimpleNamespace(session_hash="two")
+    theirs = current_notice(tab.context, tab.context.session(other))
+
+    assert theirs is not None
+    assert theirs.button(Translator("en")) == "Load in 8-bit"
+    tab.press()
+    assert tab.session.turns == ()
+    assert tab.service.state().status == "ready"
+
+
+def test_step_after_step_until_it_fits_each_undone_in_turn(open_tab: Open) -> None:
+    tab = open_tab()
+    tab.load()
+    start = tab.session.request
+    tab.ask("oom-over:1")
+    seen = []
+    while tab.card is not None and tab.card.action is Action.STEP_DOWN:
+        seen.append(tab.session.climb.offer.step.rung)  # type: ignore[union-attr]
+        tab.press()
+        assert len(seen) < 20
+    assert seen[0] is Rung.CONTEXT
+    assert len(seen) == len(tab.session.climb.taken) > 1
+    assert "There is nothing more to try with this model here." in tab.says()
+    assert tab.says().endswith("|"), "no button that leads nowhere"
+    requests = [taken.before for taken in tab.session.climb.taken]
+    assert len(set(requests)) == len(requests)
+
+    tab.handlers.dismiss(tab.request)
+    while tab.card is not None and tab.card.action is Action.UNDO_STEP:
+        tab.press()
+    assert tab.session.request == start
+
+
+def test_an_answer_forgets_what_ran_out_before(open_tab: Open) -> None:
+    tab = open_tab()
+    tab.load()
+    tab.ask("oom")
+    assert tab.session.climb.tried
+    tab.ask("hello")
+    assert not tab.session.climb.tried
+    assert tab.card is None or tab.card.action is not Action.STEP_DOWN
+
+
+def test_the_notice_of_a_step_can_be_put_away(open_tab: Open) -> None:
+    tab = open_tab()
+    tab.load()
+    tab.ask("oom-over:1500")
+    tab.press()
+    assert tab.card is not None
+    assert tab.card.action is Action.UNDO_STEP
+    tab.handlers.dismiss(tab.request)
+    assert tab.card is None
+    assert tab.session.turns[-1].status == "done"
+
+
+def test_a_model_that_goes_away_leaves_the_error(open_tab: Open) -> None:
+    tab = open_tab()
+    tab.load()
+    plan = tab.service.state().plan
+    assert plan is not None
+    for file in Path(plan.model_path).iterdir():
+        file.unlink()
+    tab.ask("oom-over:1")
+    card = tab.card
+    assert card is not None
+    assert card.offer is None
+    assert "4.0 MB were needed" in tab.says()
+    tab.handlers.act(None, tab.request)
+    assert tab.service.state().plan == plan
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutOfGpuMemory(device="GPU 0", stage="answering", needed_bytes=5 << 20, free_bytes=1 << 20),
+        OutOfRam(stage="answering", needed_bytes=0, free_bytes=1 << 20),
+        RamKilled(stage="answering", needed_bytes=5 << 20, free_bytes=1 << 20),
+    ],
+    ids=["GPU", "RAM", "ended by the system"],
+)
+def test_both_languages_say_what_why_and_how(open_tab: Open, error: Any, language: Any) -> None:
+    tab = open_tab()
+    plan = tab.service.plan(tab.session.request)  # type: ignore[arg-type]
+    found = tab.service.next_step(error, plan, "chat")
+    say = Translator(language)
+    card = notices.choose((), "ready", error, None, offer_for=lambda _error: found)
+
+    assert card is not None
+    html = unescape(card.html(say))
+    assert say.text(found.error.what_text) in html
+    assert say.text(found.error.why_text) in html
+    if found.step is None:
+        assert say.text(found.nothing) in html  # type: ignore[arg-type]
+    else:
+        assert say.text(found.step.name) in html
+        assert all(say.text(cost) in html for cost in found.step.costs)
+
+
+def test_a_crash_for_want_of_memory_leads_down_the_ladder_and_other_crashes_restart(open_tab: Open) -> None:
+    tab = open_tab()
+    killed = RamKilled(stage="answering", needed_bytes=1, free_bytes=1)
+    found = tab.service.next_step(killed, tab.service.plan(tab.session.request), "chat")  # type: ignore[arg-type]
+    card = notices.choose((), "crashed", None, killed, offer_for=lambda _error: found)
+    assert card is not None
+    assert card.action is Action.STEP_DOWN
+
+
+def test_without_a_step_nothing_is_taken_or_undone(open_tab: Open) -> None:
+    tab = open_tab()
+    assert climbing.take(tab.context, tab.session) is None
+    assert climbing.undo(tab.context, tab.session) is None

@@ -1,0 +1,298 @@
+"""What a person's choices do to a tab: presets, models, settings, maps, other machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from backends.errors import DeviceMapInvalid, SettingInvalid
+from backends.placement.needs import Needs
+from backends.placement.types import Overrides, Plan, PlanRequest
+from backends.presets import Preset
+from backends.service import Service
+from tests.support import checkpoints, machines
+from tests.support.fake_service import fake_settings
+from ui.i18n import LANGUAGES, Translator
+from ui.web import wiring_whatif as whatif
+from ui.web.context import Context, Loader
+from ui.web.machines import Parts
+from ui.web.panels import custom as custom_panel
+from ui.web.planning import change, check_draft, make_plan, settle, undo, use_draft
+from ui.web.redrawing import above_plan, custom_updates, whatif_updates
+from ui.web.sessions import Session
+
+TWO = machines.machine(machines.gpu(0), machines.gpu(1), ram=32)
+HALVES = "* = cuda:0\nmodel.language_model.layers.16-31 = cuda:1"
+
+
+class Tab:
+    """A tab over the real service on a pretended machine; nothing is ever loaded."""
+
+    def __init__(self, home: Path) -> None:
+        self.llava = str(checkpoints.llava_15_7b(home / "llava"))
+        self.qwen = str(checkpoints.qwen25_vl_7b(home / "qwen"))
+        self.text = str(checkpoints.llama(home / "text"))
+        settings = fake_settings(home)
+        self.service = Service(settings, preload=False)
+        self.service._machine.snapshot = lambda *_, **__: TWO  # type: ignore[method-assign]
+        self.service._machine.usable = lambda *_: TWO  # type: ignore[method-assign]
+        self.context = Context(self.service, settings, Loader(self.service), PlanRequest(self.llava))
+        request: Any = SimpleNamespace(session_hash="one")
+        self.session: Session = self.context.session(request)
+
+    @property
+    def request(self) -> PlanRequest:
+        assert self.session.request is not None
+        return self.session.request
+
+    def draw(self, *touched: str) -> dict[str, Any]:
+        """What the page is sent now, by component."""
+        where = self.session.elsewhere.hardware if self.session.elsewhere else None
+        plan = make_plan(self.context, self.request, where)
+        sent = custom_updates(self.context, self.session, plan, touched)
+        found = dict(zip(custom_panel.NAMES, sent, strict=True))
+        return {name: update for name, update in found.items() if len(update) > 1}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def tab(home: Path) -> Iterator[Tab]:
+    made = Tab(home)
+    yield made
+    made.service.close()
+
+
+def test_a_setting_that_the_preset_does_not_mean_makes_it_custom(tab: Tab) -> None:
+    settle(tab.context, tab.session, tab.llava, Preset.MID)
+    change(tab.context, tab.session, Overrides(context_tokens=2048))
+    assert tab.request.preset is Preset.MID
+    change(tab.context, tab.session, Overrides(context_tokens=2048, precision="nf4"))
+    assert tab.request.preset is Preset.CUSTOM
+    assert "Balanced" in above_plan(tab.session)
+
+
+def test_another_preset_keeps_what_makes_sense_and_names_the_rest(tab: Tab) -> None:
+    change(tab.context, tab.session, Overrides(context_tokens=2048, gpus=(1,), gpu_layers=12))
+    settle(tab.context, tab.session, tab.llava, Preset.CPU)
+    assert tab.request.overrides == Overrides(context_tokens=2048)
+    said = above_plan(tab.session)
+    assert "GPUs to use: back to automatic, because the preset CPU only decides that." in said
+    assert "Layers on the GPU" in said
+
+
+def test_choosing_the_same_again_changes_nothing(tab: Tab) -> None:
+    change(tab.context, tab.session, Overrides(gpu_layers=12))
+    settle(tab.context, tab.session, tab.llava, Preset.AUTO)
+    assert tab.request.overrides.gpu_layers == 12
+
+
+def test_another_model_keeps_what_makes_sense_and_names_the_rest(tab: Tab) -> None:
+    change(tab.context, tab.session, Overrides(gpu_layers=30, images=2, precision="nf4"))
+    settle(tab.context, tab.session, tab.text, Preset.AUTO)
+    assert tab.request.overrides == Overrides(precision="nf4")
+    assert len(tab.session.notes) == 2
+
+
+def test_a_model_that_is_not_there_loses_nothing(tab: Tab) -> None:
+    change(tab.context, tab.session, Overrides(gpu_layers=30))
+    settle(tab.context, tab.session, "/nowhere", Preset.AUTO)
+    assert tab.request.overrides.gpu_layers == 30
+    assert tab.draw()
+
+
+@pytest.mark.parametrize(
+    ("setting", "left"),
+    [
+        ("gpu_layers", Overrides(max_memory=(("cuda:0", 1), ("cpu", 2)))),
+        ("max_memory:cuda:0", Overrides(gpu_layers=3, max_memory=(("cpu", 2),))),
+        ("max_memory:cuda:7", Overrides(gpu_layers=3, max_memory=(("cuda:0", 1), ("cpu", 2)))),
+        ("no_such_setting", Overrides(gpu_layers=3, max_memory=(("cuda:0", 1), ("cpu", 2)))),
+    ],
+)
+def test_one_setting_goes_back_to_automatic(tab: Tab, setting: str, left: Overrides) -> None:
+    change(tab.context, tab.session, Overrides(gpu_layers=3, max_memory=(("cuda:0", 1), ("cpu", 2))))
+    undo(tab.context, tab.session, setting)
+    assert tab.request.overrides == left
+
+
+# The map's editor.
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("* = cuda:5", "does not exist here"),
+        ("model.langage_model = cpu", "model.language_model"),
+        ("model.language_model.layers.0.mlp = cpu\n* = cpu", "lies inside"),
+        ("lm_head = cpu", "forgets"),
+        ("* = disk", "something must compute"),
+        ("* = cpu\n* = cpu", "twice"),
+        ("", "places nothing"),
+    ],
+)
+def test_a_map_is_checked_while_it_is_written(tab: Tab, text: str, says: str) -> None:
+    tab.draw()
+    check_draft(tab.context, tab.session, text)
+    assert isinstance(tab.session.draft_plan, DeviceMapInvalid)
+    assert tab.request.overrides.device_map is None
+    sent = tab.draw("map_text")
+    assert says in sent["map_check"]["value"]
+    assert sent["map_use"]["interactive"] is False
+    assert "value" not in sent.get("map_text", {})
+
+
+def test_a_map_is_used_and_given_up_again(tab: Tab) -> None:
+    change(tab.context, tab.session, Overrides(gpu_layers=12))
+    tab.draw()
+    check_draft(tab.context, tab.session, HALVES)
+    assert tab.request.overrides.device_map is None
+    use_draft(tab.context, tab.session, HALVES)
+    plan = make_plan(tab.context, tab.request)
+    assert isinstance(plan, Plan)
+    assert {device for _, device in plan.device_map} == {"cuda:0", "cuda:1"}
+    assert "Layers on the GPU" in above_plan(tab.session)
+    sent = tab.draw("map_text")
+    assert sent["gpu_layers"]["interactive"] is False
+    assert '"model.language_model.layers.31": "cuda:1"' in sent["map_json"]["value"]
+    assert "device_map=device_map.json" in sent["command"]["value"]
+    undo(tab.context, tab.session, "device_map")
+    assert tab.request.overrides.device_map is None
+    assert tab.session.drafts == {}
+
+
+def test_the_text_that_the_page_wrote_is_nobodys_draft(tab: Tab) -> None:
+    written = tab.draw()["map_text"]["value"]
+    check_draft(tab.context, tab.session, written)
+    assert tab.session.drafts == {}
+
+
+def test_a_draft_waits_for_its_model(tab: Tab) -> None:
+    check_draft(tab.context, tab.session, HALVES)
+    settle(tab.context, tab.session, tab.qwen, Preset.AUTO)
+    assert tab.draw()["map_text"]["value"] != HALVES
+    settle(tab.context, tab.session, tab.llava, Preset.AUTO)
+    assert tab.draw()["map_text"]["value"] == HALVES
+
+
+# What the page is sent.
+
+
+def test_only_what_changed_is_sent_and_never_under_the_hand(tab: Tab) -> None:
+    assert tab.draw()
+    assert tab.draw() == {}
+    change(tab.context, tab.session, Overrides(gpu_layers=12))
+    sent = tab.draw("gpu_layers")
+    assert "value" not in sent["gpu_layers"]
+    assert "by hand" in sent["gpu_layers"]["label"]
+    assert "--set gpu_layers=12" in sent["command"]["value"]
+    tab.session.forget_shown()
+    assert tab.draw() == {}
+    undo(tab.context, tab.session, "gpu_layers")
+    assert tab.draw()["gpu_layers"]["value"] == 32
+
+
+def test_the_slider_ends_where_the_model_does(tab: Tab) -> None:
+    tab.draw()
+    settle(tab.context, tab.session, tab.qwen, Preset.AUTO)
+    assert tab.draw()["gpu_layers"]["maximum"] == 28
+
+
+def test_detail_is_offered_where_the_model_has_it_with_what_it_takes(tab: Tab) -> None:
+    assert tab.draw()["image_tokens"]["visible"] is False
+    settle(tab.context, tab.session, tab.qwen, Preset.AUTO)
+    first = tab.draw()
+    assert first["image_tokens"]["visible"] is True
+    assert "1,282 tokens" in first["cost"]["value"]
+    change(tab.context, tab.session, Overrides(image_tokens=300))
+    assert "300 tokens" in tab.draw("image_tokens")["cost"]["value"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("model", ["llava", "qwen", "text"])
+def test_every_control_has_a_name_and_a_sentence(tab: Tab, language: str, model: str) -> None:
+    asked = PlanRequest(getattr(tab, model))
+    about = custom_panel.About(asked, make_plan(tab.context, asked), tab.service.inspect(asked.model), TWO)
+    view = custom_panel.view(Translator(language), about)  # type: ignore[arg-type]
+    silent = {"box", "intro", "cost", "map_check", "map_use", "map_auto", "reset", "memory_box", "map_box"}
+    assert set(view) == set(custom_panel.NAMES)
+    for name in set(view) - silent:
+        if view[name].props.get("visible", True):
+            assert view[name].props["label"]
+            assert view[name].props["info"]
+
+
+# Another machine.
+
+
+def test_there_and_back_again_with_everything_as_it_was(tab: Tab) -> None:
+    before = Overrides(gpus=(1,), gpu_layers=20, max_memory=(("cuda:1", 2**33),), context_tokens=2048)
+    change(tab.context, tab.session, before)
+    whatif.choose(tab.context, tab.session, "office")
+    assert tab.request.overrides == Overrides(context_tokens=2048)
+    assert "Not this machine" in above_plan(tab.session)
+    assert "--hardware machine.json" in tab.draw()["command"]["value"]
+    whatif.choose(tab.context, tab.session, "")
+    assert tab.request.overrides == before
+    assert above_plan(tab.session) == ""
+
+
+def test_from_one_machine_to_the_next_the_way_back_stays(tab: Tab) -> None:
+    change(tab.context, tab.session, Overrides(gpus=(1,)))
+    whatif.choose(tab.context, tab.session, "office")
+    whatif.choose(tab.context, tab.session, "server_8")
+    whatif.leave(tab.context, tab.session)
+    assert tab.request.overrides.gpus == (1,)
+
+
+def test_a_machine_is_put_together_or_refused(tab: Tab) -> None:
+    whatif.put_together(tab.context, tab.session, Parts("NVIDIA GeForce RTX 4090", 2, 24, 64))
+    assert tab.session.elsewhere is not None
+    assert len(tab.session.elsewhere.hardware.gpus) == 2
+    for wrong in (Parts("NVIDIA GeForce RTX 4090", 99, 24), Parts("NVIDIA GeForce RTX 4090", -1, 24)):
+        with pytest.raises(SettingInvalid):
+            whatif.put_together(tab.context, tab.session, wrong)
+    assert len(tab.session.elsewhere.hardware.gpus) == 2
+
+
+def test_a_description_is_pasted(tab: Tab) -> None:
+    with pytest.raises(SettingInvalid):
+        whatif.describe(tab.context, tab.session, '{"os": "linux"}')
+    assert tab.session.elsewhere is None
+    whatif.describe(
+        tab.context, tab.session, '{"os": "linux", "gpus": [], "ram": {"total_bytes": 8589934592}}'
+    )
+    assert tab.session.elsewhere is not None
+    whatif.describe(tab.context, tab.session, " ")
+    assert tab.session.elsewhere is None
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"x" * 2_000_000], ids=["no text", "too much of it"])
+def test_a_file_that_is_no_description(tab: Tab, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "machine.json"
+    path.write_bytes(content)
+    with pytest.raises(SettingInvalid):
+        whatif.upload(tab.context, tab.session, str(path))
+
+
+def test_what_is_needed_is_answered_for_the_request_at_hand(tab: Tab) -> None:
+    whatif.choose(tab.context, tab.session, "laptop_6")
+    settle(tab.context, tab.session, tab.llava, Preset.HIGH)
+    whatif.ask_needs(tab.context, tab.session)
+    assert tab.session.needs is not None
+    answer = tab.session.needs[1]
+    assert isinstance(answer, Needs)
+    assert answer.change is not None
+    updates = whatif_updates(tab.context, tab.session, ())
+    assert any("sn-needs" in str(update) for update in updates)
+    whatif.take(tab.context, tab.session)
+    assert tab.request == answer.change
+    gone = whatif_updates(tab.context, tab.session, ())
+    assert not any("sn-needs" in str(update) for update in gone)

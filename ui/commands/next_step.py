@@ -1,0 +1,80 @@
+"""Memory ran out: say the next step as a command that can be pasted."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from backends.errors import OutOfMemory, SnugError
+from backends.messages import Message
+from backends.placement.ladder import When
+from backends.placement.types import PlanRequest
+from backends.service import Service
+from backends.text import Text
+from ui.i18n import Translator
+from ui.overrides import to_settings
+
+# Options of `ask` that the command repeats when they were given, by their name in the namespace.
+_REPEATED = ("messages", "system", "max_tokens", "temperature", "seed")
+
+
+@contextmanager
+def saying_the_next_step(
+    service: Service, options: argparse.Namespace, messages: Sequence[Message], say: Translator
+) -> Iterator[None]:
+    """Give an OutOfMemory the next step as its remedy; everything else passes as it is."""
+    try:
+        yield
+    except OutOfMemory as error:
+        raise _with_step(error, service, options, messages, say) from error
+
+
+def _with_step(
+    error: OutOfMemory,
+    service: Service,
+    options: argparse.Namespace,
+    messages: Sequence[Message],
+    say: Translator,
+) -> OutOfMemory:
+    state = service.state()
+    failed = state.failed or state.plan
+    if failed is None:
+        return error
+    pictures: When = "image" if messages and messages[-1].images else "chat"
+    try:
+        offer = service.next_step(error, failed, "load" if state.failed else pictures)
+    except SnugError:
+        return error  # the model's folder went away: what ran out is still true
+    remedy = offer.nothing
+    if offer.step is not None:
+        remedy = Text.of(
+            "cli.next_step",
+            "{step}. {costs} Run: {command}",
+            step=offer.step.name,
+            costs=" ".join(say.text(cost) for cost in offer.step.costs),
+            command=command(offer.step.request, options),
+        )
+    assert remedy is not None, "an offer has a step or says that there is none"
+    return type(error)(**offer.error.values, next_step=remedy)
+
+
+def command(request: PlanRequest, options: argparse.Namespace) -> str:
+    """The `ask` of `options` with another request, quoted for this system's shell."""
+    words = ["python", "launch.py", "ask", request.model, "--preset", request.preset.value]
+    # A device map stands in the file that the person named.
+    map_files = [setting for setting in options.settings if setting.startswith("device_map=")]
+    for setting in to_settings(request.overrides):
+        words += ["--set", map_files[-1] if setting.startswith("device_map=") and map_files else setting]
+    for image in options.images:
+        words += ["--image", str(image)]
+    for name in _REPEATED:
+        value = getattr(options, name)
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    words += ["--json"] if options.json else []
+    words += [options.question] if options.question is not None else []
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)

@@ -1,0 +1,157 @@
+"""Pure: what a preset, a model or a machine leaves of the settings that a person made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from backends.hardware.types import HardwareSnapshot
+from backends.models.types import ModelInfo
+from backends.placement.types import Overrides
+from backends.placement.workload import LEAST_PICTURE_TOKENS
+from backends.presets import Preset
+from backends.text import Text
+
+_FULL = ("bf16", "fp16", "fp32")
+# The only precision that a preset stands for.
+_MEANT = {Preset.MID: ("int8",), Preset.LOW: ("nf4",), Preset.HIGH: _FULL, Preset.CPU: _FULL}
+# Settings that name parts of one machine.
+OF_MACHINE = ("gpus", "max_memory", "device_map")
+_FIELDS = (
+    "gpus", "gpu_layers", "precision", "context_tokens", "images", "image_tokens", "cpu_layers_mode",
+    "max_memory", "offload_dir", "device_map",
+)  # fmt: skip
+_EMPTY = Overrides()
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Settings that still make sense, and a sentence for each that does not."""
+
+    overrides: Overrides
+    dropped: tuple[Text, ...] = ()
+
+
+def name_of(field: str) -> Text:
+    """What the page calls a setting."""
+    code = f"custom.{field}"
+    return Text(code, field)
+
+
+def set_fields(overrides: Overrides) -> tuple[str, ...]:
+    """The settings that were made by hand, in the page's order."""
+    return tuple(field for field in _FIELDS if getattr(overrides, field) != getattr(_EMPTY, field))
+
+
+def without(overrides: Overrides, *fields: str) -> Overrides:
+    """The settings with `fields` back to automatic."""
+    back: dict[str, Any] = {field: getattr(_EMPTY, field) for field in fields}
+    return replace(overrides, **back)
+
+
+def for_preset(overrides: Overrides, preset: Preset) -> Kept:
+    """What `preset` leaves: it decides the precision it is named for, and whether GPUs take part."""
+    why = Text.of("kept.preset", "the preset {preset} decides that", preset=Text(f"preset.{preset}", preset))
+    against = contradictions(overrides, preset)
+    kept = without(overrides, *(field for field in against if field != "max_memory"))
+    if "max_memory" in against:
+        kept = replace(kept, max_memory=_limits(kept, lambda device: not device.startswith("cuda:")))
+    return Kept(kept, _said(against, why))
+
+
+def contradictions(overrides: Overrides, preset: Preset) -> tuple[str, ...]:
+    """The settings that say something else than the preset's name."""
+    against = []
+    if overrides.precision is not None and overrides.precision not in _MEANT.get(
+        preset, (overrides.precision,)
+    ):
+        against.append("precision")
+    devices = [device for _, device in overrides.device_map or ()]
+    if preset is Preset.CPU:
+        against += ["gpus"] if overrides.gpus is not None else []
+        against += ["gpu_layers"] if overrides.gpu_layers else []
+        against += ["cpu_layers_mode"] if overrides.cpu_layers_mode is not None else []
+        against += (
+            ["max_memory"] if any(device.startswith("cuda:") for device, _ in overrides.max_memory) else []
+        )
+        against += ["device_map"] if any(device.startswith("cuda:") for device in devices) else []
+    if preset is Preset.HIGH:
+        against += ["gpu_layers"] if overrides.gpu_layers is not None else []
+        against += ["device_map"] if not all(device.startswith("cuda:") for device in devices) else []
+    return tuple(against)
+
+
+def preset_for(overrides: Overrides, preset: Preset) -> Preset:
+    """The preset under which `overrides` can be set: Custom, where `preset` would mean something else."""
+    return Preset.CUSTOM if contradictions(overrides, preset) else preset
+
+
+def for_model(overrides: Overrides, model: ModelInfo) -> Kept:
+    """What another model leaves: numbers it can have. A device map is made of one model's names."""
+    dropped: list[Text] = []
+
+    def drop(field: str, why: Text) -> None:
+        nonlocal overrides
+        overrides = without(overrides, field)
+        dropped.extend(_said((field,), why))
+
+    if overrides.gpu_layers is not None and overrides.gpu_layers > model.layers:
+        drop("gpu_layers", Text.of("kept.layers", "this model has {layers} layers", layers=model.layers))
+    if overrides.context_tokens is not None and overrides.context_tokens > model.text.max_context:
+        most = model.text.max_context
+        drop("context_tokens", Text.of("kept.context", "this model holds {most:count} tokens", most=most))
+    if overrides.images and model.vision is None:
+        drop("images", Text("kept.text_only", "this model reads text only"))
+    if overrides.image_tokens is not None and overrides.image_tokens not in detail_range(model):
+        drop("image_tokens", Text("kept.detail", "this model has other levels of detail, or only one"))
+    if overrides.device_map is not None:
+        drop("device_map", Text("kept.map", "it was made for another model"))
+    return Kept(overrides, tuple(dropped))
+
+
+def for_machine(overrides: Overrides, hardware: HardwareSnapshot) -> Kept:
+    """What another machine leaves: its own GPUs' settings."""
+    here = {f"cuda:{gpu.index}" for gpu in hardware.gpus} | {"cpu", "disk"}
+    why = Text("kept.machine", "this machine has no such GPU")
+    dropped: list[str] = []
+    if overrides.gpus is not None:
+        left = tuple(index for index in overrides.gpus if f"cuda:{index}" in here) or None
+        dropped += ["gpus"] if left != overrides.gpus else []
+        overrides = replace(overrides, gpus=left)
+    limits = _limits(overrides, lambda device: device in here)
+    if limits != overrides.max_memory:
+        dropped.append("max_memory")
+        overrides = replace(overrides, max_memory=limits)
+    if overrides.gpu_layers and not hardware.gpus:
+        dropped.append("gpu_layers")
+        overrides = without(overrides, "gpu_layers")
+    if any(device not in here for _, device in overrides.device_map or ()):
+        dropped.append("device_map")
+        overrides = without(overrides, "device_map")
+    return Kept(overrides, _said(tuple(dropped), why))
+
+
+def detail_range(model: ModelInfo) -> range:
+    """The numbers of tokens that a picture may be given; empty for families with one size only."""
+    if model.vision is None or not model.vision.dynamic:
+        return range(0)
+    most = model.vision.tokens_per_image
+    return range(min(LEAST_PICTURE_TOKENS, most), most + 1)
+
+
+def with_limit(overrides: Overrides, device: str, nbytes: int) -> Overrides:
+    """The settings with a limit for `device`."""
+    others = _limits(overrides, lambda other: other != device)
+    return replace(overrides, max_memory=(*others, (device, nbytes)))
+
+
+def _limits(overrides: Overrides, keep: Callable[[str], bool]) -> tuple[tuple[str, int], ...]:
+    return tuple((device, nbytes) for device, nbytes in overrides.max_memory if keep(device))
+
+
+def _said(fields: tuple[str, ...], why: Text) -> tuple[Text, ...]:
+    return tuple(
+        Text.of("kept.dropped", "{name}: back to automatic, because {why}.", name=name_of(field), why=why)
+        for field in fields
+    )

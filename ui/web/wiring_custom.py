@@ -1,0 +1,158 @@
+"""Events of the settings by hand: each control changes one of them, and the plan follows at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+import gradio as gr
+
+from backends.errors import SettingInvalid, SnugError
+from backends.placement.types import Overrides
+from backends.text import Text
+from ui.web import by_hand
+from ui.web.context import Context
+from ui.web.panels.custom import GIB, Custom
+from ui.web.planning import change, check_draft, forget_draft, hardware_of, undo, use_draft
+from ui.web.sessions import Session
+from ui.web.wiring_model import Page, refresh
+
+_LEAVE_EMPTY = Text("custom.leave_empty", "Correct it, or leave the field empty.")
+
+
+# What a control's value means for its setting; each raises SettingInvalid.
+
+
+def _number(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _folder(value: str | None) -> str | None:
+    written = (value or "").strip().strip('"')
+    if not written:
+        return None
+    if PurePosixPath(written).is_absolute() or PureWindowsPath(written).is_absolute() or written[0] == "~":
+        return written
+    raise SettingInvalid(
+        name=by_hand.name_of("offload_dir"),
+        value=f'"{written[:60]}"',
+        detail=Text("custom.not_a_path", "It is not a whole path, so it could mean several folders."),
+        suggestion=_LEAVE_EMPTY,
+    )
+
+
+def _gpus(context: Context, session: Session, chosen: list[int]) -> tuple[int, ...] | None:
+    there = {gpu.index for gpu in (hardware_of(session) or context.service.usable()).gpus}
+    if not chosen:
+        raise SettingInvalid(
+            name=by_hand.name_of("gpus"),
+            value=Text("custom.none", "none at all"),
+            detail=Text("custom.needs_one", "The preset CPU only is what runs without any GPU."),
+            suggestion=Text("custom.choose_one", "Choose at least one, or that preset."),
+        )
+    return None if set(chosen) == there else tuple(sorted(chosen))
+
+
+def wire(page: Page, context: Context) -> None:
+    """Attach the handlers."""
+    custom = page.custom
+    outputs = [page.setup.preset, *page.live]
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
+
+    def on(
+        event: Callable[..., Any],
+        component: Any,  # noqa: ANN401 - the component whose value is taken, or None
+        act: Callable[..., None],
+        *touched: str,
+    ) -> None:
+        def handle(request: gr.Request, *value: Any) -> list[Any]:  # noqa: ANN401 - any component's value
+            session = context.session(request)
+            before = session.request or context.start
+            try:
+                act(session, *value)
+            except SnugError as error:
+                session.problem, session.notes = error, ()
+            now = session.request or context.start
+            preset = gr.skip() if now.preset is before.preset else gr.Dropdown(value=now.preset.value)
+            return [preset, *refresh(context, session, touched)]
+
+        event(handle, component, outputs, trigger_mode="always_last", **quiet)
+
+    _wire_values(custom, context, on)
+    _wire_limits(custom, context, on)
+    _wire_map(custom, context, on)
+
+    def reset(session: Session) -> None:
+        change(context, session, Overrides())
+        forget_draft(context, session)
+
+    on(custom.reset.click, None, reset)
+
+    def undone(event: gr.EventData, request: gr.Request) -> list[Any]:
+        session = context.session(request)
+        undo(context, session, str(event.setting))
+        return [gr.skip(), *refresh(context, session)]
+
+    custom.intro.undo(undone, None, outputs, **quiet)
+
+
+def _wire_values(custom: Custom, context: Context, on: Callable[..., None]) -> None:
+    def sets(field: str, parse: Callable[[Any], Any]) -> Callable[[Session, Any], None]:
+        def act(session: Session, value: Any) -> None:  # noqa: ANN401 - any component's value
+            made: dict[str, Any] = {field: parse(value)}
+            change(context, session, replace((session.request or context.start).overrides, **made))
+
+        return act
+
+    for field, parse in (
+        ("gpu_layers", _number), ("context_tokens", _number), ("images", _number), ("image_tokens", _number),
+        ("precision", lambda value: value or None), ("cpu_layers_mode", lambda value: value or None),
+    ):  # fmt: skip
+        component = getattr(custom, field)
+        on(component.input, component, sets(field, parse), field)
+
+    def choose_folder(session: Session, written: str | None) -> None:
+        session.problem = None
+        if (written or "") != session.showing("custom.offload_dir="):
+            sets("offload_dir", _folder)(session, written)
+
+    # What is pasted changes a text without a key: `input` would not tell.
+    on(custom.offload_dir.change, custom.offload_dir, choose_folder, "offload_dir")
+
+    def choose_gpus(session: Session, chosen: list[int]) -> None:
+        sets("gpus", lambda value: _gpus(context, session, value))(session, chosen)
+
+    on(custom.gpus.input, custom.gpus, choose_gpus, "gpus")
+
+
+def _wire_limits(custom: Custom, context: Context, on: Callable[..., None]) -> None:
+    def limit(session: Session, device: str, gib: float) -> None:
+        overrides = (session.request or context.start).overrides
+        change(context, session, by_hand.with_limit(overrides, device, int(float(gib) * GIB)))
+
+    def of_gpu(position: int) -> Callable[[Session, float], None]:
+        def act(session: Session, gib: float) -> None:
+            gpus = (hardware_of(session) or context.service.usable()).gpus
+            if position < len(gpus):
+                limit(session, f"cuda:{gpus[position].index}", gib)
+
+        return act
+
+    on(custom.ram_limit.input, custom.ram_limit, lambda session, gib: limit(session, "cpu", gib), "ram_limit")
+    for position, slider in enumerate(custom.limits):
+        on(slider.input, slider, of_gpu(position), f"limit.{position}")
+
+
+def _wire_map(custom: Custom, context: Context, on: Callable[..., None]) -> None:
+    text = custom.map_text
+    on(text.change, text, lambda session, written: check_draft(context, session, written), "map_text")
+    on(custom.map_use.click, text, lambda session, written: use_draft(context, session, written), "map_text")
+
+    def automatic(session: Session) -> None:
+        overrides = (session.request or context.start).overrides
+        change(context, session, by_hand.without(overrides, "device_map"))
+        forget_draft(context, session)
+
+    on(custom.map_auto.click, None, automatic)
