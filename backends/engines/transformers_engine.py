@@ -74,8 +74,9 @@ class TransformersEngine:
                 check_memory(plan)
                 self._folder = _offload_folder(plan)
                 loaded = load_model(plan, progress, cancel, self._folder.path if self._folder else None)
-                self._arrangement = Arrangement(loaded.model, runtime_units(plan), self._folder)
                 self._loaded = loaded
+                if any(device != "cpu" for _, device in plan.device_map):
+                    self._arrangement = Arrangement(loaded.model, runtime_units(plan), self._folder)
                 context = _context(loaded.model.config, plan)
                 self._prepare(loaded, plan, context)
                 report = make_report(loaded, plan, context, time.perf_counter() - begun)
@@ -92,11 +93,15 @@ class TransformersEngine:
         half-way; else the next question reads its prompt anew.
         """
         begun = time.perf_counter()
-        old, loaded, arrangement = self._plan, self._loaded, self._arrangement
-        if old is None or loaded is None or arrangement is None:
+        old, loaded = self._plan, self._loaded
+        if old is None or loaded is None:
             raise NotLoaded
         if (obstacle := why_reload(old, plan)) is not None:
             raise CannotMove(detail=obstacle)
+        arrangement = self._arrangement
+        if arrangement is None:
+            # A model that lies in RAM as a whole needs none until now.
+            arrangement = self._arrangement = Arrangement(loaded.model, runtime_units(old), None)
         plan = replace(plan, visible_gpus=old.visible_gpus)  # what this process sees, and counts by
         before, context = arrangement.placed, _context(loaded.model.config, plan)
         with as_snug_errors("moving the model", plan.model_path, plan.offload_dir):
