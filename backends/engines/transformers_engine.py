@@ -80,7 +80,9 @@ class TransformersEngine:
                 context = _context(loaded.model.config, plan)
                 self._prepare(loaded, plan, context)
                 report = make_report(loaded, plan, context, time.perf_counter() - begun)
-                self._meter = Meter(loaded.model, plan)
+                if plan.visible_gpus:
+                    # Before anything else touches the GPUs: their counters begin anew here.
+                    self._meter = Meter(loaded.model, plan)
                 return report
         except BaseException:
             self.close()
@@ -186,7 +188,11 @@ class TransformersEngine:
 
     def memory(self) -> tuple[DevicePeak, ...]:
         """What each device has held at most since the load."""
-        return self._meter.read() if self._meter is not None else ()
+        if self._loaded is None or self._plan is None:
+            return ()
+        if self._meter is None:
+            self._meter = Meter(self._loaded.model, self._plan)
+        return self._meter.read()
 
     def close(self) -> None:
         """Drop the model, its caches and its offloaded weights."""
