@@ -64,11 +64,15 @@ def current_marks(root: str, folder: str) -> dict[str, object]:
 
 
 def files_mark(site: str) -> str:
-    """Hash the names in site-packages two levels deep: a few ms, and a deleted package or file shows."""
+    """Hash the names in site-packages two levels deep: a few ms, and a deleted package or file shows.
+
+    What packages write when they first run does not count: compiled files, and the seed that Gradio keeps.
+    """
     digest = hashlib.sha256()
     for entry in sorted(os.scandir(site), key=lambda entry: entry.name) if os.path.isdir(site) else []:
         inside = sorted(os.listdir(entry.path)) if entry.is_dir() else []
-        digest.update(repr((entry.name, [name for name in inside if name != "__pycache__"])).encode("utf-8"))
+        kept = [name for name in inside if name not in ("__pycache__", "hash_seed.txt")]
+        digest.update(repr((entry.name, kept)).encode("utf-8"))
     return digest.hexdigest()
 
 
