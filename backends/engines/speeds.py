@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Sequence
 
 import torch
 
 from backends.engines.devices import use_physical_cores
+from backends.hardware.timing import shortest
 
 # A prompt's chunk against the matrices of a decoder of one to two billion parameters.
 _ROWS, _INNER, _OUTER = 256, 2048, 5632
@@ -36,7 +35,7 @@ def cpu_speeds(seconds: float) -> dict[str, float]:
 def _product_gflops(dtype: torch.dtype, seconds: float) -> float:
     rows = torch.ones(_ROWS, _INNER, dtype=dtype)
     weight = torch.ones(_OUTER, _INNER, dtype=dtype)
-    best = _best(lambda: torch.nn.functional.linear(rows, weight), seconds)
+    best = shortest(lambda: torch.nn.functional.linear(rows, weight), seconds)
     return round(2 * _ROWS * _INNER * _OUTER / best / 1e9, 1)
 
 
@@ -49,7 +48,7 @@ def _vector_gbps(dtype: torch.dtype, seconds: float) -> float:
         for weight in weights:
             torch.nn.functional.linear(row, weight)
 
-    best = _best(pass_through, seconds)
+    best = shortest(pass_through, seconds)
     return round(sum(weight.nbytes for weight in weights) / best / 1e9, 2)
 
 
@@ -101,17 +100,6 @@ def _gpu_tflops(device: torch.device, dtype: torch.dtype, seconds: float) -> flo
     return round(2 * _GPU_SIDE**3 / best / 1e12, 2)
 
 
-def _best(run: Callable[[], object], seconds: float) -> float:
-    """Shortest duration of `run`, tried for `seconds` and at least twice: others only ever slow it down."""
-    best, tries, end = math.inf, 0, time.perf_counter() + seconds
-    while tries < 2 or time.perf_counter() < end:
-        start = time.perf_counter()
-        run()
-        best = min(best, time.perf_counter() - start)
-        tries += 1
-    return best
-
-
 def _best_on(device: torch.device, run: Callable[[], object], seconds: float) -> float:
     """The same on a GPU, whose work goes on after the call returns."""
 
@@ -120,4 +108,4 @@ def _best_on(device: torch.device, run: Callable[[], object], seconds: float) ->
         torch.cuda.synchronize(device)
 
     whole()  # the first call loads the kernel
-    return _best(whole, seconds)
+    return shortest(whole, seconds)

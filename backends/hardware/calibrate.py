@@ -9,7 +9,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from backends.hardware.disk_speed import measure_disk
+from backends.hardware.timing import shortest
 from backends.hardware.types import Gpu, HardwareSnapshot
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _ram_gbps(cores: int, seconds: float) -> tuple[float, float]:
     with ThreadPoolExecutor(cores) as pool:
         parts = np.array_split(numbers, cores)
         used, begun = time.process_time(), time.perf_counter()
-        read_s = _best(lambda: list(pool.map(_read, parts)), seconds)
+        read_s = shortest(lambda: list(pool.map(_read, parts)), seconds)
         share = (time.process_time() - used) / (time.perf_counter() - begun) / cores
     return round(_READ_BYTES / read_s / 1e9, 1), share
 
@@ -147,7 +148,7 @@ def _gflops(seconds: float) -> float:
 
     square = np.ones((_SIDE, _SIDE), dtype=np.float32)
     result = np.empty_like(square)
-    multiply_s = _best(lambda: np.matmul(square, square, out=result), seconds)
+    multiply_s = shortest(lambda: np.matmul(square, square, out=result), seconds)
     return round(2 * _SIDE**3 / multiply_s / 1e9, 1)
 
 
@@ -286,14 +287,3 @@ def _is_speed(value: Any) -> bool:  # noqa: ANN401 - from a file
 def _read(share: np.ndarray[Any, Any]) -> float:
     # BLAS reads with vectors and without holding the interpreter's lock; numpy's sum is bound by adding.
     return float(share.dot(share))
-
-
-def _best(run: Callable[[], object], seconds: float) -> float:
-    """Return the shortest duration of `run`, tried for `seconds` and at least twice."""
-    best, tries, end = math.inf, 0, time.perf_counter() + seconds
-    while tries < 2 or time.perf_counter() < end:
-        start = time.perf_counter()
-        run()
-        best = min(best, time.perf_counter() - start)
-        tries += 1
-    return best
