@@ -14,7 +14,17 @@ from torch.utils.hooks import RemovableHandle
 
 from backends.engines.base import ProgressSink
 from backends.engines.offload import OffloadFolder
-from backends.engines.placing import CPU, DISK, Move, Stuck, Unit, covers, first_device, needs_hooks, ordered
+from backends.engines.placing import (
+    DISK,
+    Move,
+    NoRoom,
+    Stuck,
+    Unit,
+    covers,
+    first_device,
+    needs_hooks,
+    ordered,
+)
 from backends.engines.tensors import (
     Slot,
     Stored,
@@ -28,9 +38,8 @@ from backends.engines.tensors import (
     without_values,
 )
 from backends.engines.visits import attach
-from backends.errors import Cancelled, OutOfGpuMemory, OutOfRam, SnugError
+from backends.errors import Cancelled
 from backends.messages import Progress
-from backends.text import Text
 
 Free = Callable[[str], int]
 
@@ -71,7 +80,7 @@ class Arrangement:
     ) -> None:
         """Bring every tensor to its place in `placed`; `free` tells the free bytes of a device.
 
-        Raises OutOfRam, OutOfGpuMemory or DiskFull before anything is moved, Cancelled and whatever a device
+        Raises NoRoom or DiskFull before anything is moved, Cancelled and whatever a device
         or disk raises in between. After any of them everything is back where it was.
         """
         placed = tuple(placed)
@@ -102,7 +111,7 @@ class Arrangement:
         moves = self._moves(placed)
         order = ordered(moves, {device: free(device) for device in _devices(moves)})
         if isinstance(order, Stuck):
-            raise _no_room(order)
+            raise NoRoom(order)
         if folder is not None:
             folder.check(self._to_write(placed, moves))
         return order
@@ -129,7 +138,7 @@ class Arrangement:
         self, placed: tuple[Unit, ...], moves: Sequence[Move], progress: ProgressSink, cancel: Flag
     ) -> None:
         total, done = sum(move.nbytes for move in moves), 0
-        progress(Progress("place", 0, total))
+        progress(Progress("move", 0, total))
         ties = self._ties()
         for move in moves:
             if cancel.is_set():
@@ -147,7 +156,7 @@ class Arrangement:
                 for other in ties.get(slot.name, ()):
                     self._share(slot, other)
             done += move.nbytes
-            progress(Progress("place", done, total))
+            progress(Progress("move", done, total))
         if cancel.is_set():
             raise Cancelled
 
@@ -261,13 +270,3 @@ def _devices(moves: Sequence[Move]) -> set[str]:
 def _rest(slot: Slot, unit: Unit) -> str:
     """Where a tensor rests: single ones, which the model's own code uses, where they are used."""
     return unit.runs if slot.name == unit.name else unit.rests
-
-
-def _no_room(stuck: Stuck) -> SnugError:
-    stage = Text("engine.moving", "moving the model")
-    if stuck.target == CPU:
-        return OutOfRam(stage=stage, needed_bytes=stuck.needed_bytes, free_bytes=stuck.free_bytes)
-    device = f"GPU {torch.device(stuck.target).index or 0}"
-    return OutOfGpuMemory(
-        device=device, stage=stage, needed_bytes=stuck.needed_bytes, free_bytes=stuck.free_bytes
-    )

@@ -6,7 +6,7 @@ import errno
 import logging
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import psutil
 import torch
 from safetensors import SafetensorError
 
+from backends.engines.placing import CPU, NoRoom
 from backends.errors import (
     DeviceMapInvalid,
     DiskFull,
@@ -39,35 +40,47 @@ _STAGES: dict[str, Text] = {
 _LOGS = Text("engine.logs", "the logs folder")
 _WEIGHTS = Text("engine.weights", "the .safetensors files")
 _CONFIG_AND_WEIGHTS = Text("model.all_files", "config.json and the .safetensors files")
-_TRIED = re.compile(r"Tried to allocate ([\d.]+) (bytes|KiB|MiB|GiB)|allocate (\d+) bytes")
-_GPU = re.compile(r"GPU (\d+)")
+_TRIED = re.compile(r"(?:Tried to allocate|Requested\s*:) ([\d.]+) (bytes|KiB|MiB|GiB)|allocate (\d+) bytes")
+# torch's own number: "GPU 0 has a total capacity", with cudaMallocAsync "Allocation on device 0".
+_GPU = re.compile(r"\b(?:GPU|on device) (\d+)")
 _UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _CPU_ALLOCATION = ("DefaultCPUAllocator", "not enough memory", "Cannot allocate memory", "bad alloc")
 _NO_GPU = (
     *("invalid device ordinal", "no CUDA-capable device", "not compiled with CUDA", "no NVIDIA driver"),
     *("GPU is lost", "has fallen off the bus", "No CUDA GPUs are available"),
 )
+# What CUDA and its libraries say when they ask the driver themselves; they never name the GPU.
+_GPU_ALLOCATION = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 _PAGE_FILE_TOO_SMALL = 1455  # ERROR_COMMITMENT_LIMIT: RAM and page file of Windows are used up
 
 
 @contextmanager
-def as_snug_errors(stage: str, model_path: str = "", writes_to: str | None = None) -> Iterator[None]:
-    """Re-raise anything from upstream as a `SnugError`; `stage` reads like "answering"."""
+def as_snug_errors(
+    stage: str, model_path: str = "", writes_to: str | None = None, gpus: Sequence[int] = ()
+) -> Iterator[None]:
+    """Re-raise anything from upstream as a `SnugError`; `stage` reads like "answering".
+
+    `gpus` are the driver's numbers of the GPUs that this process sees, in torch's order.
+    """
     try:
         yield
     except (SnugError, GeneratorExit, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
         _log.exception("while %s", stage)
-        raise translate(error, stage, model_path, writes_to) from error
+        raise translate(error, stage, model_path, writes_to, gpus) from error
 
 
 def translate(
-    error: BaseException, stage: str, model_path: str = "", writes_to: str | None = None
+    error: BaseException,
+    stage: str,
+    model_path: str = "",
+    writes_to: str | None = None,
+    gpus: Sequence[int] = (),
 ) -> SnugError:
-    """Find the error of Snug that tells what `error` means."""
+    """Find the error of Snug that tells what `error` means; it names a GPU by the driver's number."""
     message = str(error)
-    if found := _gpu(error, message, stage):
+    if found := _device(error, message, stage, gpus):
         return found
     if isinstance(error, MemoryError) or any(mark in message for mark in _CPU_ALLOCATION):
         return _out_of_ram(message, stage)
@@ -148,31 +161,68 @@ def _system(error: OSError, stage: str, model_path: str, writes_to: str | None) 
     return None
 
 
-def _gpu(error: BaseException, message: str, stage: str) -> SnugError | None:
+def _device(error: BaseException, message: str, stage: str, gpus: Sequence[int]) -> SnugError | None:
+    if isinstance(error, NoRoom):
+        return _no_room(error, stage, gpus)
     if isinstance(error, torch.OutOfMemoryError):
-        return _out_of_gpu_memory(message, stage)
-    if isinstance(error, RuntimeError | AssertionError) and any(mark in message for mark in _NO_GPU):
-        return _gpu_gone(message)
+        return _out_of_gpu_memory(message, stage, gpus)
+    if not isinstance(error, RuntimeError | AssertionError):
+        return None
+    if any(mark in message for mark in _GPU_ALLOCATION):
+        return _out_of_gpu_memory(message, stage, gpus)
+    if any(mark in message for mark in _NO_GPU):
+        return _gpu_gone(message, gpus)
     return None
 
 
-def _gpu_gone(message: str) -> GpuGone:
-    found = _GPU.search(message)
-    device = Text("engine.a_gpu", "A GPU") if found is None else f"GPU {found.group(1)}"
+def _gpu_gone(message: str, gpus: Sequence[int]) -> GpuGone:
     try:
         count = torch.cuda.device_count()
     except (RuntimeError, AssertionError):
         count = 0
-    return GpuGone(device=device, count=count)
+    return GpuGone(device=_gpu_name(_position(message, gpus), gpus), count=count)
 
 
-def _out_of_gpu_memory(message: str, stage: str) -> OutOfGpuMemory:
-    found = _GPU.search(message)
-    index = int(found.group(1)) if found else 0
-    free = torch.cuda.mem_get_info(index)[0] if torch.cuda.is_available() else 0
+def _out_of_gpu_memory(message: str, stage: str, gpus: Sequence[int]) -> OutOfGpuMemory:
+    position = _position(message, gpus)
+    free = [_free(index) for index in (range(max(1, len(gpus))) if position is None else (position,))]
     return OutOfGpuMemory(
-        device=f"GPU {index}", stage=_spoken(stage), needed_bytes=_wanted(message), free_bytes=free
+        device=_gpu_name(position, gpus),
+        stage=_spoken(stage),
+        needed_bytes=_wanted(message),
+        free_bytes=min(free),
     )
+
+
+def _no_room(error: NoRoom, stage: str, gpus: Sequence[int]) -> SnugError:
+    figures = {"needed_bytes": error.stuck.needed_bytes, "free_bytes": error.stuck.free_bytes}
+    if error.stuck.target == CPU:
+        return OutOfRam(stage=_spoken(stage), **figures)
+    name = _gpu_name(torch.device(error.stuck.target).index or 0, gpus)
+    return OutOfGpuMemory(device=name, stage=_spoken(stage), **figures)
+
+
+def _position(message: str, gpus: Sequence[int]) -> int | None:
+    """The GPU that `message` is about, as torch numbers it; None where nobody tells which of several."""
+    found = _GPU.search(message)
+    if found is not None:
+        return int(found.group(1))
+    return 0 if len(gpus) == 1 else None
+
+
+def _gpu_name(position: int | None, gpus: Sequence[int]) -> Value:
+    """What the plan and every other program call the GPU that torch sees at `position`."""
+    if position is None or (gpus and position >= len(gpus)):
+        return Text("engine.a_gpu", "A GPU")
+    return f"GPU {gpus[position] if gpus else position}"
+
+
+def _free(position: int) -> int:
+    """Bytes that the driver still has there; 0 where it does not tell, as after an error that stays."""
+    try:
+        return int(torch.cuda.mem_get_info(position)[0]) if torch.cuda.is_available() else 0
+    except (RuntimeError, AssertionError, ValueError):
+        return 0
 
 
 def _out_of_ram(message: str, stage: str) -> OutOfRam:

@@ -43,6 +43,14 @@ class Stuck:
     free_bytes: int
 
 
+class NoRoom(Exception):
+    """A rearrangement for which `stuck.target`, as torch numbers it, has no room."""
+
+    def __init__(self, stuck: Stuck) -> None:
+        super().__init__(stuck)
+        self.stuck = stuck
+
+
 def is_gpu(device: str) -> bool:
     """Whether `device` is neither RAM nor a disk."""
     return device not in (CPU, DISK)

@@ -69,7 +69,7 @@ class TransformersEngine:
         use_physical_cores()
         self._plan = plan
         try:
-            with as_snug_errors("loading the model", plan.model_path, plan.offload_dir):
+            with as_snug_errors("loading the model", plan.model_path, plan.offload_dir, plan.visible_gpus):
                 check_gpus(plan, plan.visible_gpus)
                 check_memory(plan)
                 self._folder = _offload_folder(plan)
@@ -106,7 +106,7 @@ class TransformersEngine:
             arrangement = self._arrangement = Arrangement(loaded.model, runtime_units(old), None)
         plan = replace(plan, visible_gpus=old.visible_gpus)  # what this process sees, and counts by
         before, context = arrangement.placed, _context(loaded.model.config, plan)
-        with as_snug_errors("moving the model", plan.model_path, plan.offload_dir):
+        with as_snug_errors("moving the model", plan.model_path, plan.offload_dir, plan.visible_gpus):
             check_gpus(plan, old.visible_gpus)
             settled = arrangement.settled
             try:
@@ -151,7 +151,7 @@ class TransformersEngine:
         if self._path is None or self._speaker is None:
             raise NotLoaded
         self._check_pictures(request.messages)
-        with as_snug_errors("answering"):
+        with as_snug_errors("answering", gpus=self._visible):
             yield from answer(self._path, self._speaker, request, cancel)
 
     def rehearse(self, cancel: Flag) -> None:
@@ -183,7 +183,7 @@ class TransformersEngine:
         if self._path is None:
             raise NotLoaded
         self._check_pictures(messages)
-        with as_snug_errors("reading ahead"):
+        with as_snug_errors("reading ahead", gpus=self._visible):
             self._path.prime(conversation, messages, cancel)
 
     def memory(self) -> tuple[DevicePeak, ...]:
@@ -204,6 +204,11 @@ class TransformersEngine:
         if self._folder is not None:
             self._folder.remove()
             self._folder = None
+
+    @property
+    def _visible(self) -> tuple[int, ...]:
+        """The driver's numbers of the GPUs that this process sees, in torch's order."""
+        return self._plan.visible_gpus if self._plan is not None else ()
 
     def _check_pictures(self, messages: Sequence[Message]) -> None:
         if not self._sees and self._plan is not None and asks_about_pictures(messages):

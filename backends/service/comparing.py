@@ -22,7 +22,7 @@ from backends.placement.replay import replay
 from backends.placement.types import Credit, DeviceShare, Plan
 from backends.reports import DeviceMeasured, DevicePeak, LoadReport, Measurement
 from backends.service.measurements import Measurements, Row
-from backends.service.recovery import shortage_of
+from backends.service.recovery import device_of
 
 LOG = logging.getLogger("snug.service")
 
@@ -276,8 +276,8 @@ def _higher(measured: tuple[DeviceMeasured, ...], best: Measurement | None) -> b
 
 
 def _guilty(plan: Plan, error: OutOfMemory) -> list[DeviceShare]:
-    """The share of the device that ran out; nothing where the plan has none."""
-    device = shortage_of(error, plan, "load").device
+    """The share of the device that ran out; nothing where the plan has none, or nobody told which it was."""
+    device = device_of(error, plan)
     return [share for share in plan.devices if share.device == device]
 
 

@@ -15,13 +15,14 @@ from backends.placement.types import Plan
 from backends.text import Text
 
 _FIRST_PICTURE = Text("worker.stage.picture", "looking at the picture")
+_NUMBER = re.compile(r"\bGPU (\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
     """What a person is shown: the error, and the next step, or why there is none.
 
-    `error` names the device as the person knows it.
+    `error` names the device as the person knows it, where it is known.
     """
 
     error: OutOfMemory
@@ -46,11 +47,37 @@ def offer(  # noqa: PLR0917 - what happened, and what a step is judged by
 
 
 def shortage_of(error: OutOfMemory, failed: Plan, when: When, prompt_tokens: int = 0) -> Shortage:
-    """What ran out, in the planner's words."""
+    """What ran out, in the planner's words; where nobody told which GPU, the one with the least to spare."""
     # Of a process that the system has ended, only what was planned is known, not what was missing.
     known = not isinstance(error, RamKilled)
     needed, free = (_number(error, name) if known else 0 for name in ("needed_bytes", "free_bytes"))
-    return Shortage(_device(error, failed), when, needed, free, prompt_tokens)
+    return Shortage(device_of(error, failed) or _tightest(failed), when, needed, free, prompt_tokens)
+
+
+def device_of(error: OutOfMemory, failed: Plan) -> str | None:
+    """The plan's id of the device that ran out; None where nobody told which of several GPUs it was.
+
+    Engines name a GPU by its id in the plan or as `GPU 3`; both are the driver's number.
+    """
+    if not isinstance(error, OutOfGpuMemory):
+        return "cpu"
+    named, gpus = str(error.values.get("device")), _gpus(failed)
+    if any(share.device == named for share in failed.devices):
+        return named
+    number = _NUMBER.search(named)
+    if number is not None and f"cuda:{number[1]}" in gpus:
+        return f"cuda:{number[1]}"
+    return gpus[0] if len(gpus) == 1 else None
+
+
+def _gpus(plan: Plan) -> list[str]:
+    return [f"cuda:{index}" for index in plan.visible_gpus]
+
+
+def _tightest(plan: Plan) -> str:
+    """The GPU that the plan leaves the least room on."""
+    spare = {share.device: share.budget_bytes - share.total_bytes for share in plan.devices}
+    return min(_gpus(plan), key=lambda device: spare.get(device, 0), default="cuda:0")
 
 
 def _number(error: OutOfMemory, name: str) -> int:
@@ -58,23 +85,9 @@ def _number(error: OutOfMemory, name: str) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _device(error: OutOfMemory, failed: Plan) -> str:
-    """The plan's id of the device: engines number GPUs from 0 among those that they see."""
-    if not isinstance(error, OutOfGpuMemory):
-        return "cpu"
-    named, gpus = str(error.values.get("device")), failed.visible_gpus
-    if any(share.device == named for share in failed.devices):
-        return named
-    number = re.search(r"\d+", named)
-    position = int(number.group()) if number else 0
-    if not gpus:
-        return f"cuda:{position}"
-    return f"cuda:{gpus[position] if position < len(gpus) else gpus[0]}"
-
-
 def _named(error: OutOfMemory, failed: Plan, shortage: Shortage) -> OutOfMemory:
     values = dict(error.values)
-    if isinstance(error, OutOfGpuMemory):
+    if isinstance(error, OutOfGpuMemory) and device_of(error, failed) is not None:
         values["device"] = device_name(failed, shortage.device)
     if shortage.when == "image":
         values["stage"] = _FIRST_PICTURE

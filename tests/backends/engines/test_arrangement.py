@@ -15,9 +15,9 @@ from transformers import LlamaForCausalLM
 from backends.engines import arrangement as arrangement_module
 from backends.engines.arrangement import Arrangement
 from backends.engines.offload import OffloadFolder
-from backends.engines.placing import Unit, units
+from backends.engines.placing import NoRoom, Stuck, Unit, units
 from backends.engines.runner import Interrupted, stoppable
-from backends.errors import Cancelled, DiskFull, OutOfGpuMemory, OutOfRam
+from backends.errors import Cancelled, DiskFull
 from backends.messages import Progress
 from backends.placement.types import CpuLayersMode
 from tests.support.second_device import FAR, second_device
@@ -221,18 +221,18 @@ def test_too_little_room_is_told_before_anything_moves(
     arranged, folder = Arrangement(model, IN_RAM, None), OffloadFolder(tmp_path)
     layer = sum(parameter.nbytes for parameter in model.model.layers[0].parameters())
     on_gpu = placed(("cpu", "cpu", "cuda:0", "cuda:0"), "compute")
-    with pytest.raises(OutOfGpuMemory) as gpu:
+    with pytest.raises(NoRoom) as gpu:
         arranged.rearrange(on_gpu, None, lambda _: layer, QUIET, Flag())
-    assert (gpu.value.values["needed_bytes"], gpu.value.values["free_bytes"]) == (layer, 0)
+    assert gpu.value.stuck == Stuck("cuda:0", layer, 0)
     monkeypatch.setattr(folder, "check", _full)
     with pytest.raises(DiskFull) as disk:
         arranged.rearrange(ON_DISK, folder, plenty, QUIET, Flag())
     assert disk.value.values["needed_bytes"] == 2 * layer
     monkeypatch.undo()
     arranged.rearrange(ON_DISK, folder, plenty, QUIET, Flag())
-    with pytest.raises(OutOfRam) as ram:
+    with pytest.raises(NoRoom) as ram:
         arranged.rearrange(IN_RAM, None, lambda _: 2 * layer - 1, QUIET, Flag())
-    assert ram.value.values["needed_bytes"] == layer
+    assert (ram.value.stuck.target, ram.value.stuck.needed_bytes) == ("cpu", layer)
     assert places(model) == ["cpu", "meta", "meta"]
 
 

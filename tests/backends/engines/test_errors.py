@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
+from threading import Event as Flag
+from typing import Any
 
 import pytest
 import torch
 from safetensors import SafetensorError
 
+from backends.engines.base import ChatRequest
 from backends.engines.errors import as_snug_errors, translate
+from backends.engines.placing import NoRoom, Stuck
+from backends.engines.transformers_engine import TransformersEngine
 from backends.errors import (
     Cancelled,
     DeviceMapInvalid,
     DiskFull,
     FolderReadOnly,
+    GpuGone,
     InternalError,
     ModelDamaged,
     ModelUnsupported,
@@ -23,11 +30,18 @@ from backends.errors import (
     PackageMissing,
     SnugError,
 )
+from backends.messages import Message, Role, SamplingParams, TextPart
+from tests.support.plans import make_plan
 from ui.i18n import Translator
 
 CUDA = (
     "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 1 has a total capacity of 7.79 GiB of which "
     "12.06 MiB is free."
+)
+# The same with PYTORCH_ALLOC_CONF=backend:cudaMallocAsync.
+ASYNC = (
+    "Allocation on device 1 would exceed allowed memory. (out of memory)\n"
+    "Currently allocated     : 6.10 GiB\nRequested               : 512.00 MiB\n"
 )
 CPU = (
     "[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory: you tried to allocate "
@@ -39,6 +53,13 @@ WINDOWS = "[enforce fail] data. DefaultCPUAllocator: not enough memory: you trie
     ("error", "expected"),
     [
         (torch.OutOfMemoryError(CUDA), OutOfGpuMemory),
+        (torch.OutOfMemoryError(ASYNC), OutOfGpuMemory),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported"), OutOfGpuMemory),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+            OutOfGpuMemory,
+        ),
+        (RuntimeError("CUDA error: invalid device ordinal"), GpuGone),
         (RuntimeError(CPU + "8000000 bytes. Error code 12"), OutOfRam),
         (RuntimeError(WINDOWS), OutOfRam),
         (MemoryError(), OutOfRam),
@@ -66,9 +87,83 @@ def test_figures_are_kept() -> None:
     gpu = translate(torch.OutOfMemoryError(CUDA), "answering")
     assert gpu.values["device"] == "GPU 1"
     assert gpu.values["needed_bytes"] == int(2.5 * 2**30)
+    later = translate(torch.OutOfMemoryError(ASYNC), "answering")
+    assert later.values["needed_bytes"] == 512 * 2**20
     ram = translate(RuntimeError(WINDOWS), "answering")
     assert ram.values["needed_bytes"] == 4_096_000
     assert int(ram.values["free_bytes"]) > 0
+
+
+def says(position: int | None) -> torch.OutOfMemoryError:
+    """What torch raises about the GPU that it numbers `position`."""
+    where = "" if position is None else f" GPU {position} has a total capacity of 7.79 GiB."
+    return torch.OutOfMemoryError(f"CUDA out of memory. Tried to allocate 20.00 MiB.{where}")
+
+
+@pytest.mark.parametrize(
+    ("error", "gpus", "device"),
+    [
+        (says(0), (0,), "GPU 0"),
+        (says(0), (3,), "GPU 3"),
+        (says(0), (2, 3), "GPU 2"),
+        (says(1), (2, 3), "GPU 3"),
+        (says(1), (0, 2, 7), "GPU 2"),
+        (torch.OutOfMemoryError(ASYNC), (2, 3), "GPU 3"),
+        (says(None), (3,), "GPU 3"),
+        (says(None), (2, 3), "A GPU"),
+        (says(5), (2, 3), "A GPU"),
+        (says(1), (), "GPU 1"),
+        (RuntimeError("CUDA error: out of memory"), (5,), "GPU 5"),
+        (RuntimeError("CUDA error: out of memory"), (2, 3), "A GPU"),
+        (RuntimeError("GPU 1 is lost. Reboot the system to recover this GPU"), (2, 3), "GPU 3"),
+        (RuntimeError("CUDA error: invalid device ordinal"), (2, 3), "A GPU"),
+        (NoRoom(Stuck("cuda:1", 9, 1)), (2, 3), "GPU 3"),
+    ],
+    ids=[
+        "the only one", "one of 4", "the first of 2 and 3 of 8", "the second of 2 and 3 of 8",
+        "three of 8, the middle one", "the asynchronous allocator", "not told, one in use",
+        "not told, two in use", "one that this process does not see", "nothing is hidden",
+        "the driver itself, one in use", "the driver itself, two in use", "a lost one",
+        "a lost one, not told", "no room to move layers to it",
+    ],
+)  # fmt: skip
+def test_a_gpu_is_named_by_the_drivers_number(
+    error: BaseException, gpus: tuple[int, ...], device: str
+) -> None:
+    """Torch counts from 0 what it sees; the plan, the driver and the person mean the driver's numbers."""
+    found = translate(error, "answering", gpus=gpus)
+    assert str(found.values["device"]) == device
+    assert str(found.what_text).startswith(f"{device} ")
+
+
+@pytest.mark.parametrize("moment", ["load", "chat", "prime"])
+def test_the_engine_tells_which_gpus_it_sees(
+    moment: str, models: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def runs_out(*_: object, **__: object) -> Any:
+        raise says(1)
+
+    engine, ask = TransformersEngine(), (Message(Role.USER, (TextPart("Hello?"),)),)
+    plan = make_plan(models("llava"), visible_gpus=(2, 3))
+    if moment == "load":
+        monkeypatch.setattr("backends.engines.transformers_engine.load_model", runs_out)
+    try:
+        with pytest.raises(OutOfGpuMemory) as caught:
+            engine.load(plan, lambda _: None, Flag())
+            monkeypatch.setattr("backends.engines.transformers_engine.answer", runs_out)
+            monkeypatch.setattr(engine._path, "prime", runs_out)
+            if moment == "chat":
+                list(engine.chat(ChatRequest("tab", ask, SamplingParams()), Flag()))
+            engine.prime("tab", ask, Flag())
+        assert caught.value.values["device"] == "GPU 3"
+    finally:
+        engine.close()
+
+
+def test_what_moving_lacks_is_told_with_its_figures() -> None:
+    found = translate(NoRoom(Stuck("cpu", 9, 1)), "moving the model", "m", gpus=(2, 3))
+    assert isinstance(found, OutOfRam)
+    assert (found.values["needed_bytes"], found.values["free_bytes"]) == (9, 1)
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,10 @@ import pytest
 from backends.errors import OutOfGpuMemory, OutOfMemory, OutOfRam, RamKilled
 from backends.hardware.describe import read_file
 from backends.placement.ladder import Rung
-from backends.placement.types import Credit, Overrides, Plan, PlanRequest
+from backends.placement.types import Credit, DeviceShare, Overrides, Plan, PlanRequest
 from backends.presets import Preset
 from backends.service import Service
-from backends.service.recovery import shortage_of
+from backends.service.recovery import device_of, shortage_of
 from tests.support import checkpoints
 from tests.support.asking import GREEDY, Asker
 from tests.support.plans import make_plan
@@ -109,22 +110,38 @@ def plan_on(*gpus: int) -> Plan:
 @pytest.mark.parametrize(
     ("error", "gpus", "device", "needed"),
     [
-        (OutOfGpuMemory(device="GPU 0", stage="x", needed_bytes=9, free_bytes=1), (2, 3), "cuda:2", 9),
-        (OutOfGpuMemory(device="GPU 1", stage="x", needed_bytes=9, free_bytes=1), (2, 3), "cuda:3", 9),
-        (OutOfGpuMemory(device="GPU 7", stage="x", needed_bytes=9, free_bytes=1), (2, 3), "cuda:2", 9),
+        (OutOfGpuMemory(device="GPU 2", stage="x", needed_bytes=9, free_bytes=1), (2, 3), "cuda:2", 9),
+        (OutOfGpuMemory(device="GPU 3", stage="x", needed_bytes=9, free_bytes=1), (2, 3), "cuda:3", 9),
+        (OutOfGpuMemory(device="3090 (GPU 3)", stage="x", needed_bytes=9, free_bytes=1), (2, 3), "cuda:3", 9),
+        (OutOfGpuMemory(device="GPU 0", stage="x", needed_bytes=9, free_bytes=1), (3,), "cuda:3", 9),
+        (OutOfGpuMemory(device="A GPU", stage="x", needed_bytes=9, free_bytes=1), (3,), "cuda:3", 9),
         (OutOfGpuMemory(device="cpu", stage="x", needed_bytes=9, free_bytes=1), (), "cpu", 9),
         (OutOfGpuMemory(device="?", stage="x", needed_bytes="lots", free_bytes=1), (), "cuda:0", 0),
         (OutOfRam(stage="x", needed_bytes=9, free_bytes=1), (2, 3), "cpu", 9),
         (RamKilled(stage="x", needed_bytes=9, free_bytes=1), (), "cpu", 0),
     ],
     ids=[
-        "the first that the process sees", "the second", "one that it can't see", "by the plan's name",
-        "no name and no figure", "main memory", "ended by the system: what was planned is not what lacked",
+        "the driver's number", "the second one's", "as a person was told it", "no other GPU is in use",
+        "not told, and only one is in use", "by the plan's name", "no name and no figure", "main memory",
+        "ended by the system: what was planned is not what lacked",
     ],
 )  # fmt: skip
 def test_what_ran_out(error: OutOfMemory, gpus: tuple[int, ...], device: str, needed: int) -> None:
     found = shortage_of(error, plan_on(*gpus), "chat")
     assert (found.device, found.needed_bytes) == (device, needed)
+
+
+@pytest.mark.parametrize("named", ["A GPU", "GPU 0"], ids=["not told", "one that the plan does not use"])
+def test_where_nobody_knows_which_gpu_the_tightest_is_relieved_and_none_is_blamed(named: str) -> None:
+    spare = {"cuda:2": 900 * MIB, "cuda:3": 300 * MIB, "cpu": 0}
+    shares = tuple(
+        DeviceShare(device, "x", 10_000 * MIB + more, 10_000 * MIB, 0, 0, 0, 0)
+        for device, more in spare.items()
+    )
+    plan = replace(plan_on(2, 3), devices=shares)
+    error = OutOfGpuMemory(device=named, stage="x", needed_bytes=9, free_bytes=1)
+    assert shortage_of(error, plan, "chat").device == "cuda:3"
+    assert device_of(error, plan) is None
 
 
 def test_ended_by_the_kernel_while_answering(
