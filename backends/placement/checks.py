@@ -57,7 +57,7 @@ def chosen_gpus(hardware: HardwareSnapshot, request: PlanRequest) -> tuple[Gpu, 
 
 _A_FOLDER = Text("check.a_folder", "the path of a folder")
 _CPU_PRESET = Text("check.cpu_preset", "The preset CPU only uses no GPU.")
-_NO_GPU = Text("check.no_gpu", "This machine has no usable GPU.")
+_NO_GPU = Text("check.no_gpu", "There is no usable GPU.")
 
 
 def _invalid(name: str, value: object, detail: Text, use: Value) -> SettingInvalid:

@@ -9,7 +9,7 @@ from backends.placement import reasons, shortages, topology, why_not
 from backends.placement.candidates import Candidate
 from backends.placement.case import CPU, DISK, Case, cuda
 from backends.placement.evaluate import Outcome
-from backends.placement.labels import device_label, precision_label, rest_label
+from backends.placement.labels import device_label, precision_label, rest_label, set_by_hand, settings_label
 from backends.placement.precision import QUALITY, has_bf16, is_tiny
 from backends.placement.types import Alternative, DeviceShare
 from backends.presets import READING_TOKENS_PER_S, Preset
@@ -282,22 +282,9 @@ def _context(case: Case) -> Iterator[Text]:
 
 
 def _settings(case: Case) -> Iterator[Text]:
-    overrides = case.request.overrides
-    named = {
-        "gpus": overrides.gpus,
-        "gpu_layers": overrides.gpu_layers,
-        "precision": overrides.precision,
-        "context": overrides.context_tokens,
-        "images": overrides.images,
-        "image_tokens": overrides.image_tokens,
-        "cpu_layers_mode": overrides.cpu_layers_mode,
-        "offload_dir": overrides.offload_dir,
-        "max_memory": overrides.max_memory or None,
-        "device_map": overrides.device_map,
-    }
-    chosen = [name for name, value in named.items() if value is not None]
+    chosen = set_by_hand(case.request.overrides)
     if chosen:
-        yield reasons.by_hand(", ".join(chosen))
+        yield reasons.by_hand(settings_label(chosen))
 
 
 def _assumptions(case: Case, outcome: Outcome) -> Iterator[Text]:

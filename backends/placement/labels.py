@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+from backends.placement.types import Overrides
 from backends.text import Text, Value
 
 _FORMAT = {
@@ -40,6 +41,21 @@ _FIGURES: Mapping[str, Text] = MappingProxyType(
         "disk.read_gbps": Text("figure.disk_speed", "disk speed"),
     }
 )
+# Fields of Overrides that the page has a control for, in its order.
+SETTINGS: Mapping[str, Text] = MappingProxyType(
+    {
+        "gpus": Text("custom.gpus", "GPUs to use"),
+        "gpu_layers": Text("custom.gpu_layers", "Layers on the GPU"),
+        "precision": Text("custom.precision", "Precision"),
+        "context_tokens": Text("custom.context_tokens", "Context (tokens)"),
+        "images": Text("custom.images", "Pictures per chat"),
+        "image_tokens": Text("custom.image_tokens", "Image detail (tokens)"),
+        "cpu_layers_mode": Text("custom.cpu_layers_mode", "Where layers in RAM run"),
+        "offload_dir": Text("custom.offload_dir", "Offload folder"),
+        "max_memory": Text("custom.max_memory", "Memory limits"),
+        "device_map": Text("custom.device_map", "Device map"),
+    }
+)
 
 
 def precision_label(name: str) -> str:
@@ -69,7 +85,22 @@ def rest_label(*, ram: bool, disk: bool) -> Text:
 def figures_label(paths: Iterable[str]) -> Value:
     """Name figures of a hardware description (`gpus[0].memory_gbps`), each once however many GPUs have it."""
     keys = dict.fromkeys(re.sub(r"\[\d+\]", "", path) for path in paths)
-    names: list[Value] = [_FIGURES.get(key, key) for key in keys]
+    return _listed(_FIGURES.get(key, key) for key in keys)
+
+
+def set_by_hand(overrides: Overrides) -> tuple[str, ...]:
+    """The fields that a person set, in the page's order."""
+    unset = Overrides()
+    return tuple(field for field in SETTINGS if getattr(overrides, field) != getattr(unset, field))
+
+
+def settings_label(fields: Iterable[str]) -> Value:
+    """Name settings (at least one) as the page's controls are named."""
+    return _listed(SETTINGS[field] for field in fields)
+
+
+def _listed(items: Iterable[Value]) -> Value:
+    names = list(items)
     listed = names.pop()
     while names:
         listed = Text.of("list.and_more", "{first}, {rest}", first=names.pop(), rest=listed)

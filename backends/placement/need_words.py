@@ -1,4 +1,4 @@
-"""The sentences that answer "what would I need?"."""
+"""The sentences that answer "what would I need?", for this machine and for a described one alike."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def runs(now: Plan) -> Text:
     """Nothing is needed."""
     return Text.of(
         "need.runs",
-        "It runs on this machine as it is: {precision}, about {tokens_per_s:.1f} tokens/s.",
+        "It runs as it is: {precision}, about {tokens_per_s:.1f} tokens/s.",
         precision=precision_label(now.precision),
         tokens_per_s=now.expected.tokens_per_s,
     )
@@ -30,8 +30,8 @@ def change(now: Plan, found: Plan) -> Text:
     if other and shorter:
         return Text.of(
             "need.preset_and_context",
-            'On this machine it runs with the preset "{preset}" and a context of {context:count} tokens: '
-            "{precision}, about {tokens_per_s:.1f} tokens/s.",
+            'It runs with the preset "{preset}" and a context of {context:count} tokens: {precision}, about '
+            "{tokens_per_s:.1f} tokens/s.",
             preset=preset,
             context=found.context_tokens,
             **figures,
@@ -39,38 +39,36 @@ def change(now: Plan, found: Plan) -> Text:
     if other:
         return Text.of(
             "need.preset",
-            'On this machine it runs with the preset "{preset}": {precision}, about {tokens_per_s:.1f} '
-            "tokens/s.",
+            'It runs with the preset "{preset}": {precision}, about {tokens_per_s:.1f} tokens/s.',
             preset=preset,
             **figures,
         )
     if shorter:
         return Text.of(
             "need.context",
-            "On this machine it runs with a context of {context:count} tokens instead of {asked:count}: "
-            "{precision}, about {tokens_per_s:.1f} tokens/s.",
+            "It runs with a context of {context:count} tokens instead of {asked:count}: {precision}, about "
+            "{tokens_per_s:.1f} tokens/s.",
             context=found.context_tokens,
             asked=now.context_tokens,
             **figures,
         )
     return Text.of(
         "need.no_settings",
-        "On this machine it runs without what was set by hand: {precision}, about {tokens_per_s:.1f} "
-        "tokens/s.",
+        "It runs without what was set by hand: {precision}, about {tokens_per_s:.1f} tokens/s.",
         **figures,
     )
 
 
 def nothing_here() -> Text:
     """No change helps."""
-    return Text.of("need.nothing_here", "No preset and no shorter context lets this machine run it.")
+    return Text.of("need.nothing_here", "No preset and no shorter context makes it run.")
 
 
 def full_here(full: Plan) -> Text:
     """Full precision fits, although something else was asked for."""
     return Text.of(
         "need.full_here",
-        "Full precision ({precision}) fits this machine's GPUs, too, at about {tokens_per_s:.1f} tokens/s.",
+        "Full precision ({precision}) fits the GPUs, too, at about {tokens_per_s:.1f} tokens/s.",
         precision=precision_label(full.precision),
         tokens_per_s=full.expected.tokens_per_s,
     )
@@ -125,7 +123,7 @@ def ram(needed: int, have: int) -> Text:
     """More RAM is needed beside the card."""
     return Text.of(
         "need.ram",
-        "Beside that, the machine needs {needed:bytes} of RAM; this one has {have:bytes}.",
+        "Beside that, the machine needs {needed:bytes} of RAM; it has {have:bytes}.",
         needed=needed,
         have=have,
     )
@@ -135,7 +133,7 @@ def ram_is_enough(used: int) -> Text:
     """RAM is enough beside the card."""
     return Text.of(
         "need.ram_is_enough",
-        "Beside that, this machine's RAM is enough: {used:bytes} of it are used.",
+        "Beside that, the RAM is enough: {used:bytes} of it are used.",
         used=used,
     )
 

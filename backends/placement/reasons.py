@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from backends.placement.labels import figures_label, preset_label
-from backends.text import Text
+from backends.text import Text, Value
 
 
 def one_gpu(device: str, name: str, used: int, budget: int) -> Text:
@@ -323,7 +323,7 @@ def mode_without_use(mode: str) -> Text:
     """A mode for layers in RAM was set, and no layer is there."""
     return Text.of(
         "reason.mode_without_use",
-        "cpu_layers_mode={mode} has nothing to do here: all layers fit on GPUs.",
+        "Where layers in RAM run ({mode}) makes no difference: all layers fit on GPUs.",
         mode=mode,
     )
 
@@ -345,6 +345,6 @@ def headers_only() -> Text:
     )
 
 
-def by_hand(what: str) -> Text:
+def by_hand(what: Value) -> Text:
     """The person decided something."""
     return Text.of("reason.by_hand", "Set by hand: {what}.", what=what)

@@ -78,6 +78,6 @@ def gpu_only(preset: str) -> Text:
     """The preset uses GPUs only, and there is none."""
     return Text.of(
         "reason.gpu_only",
-        'The preset "{preset}" uses GPUs only, and this machine has no usable one.',
+        'The preset "{preset}" uses GPUs only, and there is no usable one.',
         preset=preset_label(preset),
     )

@@ -113,7 +113,7 @@ class Service:
         prompt_tokens: int = 0,
         tried: Tried = MappingProxyType({}),
     ) -> Offer:
-        """Find what to try after `failed` ran out of memory: the ladder's next step, by its own plan.
+        """Find what to try after `failed` ran out of memory: the ladder's steps, each with its own plan.
 
         `prompt_tokens` is the length of the conversation that must still fit, `tried` the requests that ran
         out before, with the rungs that led to them. Raises what `inspect` raises.

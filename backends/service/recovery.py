@@ -20,15 +20,20 @@ _NUMBER = re.compile(r"\bGPU (\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a person is shown: the error, and the next step, or why there is none.
+    """What a person is shown: the error, and the steps that help, or that there is none.
 
-    `error` names the device as the person knows it, where it is known.
+    `error` names the device as the person knows it, where it is known; `steps` are in the ladder's order.
     """
 
     error: OutOfMemory
     failed: Plan
-    step: Step | None
+    steps: tuple[Step, ...] = ()
     nothing: Text | None = None
+
+    @property
+    def step(self) -> Step | None:
+        """The next step: the mildest that helps."""
+        return self.steps[0] if self.steps else None
 
 
 def offer(  # noqa: PLR0917 - what happened, and what a step is judged by
@@ -39,11 +44,10 @@ def offer(  # noqa: PLR0917 - what happened, and what a step is judged by
     judge: Judge,
     tried: Tried,
 ) -> Offer:
-    """Find the next step. Raises what `inspect` raises."""
-    steps = ladder.steps(failed, shortage, inspect(failed.request.model), judge, tried)
-    step = next(steps, None)
-    nothing = None if step is not None else ladder.nothing_left(failed, shortage)
-    return Offer(_named(error, failed, shortage), failed, step, nothing)
+    """Find the steps that help. Raises what `inspect` raises."""
+    steps = tuple(ladder.steps(failed, shortage, inspect(failed.request.model), judge, tried))
+    nothing = None if steps else ladder.nothing_left(failed, shortage)
+    return Offer(_named(error, failed, shortage), failed, steps, nothing)
 
 
 def shortage_of(error: OutOfMemory, failed: Plan, when: When, prompt_tokens: int = 0) -> Shortage:

@@ -53,7 +53,7 @@ def test_the_bars_follow_the_slider_while_it_is_held(page: Page, shoot: Shoot) -
 
 
 def test_a_value_that_cannot_be_is_said_in_the_card_and_stays_to_be_corrected(page: Page) -> None:
-    context = page.get_by_role("spinbutton", name="Context, in tokens")
+    context = page.get_by_role("spinbutton", name="Context (tokens)")
     context.fill("999999")
     expect(page.locator("#plan")).to_contain_text("made for at most 4,096 tokens")
     expect(page.locator("#load")).to_be_disabled()
@@ -83,7 +83,7 @@ def test_a_map_is_checked_while_it_is_written_used_and_given_up(page: Page) -> N
 def test_presets_and_models_keep_what_makes_sense_and_say_what_does_not(page: Page) -> None:
     page.get_by_role("checkbox", name="0 · RTX 3060").click()
     expect(page.locator("#custom-intro")).to_contain_text("GPUs to use: 1")
-    page.get_by_role("spinbutton", name="Context, in tokens").fill("3000")
+    page.get_by_role("spinbutton", name="Context (tokens)").fill("3000")
     expect(page.locator("#custom-intro")).to_contain_text("3,000")
     choose(page, "Preset", "CPU only")
     expect(page.locator("#plan")).to_contain_text("GPUs to use: back to automatic")

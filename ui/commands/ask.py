@@ -26,7 +26,7 @@ from backends.reports import LoadReport
 from backends.service import Service
 from backends.settings import Settings
 from backends.text import Text, human_bytes
-from ui.commands.next_step import saying_the_next_step
+from ui.commands.next_step import Given, repeated, saying_the_next_step
 from ui.commands.plan import add_model_arguments, request
 from ui.conversation_file import read_messages
 from ui.i18n import Translator
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int
         messages = conversation(options, service)
         if asks_about_pictures(messages):
             check_sight(service, asked)
-        with saying_the_next_step(service, options, messages, say):
+        with saying_the_next_step(service, given(options), messages, say):
             report, plan = load(service, service.plan(asked), say)
             answer = stream(service, messages, sampling, echo=not options.json)
     finally:
@@ -77,6 +77,15 @@ def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int
     else:
         print()
     return 0
+
+
+def given(options: argparse.Namespace) -> Given:
+    """The command as it was given, to be run again with another request."""
+    rest = [word for image in options.images for word in ("--image", str(image))]
+    rest += repeated(options, "messages", "system", "max_tokens", "temperature", "seed")
+    rest += ["--json"] if options.json else []
+    rest += [options.question] if options.question is not None else []
+    return Given("ask", options.settings, rest)
 
 
 def sampling_params(options: argparse.Namespace) -> SamplingParams:

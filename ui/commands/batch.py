@@ -34,6 +34,7 @@ from backends.settings import Settings
 from backends.storage import storage_error
 from backends.text import Text
 from ui.commands.ask import check_sight, load, sampling_params, stream
+from ui.commands.next_step import Given, repeated, saying_the_next_step
 from ui.commands.plan import add_model_arguments, request
 from ui.i18n import Translator
 
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int
     asked = request(options)
     questions = read_questions(options.questions, options.images)
     open_questions = unanswered(questions, options.out)
-    failed = 0
+    failed, again = 0, given(options)
     service = Service(settings)
     try:
         if any(question.image for question in open_questions):
@@ -72,14 +73,16 @@ def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int
         chosen = service.plan(asked)
         # Opened before the load, which may take minutes.
         with _append(options.out) as out, _bar(len(questions), len(open_questions)) as bar:
-            _, plan = load(service, chosen, say)
+            with saying_the_next_step(service, again, (), say):
+                _, plan = load(service, chosen, say)
             name = Path(plan.model_path).name
             for question in open_questions:
                 line: dict[str, object] = {"question_id": question.id, "prompt": question.text, "text": ""}
                 line |= {"answer_id": uuid.uuid4().hex, "model_id": name, "metadata": {}}
                 try:
-                    message = _message(question, options.images, service)
-                    answer = stream(service, (message,), sampling, echo=False)
+                    messages = (_message(question, options.images, service),)
+                    with saying_the_next_step(service, again, messages, say):
+                        answer = stream(service, messages, sampling, echo=False)
                     if answer.done.finish_reason == "cancelled":
                         raise KeyboardInterrupt
                     line["text"] = answer.text
@@ -93,6 +96,12 @@ def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int
     if failed:
         print(say("batch.failed", count=failed), file=sys.stderr)
     return InputError.exit_code if failed else 0
+
+
+def given(options: argparse.Namespace) -> Given:
+    """The command as it was given: with another request it goes on where it stopped."""
+    rest = repeated(options, "questions", "images", "out", "max_tokens", "temperature", "seed")
+    return Given("batch", options.settings, [*rest, *(["--json"] if options.json else [])])
 
 
 def read_questions(path: Path, images: Path) -> list[Question]:

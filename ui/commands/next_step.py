@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from backends.errors import OutOfMemory, SnugError
 from backends.messages import Message
@@ -18,27 +19,49 @@ from backends.text import Text
 from ui.i18n import Translator
 from ui.overrides import to_settings
 
-# Options of `ask` that the command repeats when they were given, by their name in the namespace.
-_REPEATED = ("messages", "system", "max_tokens", "temperature", "seed")
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A command as it was given: its name, the `--set` values, and the words that follow those."""
+
+    name: str
+    settings: Sequence[str]
+    rest: Sequence[str]
+
+    def with_request(self, request: PlanRequest) -> str:
+        """The same command with another request, quoted for this system's shell."""
+        words = ["python", "launch.py", self.name, request.model, "--preset", request.preset.value]
+        # A device map stands in the file that the person named.
+        map_files = [setting for setting in self.settings if setting.startswith("device_map=")]
+        for setting in to_settings(request.overrides):
+            words += ["--set", map_files[-1] if setting.startswith("device_map=") and map_files else setting]
+        words += self.rest
+        return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+
+
+def repeated(options: argparse.Namespace, *names: str) -> list[str]:
+    """The options of these names as they are written, without those that were left out."""
+    words: list[str] = []
+    for name in names:
+        value = getattr(options, name)
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return words
 
 
 @contextmanager
 def saying_the_next_step(
-    service: Service, options: argparse.Namespace, messages: Sequence[Message], say: Translator
+    service: Service, given: Given, messages: Sequence[Message], say: Translator
 ) -> Iterator[None]:
     """Give an OutOfMemory the next step as its remedy; everything else passes as it is."""
     try:
         yield
     except OutOfMemory as error:
-        raise _with_step(error, service, options, messages, say) from error
+        raise _with_step(error, service, given, messages, say) from error
 
 
 def _with_step(
-    error: OutOfMemory,
-    service: Service,
-    options: argparse.Namespace,
-    messages: Sequence[Message],
-    say: Translator,
+    error: OutOfMemory, service: Service, given: Given, messages: Sequence[Message], say: Translator
 ) -> OutOfMemory:
     state = service.state()
     failed = state.failed or state.plan
@@ -56,25 +79,7 @@ def _with_step(
             "{step}. {costs} Run: {command}",
             step=offer.step.name,
             costs=" ".join(say.text(cost) for cost in offer.step.costs),
-            command=command(offer.step.request, options),
+            command=given.with_request(offer.step.request),
         )
     assert remedy is not None, "an offer has a step or says that there is none"
     return type(error)(**offer.error.values, next_step=remedy)
-
-
-def command(request: PlanRequest, options: argparse.Namespace) -> str:
-    """The `ask` of `options` with another request, quoted for this system's shell."""
-    words = ["python", "launch.py", "ask", request.model, "--preset", request.preset.value]
-    # A device map stands in the file that the person named.
-    map_files = [setting for setting in options.settings if setting.startswith("device_map=")]
-    for setting in to_settings(request.overrides):
-        words += ["--set", map_files[-1] if setting.startswith("device_map=") and map_files else setting]
-    for image in options.images:
-        words += ["--image", str(image)]
-    for name in _REPEATED:
-        value = getattr(options, name)
-        if value is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    words += ["--json"] if options.json else []
-    words += [options.question] if options.question is not None else []
-    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)

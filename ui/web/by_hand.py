@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from backends.errors import SettingInvalid, SnugError
 from backends.hardware.types import HardwareSnapshot
 from backends.models.types import ModelInfo
+from backends.placement.labels import SETTINGS, set_by_hand
 from backends.placement.types import Overrides
 from backends.placement.workload import LEAST_PICTURE_TOKENS
 from backends.presets import Preset
@@ -18,10 +20,8 @@ _FULL = ("bf16", "fp16", "fp32")
 _MEANT = {Preset.MID: ("int8",), Preset.LOW: ("nf4",), Preset.HIGH: _FULL, Preset.CPU: _FULL}
 # Settings that name parts of one machine.
 OF_MACHINE = ("gpus", "max_memory", "device_map")
-_FIELDS = (
-    "gpus", "gpu_layers", "precision", "context_tokens", "images", "image_tokens", "cpu_layers_mode",
-    "max_memory", "offload_dir", "device_map",
-)  # fmt: skip
+# What the command line calls the settings -> field of Overrides.
+_KEYS = {"context": "context_tokens"} | {field: field for field in SETTINGS}
 _EMPTY = Overrides()
 
 
@@ -35,13 +35,28 @@ class Kept:
 
 def name_of(field: str) -> Text:
     """What the page calls a setting."""
-    code = f"custom.{field}"
-    return Text(code, field)
+    return SETTINGS[field]
+
+
+def quoted(field: str) -> Text:
+    """A setting's name in a sentence."""
+    return Text.of("custom.named", '"{name}"', name=name_of(field))
+
+
+def in_words(error: SnugError) -> SnugError:
+    """The error, naming a setting as the page does: the planner says what the command line calls it."""
+    key, _, device = str(error.values.get("name", "")).partition(".")
+    if not isinstance(error, SettingInvalid) or key not in _KEYS:
+        return error
+    name = (
+        Text.of("custom.limit_of", "The limit of {device}", device=device) if device else quoted(_KEYS[key])
+    )
+    return SettingInvalid(**error.values | {"name": name})
 
 
 def set_fields(overrides: Overrides) -> tuple[str, ...]:
     """The settings that were made by hand, in the page's order."""
-    return tuple(field for field in _FIELDS if getattr(overrides, field) != getattr(_EMPTY, field))
+    return set_by_hand(overrides)
 
 
 def without(overrides: Overrides, *fields: str) -> Overrides:
@@ -113,7 +128,7 @@ def for_model(overrides: Overrides, model: ModelInfo) -> Kept:
 def for_machine(overrides: Overrides, hardware: HardwareSnapshot) -> Kept:
     """What another machine leaves: its own GPUs' settings."""
     here = {f"cuda:{gpu.index}" for gpu in hardware.gpus} | {"cpu", "disk"}
-    why = Text("kept.machine", "this machine has no such GPU")
+    why = Text("kept.machine", "there is no such GPU")
     dropped: list[str] = []
     if overrides.gpus is not None:
         left = tuple(index for index in overrides.gpus if f"cuda:{index}" in here) or None

@@ -32,7 +32,7 @@ class Taken:
 class Climb:
     """One tab's way down the ladder.
 
-    `offer` is the next step after `failure`. `tried` are the requests that ran out since something was last
+    `offer` are the steps after `failure`. `tried` are the requests that ran out since something was last
     answered, with the rung that led to each; `led` the rung of every request that a step asked for. `taken`
     are the steps that can be undone, the last one first to go; `seen` the one whose notice was put away.
     """

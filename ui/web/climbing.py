@@ -44,12 +44,17 @@ def offer_for(context: Context, session: Session, error: SnugError | None) -> Of
     return session.climb.offer
 
 
-def take(context: Context, session: Session) -> PlanRequest | None:
-    """Load what the offered step asks for; returns its request, None when there is no step."""
+def take(context: Context, session: Session, rung: str | None = None) -> PlanRequest | None:
+    """Load what the offered step of `rung`, or the next one, asks for.
+
+    Returns its request; None when there is no such step.
+    """
     climb = session.climb
-    if climb.offer is None or climb.offer.step is None:
+    steps = climb.offer.steps if climb.offer is not None else ()
+    step = next((step for step in steps if rung in (None, step.rung)), None)
+    if climb.offer is None or step is None:
         return None
-    step, before = climb.offer.step, climb.offer.failed.request
+    before = climb.offer.failed.request
     if not _load(context, session, step.request):
         return None
     climb.led[step.request] = step.rung

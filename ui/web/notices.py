@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from backends.errors import Action, NotLoaded, OutOfMemory, SnugError
+from backends.placement.ladder import Step
 from backends.presets import Preset
 from backends.service.recovery import Offer
 from backends.text import Text
@@ -103,14 +104,32 @@ def _offered(offer: Offer, say: Translator) -> str:
     what, why = say.text(offer.error.what_text), say.text(offer.error.why_text)
     if offer.step is None:
         return notice(what, why, say.text(offer.nothing) if offer.nothing is not None else "")
-    costs = " ".join(say.text(cost) for cost in offer.step.costs)
-    return notice(what, why, f"{say('notice.next_step', step=offer.step.name)} {costs}")
+    step = f"{say('notice.next_step', step=offer.step.name)} {_costs(offer.step, say)}"
+    return notice(what, why, step) + _others(offer.steps[1:], say)
+
+
+def _others(steps: Sequence[Step], say: Translator) -> str:
+    """The steps after the next one, to be taken instead of it; each says what it costs."""
+    if not steps:
+        return ""
+    lines = "".join(
+        f'<li><button type="button" class="sn-chip" data-step="{esc(step.rung)}">{esc(say.text(step.name))}'
+        f"</button><p>{esc(_costs(step, say))}</p></li>"
+        for step in steps
+    )
+    return (
+        f'<details class="sn-more"><summary>{esc(say("notice.other_steps", count=len(steps)))}</summary>'
+        f'<ul class="sn-steps">{lines}</ul></details>'
+    )
+
+
+def _costs(step: Step, say: Translator) -> str:
+    return " ".join(say.text(cost) for cost in step.costs)
 
 
 def _done(taken: Taken, say: Translator) -> str:
     """What was done, and that it can be undone: no alarm."""
-    costs = " ".join(say.text(cost) for cost in taken.step.costs)
-    title = say("notice.step_taken.title", step=taken.step.name)
+    title, costs = say("notice.step_taken.title", step=taken.step.name), _costs(taken.step, say)
     return (
         f'<div class="sn-notice" role="status"><strong>{esc(title)}</strong><p>{esc(costs)}</p>'
         f"<p>{esc(say('notice.step_taken.text'))}</p></div>"

@@ -22,7 +22,7 @@ def make_plan(
     try:
         return context.service.plan(request, hardware)
     except SnugError as error:
-        return error
+        return by_hand.in_words(error)
 
 
 def hardware_of(session: Session) -> HardwareSnapshot | None:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import gradio as gr
 
 from backends.errors import Action
-from ui.web import chat_flow, theme
+from ui.web import chat_flow, climbing, theme
 from ui.web.answering import answer, import_pictures, prime
 from ui.web.context import Context, say_for
 from ui.web.panels import generation as generation_panel
@@ -159,13 +159,25 @@ class Handlers:
 
     def act(self, draft: Draft, request: gr.Request) -> list[Any]:
         """The card's button. Outputs: the conversation, message box, model, preset, then `Page.live`."""
+        return self._act(draft, request)
+
+    def step(self, event: gr.EventData, draft: Draft, request: gr.Request) -> list[Any]:
+        """Another step than the one that the card's button takes. Outputs as of `act`."""
+        return self._act(draft, request, str(event.rung))
+
+    def _act(self, draft: Draft, request: gr.Request, rung: str | None = None) -> list[Any]:
         session = self.context.session(request)
         card = current_notice(self.context, session)
+        if rung is not None and card is not None and card.action is not Action.STEP_DOWN:
+            card = None  # the card has changed before the press arrived
         given_back: Draft = None
         model, preset = gr.skip(), gr.skip()
         if card is not None and card.action is not None:
             session.dismissed, session.error = card.error, None
-            changed = act_on_model(self.context, session, card.action)
+            if rung is None:
+                changed = act_on_model(self.context, session, card.action)
+            else:
+                changed = climbing.take(self.context, session, rung)
             if changed is not None:
                 session.request = changed
                 model, preset = gr.update(value=changed.model), gr.update(value=changed.preset.value)
@@ -240,6 +252,7 @@ def wire(page: Page, generation: Generation, context: Context) -> None:
     chat.clear.click(handlers.clear, None, [*conversation, *page.live], **at_once)
     acted = [*conversation, chat.message, page.setup.model, page.setup.preset, *page.live]
     chat.act.click(handlers.act, chat.message, acted, **at_once).then(**answering)
+    chat.notice.step(handlers.step, chat.message, acted, **at_once).then(**answering)
     chat.dismiss.click(handlers.dismiss, None, page.live, **at_once)
 
     camera = [chat.camera_box, chat.camera]

@@ -36,7 +36,7 @@ def _folder(value: str | None) -> str | None:
     if PurePosixPath(written).is_absolute() or PureWindowsPath(written).is_absolute() or written[0] == "~":
         return written
     raise SettingInvalid(
-        name=by_hand.name_of("offload_dir"),
+        name=by_hand.quoted("offload_dir"),
         value=f'"{written[:60]}"',
         detail=Text("custom.not_a_path", "It is not a whole path, so it could mean several folders."),
         suggestion=_LEAVE_EMPTY,
@@ -47,7 +47,7 @@ def _gpus(context: Context, session: Session, chosen: list[int]) -> tuple[int, .
     there = {gpu.index for gpu in (hardware_of(session) or context.service.usable()).gpus}
     if not chosen:
         raise SettingInvalid(
-            name=by_hand.name_of("gpus"),
+            name=by_hand.quoted("gpus"),
             value=Text("custom.none", "none at all"),
             detail=Text("custom.needs_one", "The preset CPU only is what runs without any GPU."),
             suggestion=Text("custom.choose_one", "Choose at least one, or that preset."),

@@ -104,7 +104,7 @@ def test_the_detail_of_pictures(models: dict[str, ModelInfo]) -> None:
     assert (coarse.image_tokens, coarse.context_tokens) == (320, 2048)
     assert coarse.image_tokens < usual.image_tokens
     assert coarse.devices[0].activation_bytes < usual.devices[0].activation_bytes
-    assert "Set by hand: image_tokens." in [str(reason) for reason in coarse.reasons]
+    assert "Set by hand: Image detail (tokens)." in [str(reason) for reason in coarse.reasons]
 
 
 @pytest.mark.parametrize("tokens", [0, 65, 20_000])
@@ -146,7 +146,7 @@ def test_the_offload_folder(llava: ModelInfo) -> None:
 def test_settings_are_listed_in_the_reasons(llava: ModelInfo) -> None:
     found = decide(llava, ONE, gpus=(0,), precision="int8", context_tokens=1024)
 
-    assert "Set by hand: gpus, precision, context." in [str(reason) for reason in found.reasons]
+    assert "Set by hand: GPUs to use, Precision, Context (tokens)." in [str(reason) for reason in found.reasons]
 
 
 @pytest.mark.parametrize(

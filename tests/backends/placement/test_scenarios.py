@@ -322,7 +322,7 @@ def test_vision_and_embeddings_come_first_and_the_head_last(llava: ModelInfo) ->
         (
             "over two cards",
             {"device_map": (("", "cuda:0"), ("lm_head", "cuda:1"))},
-            "Set by hand: device_map",
+            "Set by hand: Device map",
             "One GPU is not enough",
         ),
     ],

@@ -1,4 +1,4 @@
-"""`ask` runs out of memory: exit code 3, and a next step that really works when it is pasted."""
+"""`ask` and `batch` run out of memory: exit code 3, and a next step that really works when it is pasted."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from backends.placement.types import Overrides, PlanRequest
 from backends.presets import Preset
 from backends.service import Service
 from tests.support import checkpoints
 from ui.cli import main
-from ui.commands import ask
-from ui.commands.next_step import command
+from ui.commands import ask, batch
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="reads the command as a POSIX shell does")
 
@@ -27,7 +27,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="reads the comma
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A small model in a folder with a space, answered by the engine that obeys words."""
     monkeypatch.setenv("SNUG_HOME", str(tmp_path / "家 home"))
-    monkeypatch.setattr(ask, "Service", partial(Service, engine="fake", preload=False))
+    for command in (ask, batch):
+        monkeypatch.setattr(command, "Service", partial(Service, engine="fake", preload=False))
     return str(checkpoints.starter_like(tmp_path / "my model"))
 
 
@@ -49,6 +50,50 @@ def test_the_pasted_command_answers(model: str, capsys: pytest.CaptureFixture[st
     answer = json.loads(capsys.readouterr().out)
     assert answer["precision"] == "bf16"
     assert answer["answer"].endswith("You said: is it $HOME? oom-while-fp32")
+
+
+def test_the_pasted_batch_goes_on_where_it_stopped(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
+    lines = [
+        {"question_id": 1, "text": "hello"},
+        {"question_id": 2, "image": "red.png", "text": "oom-while-fp32"},
+        {"question_id": 3, "text": "good bye"},
+    ]
+    questions, out = tmp_path / "the questions.jsonl", tmp_path / "answers.jsonl"
+    questions.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    code = main(
+        ["batch", model, "--preset", "cpu", "--questions", str(questions), "--images", str(tmp_path),
+         "--out", str(out), "--max-tokens", "64"]
+    )  # fmt: skip
+    told = capsys.readouterr().err.strip().splitlines()
+
+    assert code == 3
+    assert "error: The machine ran out of memory while looking at the picture." in told
+    assert told[-1].startswith("try: Use 16-bit weights. bf16 instead of fp32")
+    words = shlex.split(told[-1].partition("Run: ")[2])
+    assert words[:3] == ["python", "launch.py", "batch"]
+    assert main(words[2:]) == 0
+    answers = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [answer["question_id"] for answer in answers] == [1, 2, 3]
+    assert answers[1]["text"] == "I see 1 picture. You said: oom-while-fp32"
+
+
+def test_a_batch_that_does_not_load_says_the_next_step(
+    tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hungry = Path(model).rename(tmp_path / "oom-load-fp32")
+    questions = tmp_path / "q.jsonl"
+    questions.write_text('{"question_id": 1, "text": "hello"}', encoding="utf-8")
+    code = main(
+        ["batch", str(hungry), "--preset", "cpu", "--questions", str(questions), "--images", str(tmp_path),
+         "--out", str(tmp_path / "a.jsonl")]
+    )  # fmt: skip
+    told = capsys.readouterr().err
+    assert code == 3
+    assert "ran out of memory while loading" in told
+    assert "Run: python launch.py batch" in told
 
 
 def test_nothing_more_to_try_is_said_plainly(model: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,4 +138,4 @@ def test_the_command(request_: PlanRequest, given: dict[str, Any], expected: str
         "settings": [], "images": [], "messages": None, "system": None, "max_tokens": None,
         "temperature": None, "seed": None, "json": False, "question": "what is it?",
     }  # fmt: skip
-    assert command(request_, argparse.Namespace(**options | given)) == expected
+    assert ask.given(argparse.Namespace(**options | given)).with_request(request_) == expected

@@ -210,6 +210,51 @@ def test_step_after_step_until_it_fits_each_undone_in_turn(open_tab: Open) -> No
     assert tab.session.request == start
 
 
+def test_another_step_than_the_next_is_taken_and_undone(open_tab: Open, picture: Path) -> None:
+    tab = open_tab()
+    tab.load()
+    start = tab.session.request
+    room = tab.service.plan(start).context_tokens  # type: ignore[arg-type]
+    tab.ask(f"oom-over:{room - 1} oom-while-bf16", picture)
+    said = unescape(tab.says())
+    assert said.endswith("|Keep less room for the answer")
+    assert "Load in 8-bit</button>" in said
+    assert "answers get rougher" in said, "each step says what it costs"
+
+    def step(rung: str) -> Any:
+        return tab.handlers.step(SimpleNamespace(rung=rung), {"text": "a draft", "files": []}, tab.request)  # type: ignore[arg-type]
+
+    box, _, preset = step("nf4")[2:5]
+    tab.answer()
+    tab.wait(lambda: not tab.loader.busy)
+    assert "value" not in box.constructor_args, "the draft stays where it is"
+    assert preset["value"] == "auto"
+    assert tab.session.turns[-1].question.images
+    # 4-bit leaves room for more than the question allows: the ladder goes on from there.
+    assert tab.service.state().plan.precision == "nf4"  # type: ignore[union-attr]
+    assert tab.card is not None
+    assert tab.card.action is Action.STEP_DOWN
+    assert "Load in 8-bit" not in tab.says()
+    tab.press()
+    assert "I see 1 picture" in tab.session.turns[-1].answer
+    for _ in range(2):
+        assert tab.says().endswith("|Undo")
+        tab.press()
+    assert tab.session.request == start
+
+
+@pytest.mark.parametrize("rung", ["nf4", "no such step", ""])
+def test_a_step_that_is_offered_no_more_does_nothing(open_tab: Open, rung: str) -> None:
+    tab = open_tab()
+    tab.load()
+    tab.ask("oom-over:1500")
+    if rung == "nf4":
+        tab.press()  # answered meanwhile
+    before = tab.service.state().plan, tab.session.turns, tab.session.request
+    tab.handlers.step(SimpleNamespace(rung=rung), None, tab.request)  # type: ignore[arg-type]
+    assert (tab.service.state().plan, tab.session.turns, tab.session.request) == before
+
+
 def test_an_answer_forgets_what_ran_out_before(open_tab: Open) -> None:
     tab = open_tab()
     tab.load()

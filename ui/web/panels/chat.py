@@ -16,6 +16,11 @@ from ui.web.transcript import live_html
 # Gradio makes a file of a longer text; a question is never one.
 _LONGEST_PASTE = 10_000_000
 
+_STEP = """element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-step]');
+  if (button) trigger('step', { rung: button.dataset.step });
+});"""
+
 
 @dataclass(frozen=True, slots=True)
 class Chat:
@@ -48,7 +53,7 @@ def build(say: Translator, examples: Sequence[Example]) -> Chat:
             js_on_load=theme.transcript_script(),
         )
     with gr.Column(visible=False, elem_id="notice", min_width=0) as notice_box:
-        notice = gr.HTML("", apply_default_css=False)
+        notice = gr.HTML("", apply_default_css=False, js_on_load=_STEP)
         with gr.Row(elem_id="notice-row"):
             act = gr.Button("", variant="primary", size="sm", min_width=0, scale=0, elem_id="notice-act")
             dismiss = gr.Button(

@@ -312,7 +312,7 @@ def _memory(say: Translator, about: About) -> dict[str, Shown]:
     planned = plan.offload_dir if plan else None
     return {
         **shown,
-        "memory_box": Shown({"label": say("custom.max_memory")}),
+        "memory_box": Shown({"label": say("custom.memory_box")}),
         "offload_dir": Shown(
             {**_words(say, about, "offload_dir"), "placeholder": planned or say("custom.automatic")},
             overrides.offload_dir or "",
