@@ -105,9 +105,12 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Work that takes a while. `done` and `total` are bytes for stage `read`, 0 when unknown."""
+    """Work that takes a while. `done` and `total` are bytes for the stages `read` and `move`, 0 when unknown.
 
-    stage: Literal["start", "read", "place", "warm_up", "encode", "prefill"]
+    `wait` is for the answer under way, which a move lets end first.
+    """
+
+    stage: Literal["start", "read", "place", "warm_up", "wait", "move", "encode", "prefill"]
     done: int
     total: int
 

@@ -8,8 +8,9 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """A finished load, read off the loaded model and not off the request.
+    """A finished load or move, read off the loaded model and not off the request.
 
+    `moved` says that the model was in memory already and took other places; `seconds` is then what that took.
     `device_map` is (module, device) of the real modules; `peaks` is (device, peak bytes during load);
     `quantized` counts the Linear modules that really are quantized.
     """
@@ -24,6 +25,7 @@ class LoadReport:
     peaks: tuple[tuple[str, int], ...]
     supports_images: bool
     context_tokens: int
+    moved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +87,14 @@ class DeviceMeasured:
 class Measurement:
     """A loaded model's peaks so far. `context_tokens` were in its caches, in messages of up to `images`.
 
-    `load_peak_ram_bytes` is the peak of resident memory while loading, mapped pages included.
+    `load_peak_ram_bytes` is the peak of resident memory while loading, mapped pages included; it and `load_s`
+    are None for a model that was moved to where it is.
     """
 
     context_tokens: int
     images: int
-    load_s: float
-    load_peak_ram_bytes: int
+    load_s: float | None
+    load_peak_ram_bytes: int | None
     first_token_s: float
     tokens_per_s: float
     devices: tuple[DeviceMeasured, ...]

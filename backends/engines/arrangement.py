@@ -14,17 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from backends.engines.base import ProgressSink
 from backends.engines.offload import OffloadFolder
-from backends.engines.placing import (
-    DISK,
-    Move,
-    NoRoom,
-    Stuck,
-    Unit,
-    covers,
-    first_device,
-    needs_hooks,
-    ordered,
-)
+from backends.engines.placing import DISK, NoRoom, Unit, covers, first_device, needs_hooks
 from backends.engines.tensors import (
     Slot,
     Stored,
@@ -40,6 +30,7 @@ from backends.engines.tensors import (
 from backends.engines.visits import attach
 from backends.errors import Cancelled
 from backends.messages import Progress
+from backends.placement.moving import Move, Stuck, ordered
 
 Free = Callable[[str], int]
 

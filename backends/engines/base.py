@@ -35,8 +35,13 @@ class Engine(Protocol):
 
         Raises CannotMove where that needs the files (`backends.placement.moving.why_reload` tells before),
         OutOfRam, OutOfGpuMemory or DiskFull where there is no room, Cancelled, NotLoaded. After any of them
-        the model answers as before.
+        the model answers as before; where the way back fails as well, `loaded` is False.
         """
+        ...
+
+    @property
+    def loaded(self) -> bool:
+        """Whether a whole model is in memory."""
         ...
 
     def rehearse(self, cancel: Flag) -> None:

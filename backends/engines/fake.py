@@ -4,7 +4,8 @@ Words in the last question command it: `slow` (20 words a second), `long` (2,000
 process ends at once), `hang` (deaf to cancel), `oom` (raises `OutOfGpuMemory`); in a draft `slow-prime`
 (prepares for a minute unless stopped) and `crash-prime`. Words in the model's path command the load:
 `slow-load`, `crash-load`, `hang-load`, `damaged-load`; and what follows it: `slow-rehearsal` (a minute unless
-stopped), `failing-rehearsal`, `failing-move`.
+stopped), `failing-rehearsal`; and a move: `slow-move`, `crash-move`, `hang-move`, `failing-move` (no room),
+`losing-move` (the way back fails as well).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Event as Flag
 
@@ -65,21 +67,38 @@ class FakeEngine:
         return _report(plan, time.perf_counter() - begun)
 
     def move(self, plan: Plan, progress: ProgressSink, cancel: Flag) -> LoadReport:
-        """Take over the plan's devices; `failing-move` in the model's path finds no room for them."""
+        """Take over the plan's devices, in twenty steps; what conversations have cached stays."""
         begun = time.perf_counter()
         if self._plan is None:
             raise NotLoaded
         if (obstacle := why_reload(self._plan, plan)) is not None:
             raise CannotMove(detail=obstacle)
-        total = max(sum(share.weights_bytes for share in plan.devices), 1)
-        progress(Progress("place", 0, total))
-        if cancel.is_set():
-            raise Cancelled
-        if "failing-move" in Path(plan.model_path).name:
-            raise OutOfRam(stage="moving the model", needed_bytes=total, free_bytes=0)
-        progress(Progress("place", total, total))
+        name, total = Path(plan.model_path).name, _bytes_to_move(self._plan, plan)
+        for step in range(_LOAD_STEPS + 1):
+            if "slow-move" in name:
+                cancel.wait(_SLOW_S)
+            if cancel.is_set():
+                raise Cancelled
+            progress(Progress("move", total * step // _LOAD_STEPS, total))
+            if step == _LOAD_STEPS // 2:
+                self._fail_move(name, total)
         self._plan = plan
-        return _report(plan, time.perf_counter() - begun)
+        return replace(_report(plan, time.perf_counter() - begun), moved=True)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether a plan was carried out."""
+        return self._plan is not None
+
+    def _fail_move(self, name: str, total: int) -> None:
+        if "crash-move" in name:
+            os._exit(CRASH_EXIT_CODE)
+        if "hang-move" in name:
+            _hang()
+        if "losing-move" in name:
+            self.close()
+        if "failing-move" in name or "losing-move" in name:
+            raise OutOfRam(stage="moving the model", needed_bytes=total, free_bytes=0)
 
     def rehearse(self, cancel: Flag) -> None:
         """Nothing gets faster by it."""
@@ -168,6 +187,12 @@ def _report(plan: Plan, seconds: float) -> LoadReport:
         supports_images=True,
         context_tokens=plan.context_tokens,
     )
+
+
+def _bytes_to_move(old: Plan, new: Plan) -> int:
+    """What the devices hold more than before."""
+    before = {share.device: share.weights_bytes for share in old.devices}
+    return sum(max(0, share.weights_bytes - before.get(share.device, 0)) for share in new.devices)
 
 
 def _fail_load(name: str, plan: Plan) -> None:

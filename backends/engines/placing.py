@@ -1,10 +1,11 @@
-"""Which module rests where, which runs where, and in which order they change places; no torch."""
+"""Which module rests where and which runs where; no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from backends.placement.moving import Stuck
 from backends.placement.types import CpuLayersMode
 
 CPU, DISK = "cpu", "disk"
@@ -22,25 +23,6 @@ class Unit:
     def visits(self) -> bool:
         """Whether its weights travel to the executing device in every pass."""
         return self.rests != self.runs
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """`nbytes` of the unit `name` that go from one place to another."""
-
-    name: str
-    source: str
-    target: str
-    nbytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stuck:
-    """A rearrangement that memory does not allow: `target` lacks `needed_bytes - free_bytes`."""
-
-    target: str
-    needed_bytes: int
-    free_bytes: int
 
 
 class NoRoom(Exception):
@@ -103,27 +85,3 @@ def _way(name: str, placed: Sequence[Unit]) -> tuple[str, str]:
 def covers(unit: str, name: str) -> bool:
     """Whether the module or tensor `name` belongs to `unit` ("" is the whole model)."""
     return unit in ("", name) or name.startswith(unit + ".")
-
-
-def ordered(moves: Sequence[Move], free: Mapping[str, int]) -> tuple[Move, ...] | Stuck:
-    """`moves` in an order in which every target has room when its turn comes, or what is in the way.
-
-    What leaves a device makes room there for what comes later. `free` is bytes per device; devices that it
-    does not name (the disk is checked by what is really written) have room for everything.
-    """
-    room = dict(free)
-    waiting = sorted(moves, key=lambda move: move.target != DISK)
-    done: list[Move] = []
-    while waiting:
-        fitting = next((move for move in waiting if move.nbytes <= room.get(move.target, move.nbytes)), None)
-        if fitting is None:
-            target = waiting[0].target
-            needed = sum(move.nbytes for move in waiting if move.target == target)
-            return Stuck(target, needed, max(0, room[target]))
-        waiting.remove(fitting)
-        done.append(fitting)
-        if fitting.target in room:
-            room[fitting.target] -= fitting.nbytes
-        if fitting.source in room:
-            room[fitting.source] += fitting.nbytes
-    return tuple(done)

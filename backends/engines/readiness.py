@@ -9,13 +9,11 @@ import torch
 
 from backends.engines.devices import runtime_device
 from backends.errors import GpuGone, OutOfGpuMemory, OutOfRam
+from backends.placement.moving import GPU_MARGIN_BYTES, RAM_MARGIN_BYTES
 from backends.placement.types import DeviceShare, Plan
 from backends.text import Text
 
 _LOADING = Text("worker.stage.loading", "loading the model")
-# Moving needs a little room beside what is moved.
-_RAM_MARGIN_BYTES = 512 << 20
-_GPU_MARGIN_BYTES = 64 << 20
 
 
 def check_gpus(plan: Plan, visible_gpus: tuple[int, ...], count: Callable[[], int] | None = None) -> None:
@@ -76,5 +74,5 @@ def free_bytes(device: str) -> int:
 
 def room(device: str) -> int:
     """Bytes that may be moved to `device` now."""
-    margin = _GPU_MARGIN_BYTES if device.startswith("cuda") else _RAM_MARGIN_BYTES
+    margin = GPU_MARGIN_BYTES if device.startswith("cuda") else RAM_MARGIN_BYTES
     return max(0, free_bytes(device) - margin)

@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 from backends.engines.answering import Speaker, answer
 from backends.engines.arrangement import Arrangement
 from backends.engines.base import ChatRequest, ProgressSink
+from backends.engines.detail import limit_detail
 from backends.engines.devices import compute_dtype, is_streamed, runtime_units, use_physical_cores
 from backends.engines.errors import as_snug_errors
 from backends.engines.loading import Loaded, load_model, writes_converted
@@ -112,18 +113,28 @@ class TransformersEngine:
             try:
                 self._rearrange(arrangement, plan, progress, cancel)
             except BaseException:
-                if self._loaded is not None and arrangement.settled != settled:
-                    # What came back lies at other addresses: see `runs_alike`.
-                    self._prepare(loaded, old, _context(loaded.model.config, old))
+                if self._loaded is not None:
+                    if arrangement.settled != settled:
+                        # What came back lies at other addresses: see `runs_alike`.
+                        self._prepare(loaded, old, _context(loaded.model.config, old))
+                    self._meter = Meter(loaded.model, old)  # the attempt is no need of the answers
                 raise
         names = [unit.name for unit in (*before, *arrangement.placed)]
         alike = runs_alike(before, arrangement.placed, names) and is_streamed(old) == is_streamed(plan)
+        detail = plan.request.overrides.image_tokens
+        limit_detail(loaded.processor, detail)
+        alike = alike and detail == old.request.overrides.image_tokens  # a picture's tokens mean other parts
         if not alike or context != _context(loaded.model.config, old):
             self._prepare(loaded, plan, context)
         self._plan = plan
         report = make_report(loaded, plan, context, time.perf_counter() - begun)
         self._meter = Meter(loaded.model, plan)
-        return report
+        return replace(report, moved=True)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether a whole model is in memory."""
+        return self._loaded is not None
 
     def _rearrange(self, arrangement: Arrangement, plan: Plan, progress: ProgressSink, cancel: Flag) -> None:
         """Carry the tensors over; the offload folder comes and goes with what rests in it."""

@@ -36,6 +36,7 @@ from backends.worker.protocol import (
     Loaded,
     LoadProgress,
     Memory,
+    Move,
     Prime,
     PrimeDone,
     Ready,
@@ -43,7 +44,7 @@ from backends.worker.protocol import (
     TaskReply,
     Upward,
 )
-from backends.worker.stages import IDLE, LOADING, STARTING, stage_of
+from backends.worker.stages import IDLE, LOADING, MOVING, STARTING, stage_of
 from backends.worker.task import Task, stop_timer
 
 LOG = logging.getLogger("snug.client")
@@ -55,12 +56,14 @@ class Patience:
 
     `ready_s` covers a slow disk and a virus scanner on the first start; `cancel_s` the longest single
     call into native code (a long prefill on a slow CPU) that can't be interrupted; `cancel_load_s` is
-    short because a broken-off load ends its process anyway; `close_s` covers the clean-up.
+    short because a broken-off load ends its process anyway; `cancel_move_s` covers the way back of what was
+    moved, from a slow disk; `close_s` covers the clean-up.
     """
 
     ready_s: float = 120.0
     cancel_s: float = 30.0
     cancel_load_s: float = 5.0
+    cancel_move_s: float = 120.0
     close_s: float = 5.0
 
 
@@ -91,7 +94,8 @@ class WorkerClient:
         self._closing = False
         self._failure: SnugError | None = None
         self._hung: tuple[Text, float] | None = None
-        self._plan: Plan | None = None
+        self._plan: Plan | None = None  # what the process holds, or is loading
+        self._asked: Plan | None = None  # what it shall hold next
         self._oom_kills = oom_kills()
         self._ready = threading.Event()
         self._gone = threading.Event()
@@ -111,6 +115,12 @@ class WorkerClient:
         return not self._gone.is_set() and not self._closing
 
     @property
+    def busy(self) -> bool:
+        """Whether a task is under way or waits."""
+        with self._lock:
+            return bool(self._tasks)
+
+    @property
     def failure(self) -> SnugError | None:
         """Why the process ended, once it has."""
         with self._lock:
@@ -122,8 +132,16 @@ class WorkerClient:
 
     def load(self, plan: Plan) -> Task:
         """Start loading; the task gives `Progress` and then has a `report`, or `replace` set."""
-        self._plan = plan
+        self._plan = self._asked = plan
         return self._submit(lambda number: Load(number, plan))
+
+    def move(self, plan: Plan) -> Task:
+        """Start rearranging the loaded model; the task gives `Progress` and then has a `report`.
+
+        When it raises with the process alive, the model answers as before, unless the task says `lost`.
+        """
+        self._asked = plan
+        return self._submit(lambda number: Move(number, plan))
 
     def chat(self, conversation: str, messages: Sequence[Message], sampling: SamplingParams) -> Task:
         """Start an answer; the task gives its events, `Done` last."""
@@ -180,7 +198,8 @@ class WorkerClient:
 
     def _cancel(self, task: Task) -> None:
         patience = self._patience
-        seconds = patience.cancel_load_s if task.stage is LOADING else patience.cancel_s
+        special = {LOADING.code: patience.cancel_load_s, MOVING.code: patience.cancel_move_s}
+        seconds = special.get(task.stage.code, patience.cancel_s)
         task.limit(seconds, lambda: self._give_up(task.stage, seconds))
         self._send(Cancel(task.number))
 
@@ -226,7 +245,7 @@ class WorkerClient:
             case Memory():
                 task.memory = reply.peaks
             case Loaded():
-                task.report = reply.report
+                task.report, self._plan = reply.report, self._asked
                 self._finish(task)
             case Replace():
                 task.replace = True
@@ -234,6 +253,7 @@ class WorkerClient:
             case PrimeDone():
                 self._finish(task)
             case Failed():
+                task.lost = reply.lost
                 self._finish(task, reply.error)
 
     def _finish(self, task: Task, error: SnugError | None = None) -> None:

@@ -34,6 +34,7 @@ from backends.worker.protocol import (
     Loaded,
     LoadProgress,
     Memory,
+    Move,
     Prime,
     PrimeDone,
     Ready,
@@ -140,7 +141,7 @@ class Inbox:
                     flag.set()
             case Close():
                 self._stop()
-            case Load() | Chat() | Prime():
+            case Load() | Move() | Chat() | Prime():
                 flag = threading.Event()
                 with self._lock:
                     self._flags[command.task] = flag
@@ -217,16 +218,18 @@ class _Child:
             match command:
                 case Load():
                     self._load(command, cancel)
+                case Move():
+                    self._move(command, cancel)
                 case Chat():
                     self._chat(command, cancel)
                 case Prime():
                     self._prime(command, cancel)
         except SnugError as error:
             LOG.info("%s failed: %s", type(command).__name__, error, exc_info=error)
-            self._send(Failed(command.task, error))
+            self._fail(command, error)
         except MemoryError:
             LOG.exception("Out of memory.")
-            self._send(Failed(command.task, self._out_of_ram(command)))
+            self._fail(command, self._out_of_ram(command))
         except Exception as error:
             LOG.exception("%s failed unexpectedly.", type(command).__name__)
             unexpected = InternalError(
@@ -235,7 +238,12 @@ class _Child:
                 ),
                 log=self._log,
             )
-            self._send(Failed(command.task, unexpected))
+            self._fail(command, unexpected)
+
+    def _fail(self, command: Command, error: SnugError) -> None:
+        """Say that `command` failed, and whether that cost the model."""
+        lost = isinstance(command, Move) and not (self._engine is not None and self._engine.loaded)
+        self._send(Failed(command.task, error, lost))
 
     def _load(self, command: Load, cancel: threading.Event) -> None:
         from backends.engines.registry import create
@@ -252,6 +260,19 @@ class _Child:
         self._ram.begin()
         self._send(Loaded(command.task, report))
         self._unrehearsed = True
+
+    def _move(self, command: Move, cancel: threading.Event) -> None:
+        if cancel.is_set():
+            raise Cancelled
+        try:
+            report = self._loaded().move(
+                command.plan, lambda progress: self._send(LoadProgress(command.task, progress)), cancel
+            )
+        finally:
+            # What moving itself took is no need of the answers, also where everything went back.
+            self._ram.begin()
+        self._plan = command.plan
+        self._send(Loaded(command.task, report))
 
     def _chat(self, command: Chat, cancel: threading.Event) -> None:
         from backends.engines.base import ChatRequest

@@ -5,6 +5,9 @@
       |  Load ------------------->  |
       |  <------- LoadProgress ...  |
       |  <------ Loaded | Replace | Failed
+      |  Move ------------------->  |    the loaded model takes other places, its files are not read again
+      |  <------- LoadProgress ...  |
+      |  <--------- Loaded | Failed |    Failed says whether the model stands where it was, or is gone
       |  Chat ------------------->  |
       |  <---------- ChatEvents ... |    the last event of the last one is Done
       |  <------------------ Memory |    before that one: what the devices have held at most
@@ -13,7 +16,7 @@
       |  Cancel ----------------->  |    any time; the task it names ends soon, with its usual last reply
       |  Close ------------------>  |    the process ends; everything still running is cancelled first
 
-Tasks (Load, Chat, Prime) carry a number, run one after the other in the order they were sent, and each
+Tasks (Load, Move, Chat, Prime) carry a number, run one after the other in the order they were sent, and each
 ends with exactly one last reply: Loaded, Replace, ChatEvents with Done, PrimeDone or Failed. There is no
 heartbeat: a thread that beats while the engine hangs in a driver call proves nothing. A task that does
 not end in time after Cancel does.
@@ -32,6 +35,14 @@ from backends.reports import DevicePeak, LoadReport
 @dataclass(frozen=True, slots=True)
 class Load:
     """Load a model as planned."""
+
+    task: int
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Rearrange the loaded model as planned, in memory."""
 
     task: int
     plan: Plan
@@ -68,7 +79,7 @@ class Close:
     """End the process."""
 
 
-Command = Load | Chat | Prime
+Command = Load | Move | Chat | Prime
 Downward = Command | Cancel | Close
 
 
@@ -81,7 +92,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class LoadProgress:
-    """How far a load is."""
+    """How far a load or a move is."""
 
     task: int
     progress: Progress
@@ -127,10 +138,11 @@ class PrimeDone:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The task raised; the process lives on."""
+    """The task raised; the process lives on. `lost`: a move failed, and no model is left."""
 
     task: int
     error: SnugError
+    lost: bool = False
 
 
 TaskReply = LoadProgress | Loaded | Replace | ChatEvents | Memory | PrimeDone | Failed

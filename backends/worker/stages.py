@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from backends.text import Text
-from backends.worker.protocol import Chat, Command, Load
+from backends.worker.protocol import Chat, Command, Load, Move
 
 STARTING = Text("worker.stage.starting", "starting")
 IDLE = Text("worker.stage.idle", "idle")
 LOADING = Text("worker.stage.loading", "loading")
+MOVING = Text("worker.stage.moving", "rearranging the model")
 ANSWERING = Text("worker.stage.answering", "answering")
 PREPARING = Text("worker.stage.preparing", "preparing a picture")
 
@@ -17,6 +18,8 @@ def stage_of(command: Command) -> Text:
     match command:
         case Load():
             return LOADING
+        case Move():
+            return MOVING
         case Chat():
             return ANSWERING
         case _:

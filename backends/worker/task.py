@@ -18,8 +18,9 @@ TICK_S = 0.25
 class Task:
     """Iterate over it for its events; it raises the task's error, or ends.
 
-    `report` is a load's result; `replace` says that a load needs a fresh process; `memory` is there when an
-    answer gives its `Done`. One thread iterates, any may cancel.
+    `report` is the result of a load or move; `replace` says that a load needs a fresh process, `lost` that a
+    move left no model; `memory` is there when an answer gives its `Done`. One thread iterates, any may
+    cancel.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Task:
         self.stage = stage
         self.report: LoadReport | None = None
         self.replace = False
+        self.lost = False
         self.memory: tuple[DevicePeak, ...] = ()
         self.error: SnugError | None = None
         self.cancelled = False

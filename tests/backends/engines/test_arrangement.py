@@ -15,10 +15,11 @@ from transformers import LlamaForCausalLM
 from backends.engines import arrangement as arrangement_module
 from backends.engines.arrangement import Arrangement
 from backends.engines.offload import OffloadFolder
-from backends.engines.placing import NoRoom, Stuck, Unit, units
+from backends.engines.placing import NoRoom, Unit, units
 from backends.engines.runner import Interrupted, stoppable
 from backends.errors import Cancelled, DiskFull
 from backends.messages import Progress
+from backends.placement.moving import Stuck
 from backends.placement.types import CpuLayersMode
 from tests.support.second_device import FAR, second_device
 from tests.support.tiny_models import text_config

@@ -1,18 +1,10 @@
-"""What rests where, what runs where, and in which order modules change places."""
+"""What rests where, and what runs where."""
 
 from __future__ import annotations
 
 import pytest
 
-from backends.engines.placing import (
-    Move,
-    Stuck,
-    first_device,
-    needs_hooks,
-    ordered,
-    runs_alike,
-    units,
-)
+from backends.engines.placing import first_device, needs_hooks, runs_alike, units
 from backends.placement.types import CpuLayersMode
 
 
@@ -101,41 +93,3 @@ def test_a_longer_path_tells_more_than_a_shorter_one() -> None:
     whole = units([("", "cpu")], None)
     other = units([("model.layers.1", "cuda:0"), ("model.layers.10", "cpu")], "compute")
     assert runs_alike(whole, other, ["model.layers.10"])
-
-
-def move(name: str, source: str, target: str, nbytes: int) -> Move:
-    return Move(name, source, target, nbytes)
-
-
-@pytest.mark.parametrize(
-    ("moves", "free", "expected"),
-    [
-        ([], {}, []),
-        ([move("a", "cpu", "cuda:0", 5)], {"cuda:0": 5}, ["a"]),
-        ([move("a", "cpu", "cuda:0", 5), move("b", "cuda:0", "cpu", 5)], {"cuda:0": 0, "cpu": 5}, ["b", "a"]),
-        ([move("a", "disk", "cpu", 5), move("b", "cpu", "disk", 5)], {"cpu": 0}, ["b", "a"]),
-        (
-            [move("a", "cpu", "cuda:0", 4), move("b", "cuda:0", "cpu", 4), move("c", "cpu", "disk", 4)],
-            {"cpu": 0, "cuda:0": 0},
-            ["c", "b", "a"],
-        ),
-    ],
-    ids=[
-        "nothing to do",
-        "exactly enough room",
-        "what leaves makes room for what comes",
-        "the disk takes first",
-        "a chain of three",
-    ],
-)
-def test_the_order_in_which_everything_fits(
-    moves: list[Move], free: dict[str, int], expected: list[str]
-) -> None:
-    order = ordered(moves, free)
-    assert not isinstance(order, Stuck)
-    assert [each.name for each in order] == expected
-
-
-def test_what_is_in_the_way_is_told_with_figures() -> None:
-    swap = [move("a", "cpu", "cuda:0", 5), move("b", "cuda:0", "cpu", 5), move("c", "cpu", "cuda:0", 2)]
-    assert ordered(swap, {"cpu": 3, "cuda:0": 1}) == Stuck("cuda:0", 7, 1)
