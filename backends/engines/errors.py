@@ -42,7 +42,7 @@ _WEIGHTS = Text("engine.weights", "the .safetensors files")
 _CONFIG_AND_WEIGHTS = Text("model.all_files", "config.json and the .safetensors files")
 _TRIED = re.compile(r"(?:Tried to allocate|Requested\s*:) ([\d.]+) (bytes|KiB|MiB|GiB)|allocate (\d+) bytes")
 # torch's own number: "GPU 0 has a total capacity", with cudaMallocAsync "Allocation on device 0".
-_GPU = re.compile(r"\b(?:GPU|on device) (\d+)")
+_GPU = re.compile(r"\b(?:GPU|on device) (\d+)\b(?!:)")
 _UNITS = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _CPU_ALLOCATION = ("DefaultCPUAllocator", "not enough memory", "Cannot allocate memory", "bad alloc")
 _NO_GPU = (

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from backends.engines.base import ChatRequest
 from backends.engines.errors import as_snug_errors, translate
-from backends.engines.placing import NoRoom
+from backends.engines.placing import NoRoom, Stuck
 from backends.engines.transformers_engine import TransformersEngine
 from backends.errors import (
     Cancelled,
@@ -31,7 +31,6 @@ from backends.errors import (
     SnugError,
 )
 from backends.messages import Message, Role, SamplingParams, TextPart
-from backends.placement.moving import Stuck
 from tests.support.plans import make_plan
 from ui.i18n import Translator
 
@@ -116,7 +115,8 @@ def says(position: int | None) -> torch.OutOfMemoryError:
         (says(1), (), "GPU 1"),
         (RuntimeError("CUDA error: out of memory"), (5,), "GPU 5"),
         (RuntimeError("CUDA error: out of memory"), (2, 3), "A GPU"),
-        (RuntimeError("GPU 1 is lost. Reboot the system to recover this GPU"), (2, 3), "GPU 3"),
+        (RuntimeError("GPU 1 has fallen off the bus"), (2, 3), "GPU 3"),
+        (RuntimeError("No handle for GPU 0000:01:00.0: GPU is lost"), (2, 3), "A GPU"),
         (RuntimeError("CUDA error: invalid device ordinal"), (2, 3), "A GPU"),
         (NoRoom(Stuck("cuda:1", 9, 1)), (2, 3), "GPU 3"),
     ],
@@ -125,7 +125,7 @@ def says(position: int | None) -> torch.OutOfMemoryError:
         "three of 8, the middle one", "the asynchronous allocator", "not told, one in use",
         "not told, two in use", "one that this process does not see", "nothing is hidden",
         "the driver itself, one in use", "the driver itself, two in use", "a lost one",
-        "a lost one, not told", "no room to move layers to it",
+        "a lost one by its bus", "a lost one, not told", "no room to move layers to it",
     ],
 )  # fmt: skip
 def test_a_gpu_is_named_by_the_drivers_number(
@@ -144,18 +144,21 @@ def test_the_engine_tells_which_gpus_it_sees(
     def runs_out(*_: object, **__: object) -> Any:
         raise says(1)
 
-    engine, ask = TransformersEngine(), (Message(Role.USER, (TextPart("Hello?"),)),)
+    engine, asked = TransformersEngine(), (Message(Role.USER, (TextPart("Hello?"),)),)
     plan = make_plan(models("llava"), visible_gpus=(2, 3))
-    if moment == "load":
-        monkeypatch.setattr("backends.engines.transformers_engine.load_model", runs_out)
+    tasks: dict[str, Callable[[], object]] = {
+        "load": lambda: engine.load(plan, lambda _: None, Flag()),
+        "chat": lambda: list(engine.chat(ChatRequest("tab", asked, SamplingParams()), Flag())),
+        "prime": lambda: engine.prime("tab", asked, Flag()),
+    }
     try:
-        with pytest.raises(OutOfGpuMemory) as caught:
-            engine.load(plan, lambda _: None, Flag())
+        if moment != "load":
+            tasks["load"]()
             monkeypatch.setattr("backends.engines.transformers_engine.answer", runs_out)
             monkeypatch.setattr(engine._path, "prime", runs_out)
-            if moment == "chat":
-                list(engine.chat(ChatRequest("tab", ask, SamplingParams()), Flag()))
-            engine.prime("tab", ask, Flag())
+        monkeypatch.setattr("backends.engines.transformers_engine.load_model", runs_out)
+        with pytest.raises(OutOfGpuMemory) as caught:
+            tasks[moment]()
         assert caught.value.values["device"] == "GPU 3"
     finally:
         engine.close()

@@ -54,13 +54,13 @@ def test_cards_2_and_3_of_8(
     assert found["learnt"] == [f"cuda:{guilty}"]
 
 
-def test_card_1_of_4(model: Path, nvml_driver: NvmlDriver, tmp_path: Path) -> None:
+def test_card_2_of_4(model: Path, nvml_driver: NvmlDriver, tmp_path: Path) -> None:
     env = nvml_driver(HARDWARE_FILES / "four_3090_one_busy.json")
-    found = run(env, tmp_path, model, "1", "oom-gpu:1")
-    assert found["visible"] == [1]
-    assert "(GPU 1) ran out" in found["said"]
-    assert found["learnt"] == ["cuda:1"]
-    assert found["overhead_again"]["cuda:1"] > found["overhead"]["cuda:1"]
+    found = run(env, tmp_path, model, "2", "oom-gpu:2")
+    assert found["visible"] == [2]
+    assert "(GPU 2) ran out" in found["said"]
+    assert found["learnt"] == ["cuda:2"]
+    assert found["overhead_again"]["cuda:2"] > found["overhead"]["cuda:2"]
 
 
 def test_a_card_that_nobody_names_is_not_guessed(
