@@ -14,6 +14,8 @@ _WINDOWS_FACTOR = 1.1
 _RAM_MARGIN_BYTES = GIB
 _RAM_MARGIN_SHARE = 0.08
 _DISK_MARGIN_BYTES = GIB
+# What memory is sold in.
+_SOLD_RAM_GIB = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048)
 
 
 def gpu_budget(gpu: Gpu, hardware: HardwareSnapshot, credit: Credit) -> int:
@@ -30,7 +32,7 @@ def ram_budget(hardware: HardwareSnapshot, credit: Credit) -> int:
     """Bytes of main memory that a plan may use, never negative."""
     ram = hardware.ram
     free = min(ram.available_bytes + credit.ram_bytes, ram.total_bytes)
-    return max(0, free - _ram_margin(hardware))
+    return max(0, free - _ram_margin(ram.total_bytes))
 
 
 def commit_budget(hardware: HardwareSnapshot, credit: Credit) -> int | None:
@@ -42,8 +44,29 @@ def commit_budget(hardware: HardwareSnapshot, credit: Credit) -> int | None:
     limit = hardware.ram.commit_limit_bytes
     if limit is None:
         return None
-    used = max(0, hardware.ram.total_bytes - hardware.ram.available_bytes - credit.ram_bytes)
-    return max(0, limit - used - _ram_margin(hardware))
+    return max(0, limit - others_ram(hardware, credit) - _ram_margin(hardware.ram.total_bytes))
+
+
+def page_file(committed: int, total_ram: int, others: int) -> int:
+    """The page file, in whole GiB, with which Windows promises `committed` bytes on a machine.
+
+    Windows promises what RAM and page file hold together. Of that go `others`, which other programs use, and
+    the margin. It follows from the RAM alone, whatever the page file is now; RAM that is too small to answer
+    from stays too small.
+    """
+    missing = committed + others + _ram_margin(total_ram) - total_ram
+    return max(0, -(-missing // GIB)) * GIB
+
+
+def sold_ram(needed: int, others: int) -> int | None:
+    """The least RAM, of the sizes that are sold, with which a plan may use `needed` bytes beside `others`."""
+    sizes = (gib * GIB for gib in _SOLD_RAM_GIB)
+    return next((size for size in sizes if size - others - _ram_margin(size) >= needed), None)
+
+
+def others_ram(hardware: HardwareSnapshot, credit: Credit) -> int:
+    """Bytes of RAM that other programs use."""
+    return max(0, hardware.ram.total_bytes - hardware.ram.available_bytes - credit.ram_bytes)
 
 
 def disk_budget(hardware: HardwareSnapshot) -> int:
@@ -51,5 +74,5 @@ def disk_budget(hardware: HardwareSnapshot) -> int:
     return max(0, hardware.disk.free_bytes - _DISK_MARGIN_BYTES)
 
 
-def _ram_margin(hardware: HardwareSnapshot) -> int:
-    return max(_RAM_MARGIN_BYTES, int(hardware.ram.total_bytes * _RAM_MARGIN_SHARE))
+def _ram_margin(total_ram: int) -> int:
+    return max(_RAM_MARGIN_BYTES, int(total_ram * _RAM_MARGIN_SHARE))

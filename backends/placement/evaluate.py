@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from backends.models.types import ModuleKind
-from backends.placement import speed
+from backends.placement import budget, speed
 from backends.placement.case import (
     CPU,
     DISK,
@@ -26,8 +26,9 @@ from backends.presets import READING_TOKENS_PER_S
 class Outcome:
     """A judged layout. `missing_bytes` is by how much it overruns, over all devices; 0 when it fits.
 
-    `refused` marks a layout that is shown as a measure although the preset does not allow it;
-    `page_file_bytes` is the page file that the commit limit implies.
+    `refused` marks a layout that is shown as a measure although the preset does not allow it. `commit_needed`
+    is what Windows must promise at the peak, and `page_file_bytes` the page file that takes with the RAM that
+    is there; `with_more_ram` is (RAM, page file) of the least machine that would run it, where RAM lacks.
     """
 
     layout: Layout
@@ -38,6 +39,7 @@ class Outcome:
     expected: Expected
     commit_budget: int | None = None
     page_file_bytes: int = 0
+    with_more_ram: tuple[int, int] | None = None
     refused: bool = False
 
     @property
@@ -64,7 +66,7 @@ def evaluate(case: Case, layout: Layout) -> Outcome:
     ram = next(share for share in shares if share.device == CPU)
     arriving = ram.weights_bytes + load_transient(case.model, layout.precision)
     peak = ram.overhead_bytes + max(arriving, _merging(case, layout))
-    committed = sum(share.total_bytes for share in shares if share.device != DISK)
+    committed = committed_bytes(shares, peak)
     missing = sum(max(0, share.total_bytes - share.budget_bytes) for share in shares if share is not ram)
     # RAM that is missing while loading, while answering and in Windows' promise is the same RAM.
     unpromised = committed - case.commit if case.commit is not None else 0
@@ -77,8 +79,20 @@ def evaluate(case: Case, layout: Layout) -> Outcome:
         missing_bytes=missing,
         expected=_expected(case, layout),
         commit_budget=case.commit,
-        page_file_bytes=_page_file(case),
+        page_file_bytes=_page_file(case, committed, case.hardware.ram.total_bytes),
+        with_more_ram=_with_more_ram(case, committed, max(peak, ram.total_bytes)),
     )
+
+
+def committed_bytes(shares: tuple[DeviceShare, ...], load_peak_ram: int) -> int:
+    """What a process asks the system for at most, while answering or while loading.
+
+    Windows backs memory of a GPU, too. Pages of weight files that are mapped are not asked for; Windows reads
+    weights into memory of their own.
+    """
+    answering = sum(share.total_bytes for share in shares if share.device != DISK)
+    gpus = [share for share in shares if share.device not in (CPU, DISK)]
+    return max(answering, load_peak_ram + sum(share.weights_bytes + share.overhead_bytes for share in gpus))
 
 
 def _merging(case: Case, layout: Layout) -> int:
@@ -89,9 +103,22 @@ def _merging(case: Case, layout: Layout) -> int:
     return case.model.parameters * layout.precision.width + adapter.nbytes
 
 
-def _page_file(case: Case) -> int:
-    limit = case.hardware.ram.commit_limit_bytes
-    return max(0, limit - case.hardware.ram.total_bytes) if limit is not None else 0
+def _page_file(case: Case, committed: int, total_ram: int) -> int:
+    if case.commit is None:
+        return 0
+    return budget.page_file(committed, total_ram, budget.others_ram(case.hardware, case.credit))
+
+
+def _with_more_ram(case: Case, committed: int, needed: int) -> tuple[int, int] | None:
+    """RAM and page file for what needs more RAM than is there; None on systems without a commit limit."""
+    if case.commit is None or needed <= case.budgets[CPU] or _has_limit(case):
+        return None
+    total = budget.sold_ram(needed, budget.others_ram(case.hardware, case.credit))
+    return None if total is None else (total, _page_file(case, committed, total))
+
+
+def _has_limit(case: Case) -> bool:
+    return any(device == CPU for device, _ in case.request.overrides.max_memory)
 
 
 def _shares(case: Case, layout: Layout) -> tuple[DeviceShare, ...]:

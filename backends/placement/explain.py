@@ -211,10 +211,15 @@ def _shortages(outcome: Outcome) -> list[Text]:
     ram = _share(outcome, CPU)
     if outcome.load_peak_ram > max(ram.budget_bytes, ram.total_bytes):
         found.append(shortages.short_loading(outcome.load_peak_ram, ram.budget_bytes))
+    if any(share.total_bytes > share.budget_bytes for share in outcome.devices if share is not ram):
+        return found  # what Windows promises is no help to a card or a disk that is too small
     if outcome.commit_budget is not None and outcome.commit_needed > outcome.commit_budget:
-        missing = outcome.commit_needed - outcome.commit_budget
-        page_file = outcome.page_file_bytes + missing
-        found.append(shortages.short_commit(outcome.commit_needed, outcome.commit_budget, page_file))
+        found.append(
+            shortages.short_commit(outcome.commit_needed, outcome.commit_budget, outcome.page_file_bytes)
+        )
+    if outcome.with_more_ram is not None:
+        size, pages = outcome.with_more_ram
+        found.append(shortages.with_more_ram(size, pages) if pages else shortages.with_more_ram_only(size))
     return found
 
 

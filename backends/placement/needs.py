@@ -9,7 +9,8 @@ from backends.hardware.cards import Card, cards
 from backends.hardware.types import HardwareSnapshot, Ram
 from backends.models.types import ModelInfo
 from backends.placement import budget, need_words
-from backends.placement.case import CPU, DISK
+from backends.placement.case import CPU
+from backends.placement.evaluate import committed_bytes
 from backends.placement.planner import plan
 from backends.placement.types import Credit, Overrides, Plan, PlanRequest
 from backends.presets import Preset
@@ -29,8 +30,8 @@ _NEAREST: dict[Preset, tuple[Preset, ...]] = {
 _SPARE_TOKENS, _LEAST_CONTEXT, _ROUND_TO = 384, 512, 64
 # How many cards one machine takes.
 _COUNTS = (2, 4, 8)
-# What memory is sold in.
-_RAM_GIB = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048)
+# Where no machine holds it.
+_MOST_RAM = 2048 * budget.GIB
 _BOUNDLESS = 1 << 50
 _Planner = Callable[[PlanRequest], Plan]
 
@@ -186,19 +187,12 @@ def _ram_used(made: Plan) -> int:
 def _memory(hardware: HardwareSnapshot, found: tuple[Card, Plan], credit: Credit) -> tuple[int, int]:
     """RAM to have installed and, on Windows, the page file beside it, for the plan of `found`."""
     made = found[1]
-    others = max(0, hardware.ram.total_bytes - hardware.ram.available_bytes - credit.ram_bytes)
-
-    def room(total: int) -> int:
-        there = replace(hardware, ram=Ram(total, max(0, total - others)))
-        return budget.ram_budget(there, _NO_CREDIT)
-
-    sizes = [gib * budget.GIB for gib in _RAM_GIB]
-    installed = next((size for size in sizes if room(size) >= _ram_used(made)), sizes[-1])
+    others = budget.others_ram(hardware, credit)
+    installed = budget.sold_ram(_ram_used(made), others) or _MOST_RAM
     if hardware.os != "windows":
         return installed, 0
-    total = max(installed, hardware.ram.total_bytes)
-    committed = sum(share.total_bytes for share in made.devices if share.device != DISK)
-    return installed, max(0, committed - room(total))
+    committed = committed_bytes(made.devices, made.load_peak_ram_bytes)
+    return installed, budget.page_file(committed, max(installed, hardware.ram.total_bytes), others)
 
 
 def _said_here(now: Plan, changed: Plan | None, full_here: Plan) -> Iterator[Text]:

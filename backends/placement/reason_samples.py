@@ -46,6 +46,8 @@ def samples() -> tuple[Text, ...]:
         shortages.short(device_label("cpu", "AMD EPYC"), 2 * gib, gib),
         shortages.short_loading(2 * gib, gib),
         shortages.short_commit(2 * gib, gib, gib),
+        shortages.with_more_ram(16 * gib, 4 * gib),
+        shortages.with_more_ram_only(16 * gib),
         shortages.would_run("4-bit (NF4)", 12.0),
         shortages.would_run_on(
             "4-bit (NF4)", device_label("cuda:1", "NVIDIA GeForce RTX 3090"), 9 * gib, 23 * gib, 12.0

@@ -41,6 +41,27 @@ def short_commit(needed: int, budget: int, page_file: int) -> Text:
     )
 
 
+def with_more_ram(ram: int, page_file: int) -> Text:
+    """What it takes where RAM itself is too small, which no page file makes up for."""
+    return Text.of(
+        "reason.with_more_ram",
+        "A page file alone is not enough: it does not stand in for RAM. With {ram:bytes} of RAM and a page "
+        "file of {page_file:bytes} this would run.",
+        ram=ram,
+        page_file=page_file,
+    )
+
+
+def with_more_ram_only(ram: int) -> Text:
+    """The same where that RAM needs no page file."""
+    return Text.of(
+        "reason.with_more_ram_only",
+        "A page file alone is not enough: it does not stand in for RAM. With {ram:bytes} of RAM this would "
+        "run without one.",
+        ram=ram,
+    )
+
+
 def would_run(precision: str, tokens_per_s: float) -> Text:
     """What would run if nothing were set by hand and the preset were Recommended."""
     return Text.of(

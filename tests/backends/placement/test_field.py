@@ -107,10 +107,11 @@ def test_magicquill_on_a_small_windows_card(ask: Ask, field: dict[str, Path]) ->
     assert f"The memory (RAM) would have to hold {human_bytes(ram.total_bytes)} and 10.7 GB of it" in text
     # 20 GiB can be promised, 4 GiB are in use, 8 % are left to others: the rest is the page file to set.
     reserved = ram.total_bytes + share(balanced, "cuda:0").total_bytes
-    promised = 16 * GIB - int(16 * GIB * 0.08)
-    page_file = human_bytes(4 * GIB + reserved - promised)
+    missing = reserved + 4 * GIB + int(16 * GIB * 0.08) - 16 * GIB
     assert f"Windows would have to reserve {human_bytes(reserved)} and can reserve 14.7 GB." in text
-    assert f"Set the page file to {page_file} or more." in text
+    assert f"Set the page file to {-(-missing // GIB)}.0 GB or more." in text
+    # And RAM is short of its own accord: what this takes besides is said, too.
+    assert "it does not stand in for RAM. With 24.0 GB of RAM this would run" in text
     assert "would run instead" in text
     assert {(other.precision, other.verdict) for other in balanced.alternatives} >= {("nf4", "slow")}
 
