@@ -82,7 +82,7 @@ class FakeEngine:
             progress(Progress("move", total * step // _LOAD_STEPS, total))
             if step == _LOAD_STEPS // 2:
                 self._fail_move(name, total)
-        self._plan = plan
+        self._plan = replace(plan, visible_gpus=self._plan.visible_gpus)  # what this process sees
         return replace(_report(plan, time.perf_counter() - begun), moved=True)
 
     @property

@@ -36,6 +36,7 @@ class _Loaded:
 
     pid: int
     placement: str
+    report: LoadReport
     name: str = field(default_factory=lambda: uuid.uuid4().hex)
     tokens: dict[str, int] = field(default_factory=dict)
     images: int = 0
@@ -144,8 +145,9 @@ class Comparison:
 
     def _compare(self, answer: Answer) -> Measurement | None:
         plan, placed = answer.plan, _placement(answer.plan)
-        if self._loaded is None or (self._loaded.pid, self._loaded.placement) != (answer.pid, placed):
-            self._loaded = _Loaded(answer.pid, placed)
+        before = self._loaded and (self._loaded.pid, self._loaded.placement, self._loaded.report)
+        if self._loaded is None or before != (answer.pid, placed, answer.report):
+            self._loaded = _Loaded(answer.pid, placed, answer.report)
         loaded = self._loaded
         loaded.add(answer.session, answer.messages, answer.done)
         if not answer.peaks or not answer.done.usage.completion_tokens:
@@ -164,13 +166,16 @@ class Comparison:
         best = loaded.best = Measurement(
             context_tokens=work.context_tokens,
             images=work.images,
-            load_s=answer.report.seconds,
-            load_peak_ram_bytes=dict(answer.report.peaks).get("cpu", 0),
+            load_s=None if answer.report.moved else answer.report.seconds,
+            load_peak_ram_bytes=None if answer.report.moved else dict(answer.report.peaks).get("cpu", 0),
             first_token_s=timings.first_token_s,
             tokens_per_s=timings.tokens_per_s,
             devices=measured,
         )
         common = _Common(loaded.name, self._clock(), plan, model)
+        if plan.visible_gpus and not _gpus(plan):
+            # Moved to RAM in a process that uses a GPU: it holds more than such a plan counts with.
+            return best
         self._store.add(tuple(_row(common, shares[one.device], one, best) for one in measured))
         return best
 
@@ -279,6 +284,10 @@ def _guilty(plan: Plan, error: OutOfMemory) -> list[DeviceShare]:
     """The share of the device that ran out; nothing where the plan has none, or nobody told which it was."""
     device = device_of(error, plan)
     return [share for share in plan.devices if share.device == device]
+
+
+def _gpus(plan: Plan) -> set[str]:
+    return {device for _, device in plan.device_map if device.startswith("cuda:")}
 
 
 def _fingerprint(model: ModelInfo) -> str:

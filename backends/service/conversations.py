@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from backends.errors import Cancelled, SnugError
 from backends.messages import Done, Event, ImagePart, Message, Queued, SamplingParams, Timings, Usage
 from backends.service.comparing import Answer, Comparison
 from backends.service.host import ModelHost
+from backends.service.state import ModelState
 from backends.worker.task import TICK_S, Task
 from backends.worker.turns import Turns
 
@@ -20,13 +21,14 @@ _NOTHING_SAID = Done("cancelled", Usage(0, 0, 0), Timings(0.0, 0.0, 0.0), ())
 
 @dataclass(slots=True)
 class _Request:
-    """A question in the queue."""
+    """A question in the queue; `loaded` is the model's state when its answer was begun."""
 
     session: str
     messages: tuple[Message, ...]
     sampling: SamplingParams
     cancelled: bool = False
     task: Task | None = None
+    loaded: ModelState = field(default_factory=ModelState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Conversations:
         self._requests: dict[int, _Request] = {}
         self._drafts: dict[str, tuple[Message, ...]] = {}
         self._priming: _Priming | None = None
-        host.on_change = self._prime_next
+        host.on_change = self._status_changed
 
     @property
     def busy(self) -> bool:
@@ -79,7 +81,7 @@ class Conversations:
 
     def _followed(self, request: _Request, task: Task) -> Iterator[Event]:
         """Give the answer's events; its memory is compared with the plan before the last one."""
-        loaded = self._host.state
+        loaded = request.loaded
         plan, report, pid = loaded.plan, loaded.report, loaded.worker_pid
         try:
             for event in task:
@@ -164,12 +166,20 @@ class Conversations:
         worker = self._host.worker()
         if worker is None or self._turns.position(ticket) > 0:
             return False
+        # Later it may have been moved: what the answer shows belongs to the plan that gave it.
+        request.loaded = self._host.state
         request.task = worker.chat(request.session, request.messages, request.sampling)
         return True
 
     def _news(self, ticket: int) -> Event | None:
         position = self._turns.position(ticket)
         return Queued(position) if position else self._host.state.progress
+
+    def _status_changed(self) -> None:
+        """A model that is to be moved waits for no draft; the caller holds the lock."""
+        if self._host.state.status == "loading" and self._priming is not None:
+            self._priming.task.cancel()
+        self._prime_next()
 
     def _prime_next(self) -> None:
         """Prepare the oldest draft if nothing else is to be done; the caller holds the lock."""

@@ -8,12 +8,13 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from backends.errors import OutOfMemory
+from backends.errors import OutOfMemory, SnugError
 from backends.hardware.types import HardwareSnapshot
 from backends.images import import_image
 from backends.messages import Event, ImagePart, Message, Progress, SamplingParams
 from backends.models.identify import ensure_loadable
 from backends.models.types import ModelEntry, ModelInfo
+from backends.placement import moving
 from backends.placement.ladder import Tried, When
 from backends.placement.needs import Needs
 from backends.placement.needs import needs as find_needs
@@ -31,6 +32,7 @@ from backends.service.measurements import Measurements
 from backends.service.recovery import Offer
 from backends.service.state import ModelState
 from backends.settings import Settings
+from backends.text import Text
 
 
 class Service:
@@ -56,6 +58,8 @@ class Service:
             ),
         )
         self._host.on_failure = self._comparison.failed
+        self._host.obstacle = self._obstacle
+        self._host.files = lambda plan: self._library.stamp(plan.request.model)
         self._conversations = Conversations(self._host, self._comparison)
 
     def __enter__(self) -> Self:
@@ -148,7 +152,9 @@ class Service:
     def load(self, plan: Plan) -> Iterator[Progress]:
         """Load a model; the one before is unloaded first, a load under way gives way (it raises Cancelled).
 
-        The load starts at once and goes on whether the iterator is followed or not; `cancel_load` stops
+        The same model is not loaded again where it can be moved (`why_reload`): it takes its new places in
+        memory once the answer under way has ended. Where that fails, it answers as before, or is loaded. The
+        load starts at once and goes on whether the iterator is followed or not; `cancel_load` stops
         it. The iterator gives the newest progress and raises what went wrong (any SnugError), or at once
         ModelDamaged for a model of which only the headers are here.
         """
@@ -156,8 +162,22 @@ class Service:
             ensure_loadable(self.inspect(plan.request.model))
         return self._host.load(plan)
 
+    def why_reload(self, plan: Plan) -> Text | None:
+        """Why `load(plan)` would read the model's files; None where it moves the model that is in memory."""
+        return self._host.why_reload(plan)
+
+    def _obstacle(self, old: Plan, new: Plan) -> Text | None:
+        """What is in the way of moving: of the plans themselves, then of what is free now."""
+        if (found := moving.why_reload(old, new)) is not None:
+            return found
+        try:
+            model = self.inspect(new.request.model)
+        except SnugError:
+            return None  # the engine looks as well
+        return moving.why_no_room(old, new, model, moving.room(self.usable()))
+
     def cancel_load(self) -> None:
-        """Stop the load under way, if any."""
+        """Stop the load under way, if any; a model that was being moved is where it was before."""
         self._host.cancel_load()
 
     def unload(self) -> UnloadReport:

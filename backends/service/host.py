@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Protocol
 
 from backends.errors import (
     Cancelled,
-    DoesNotFit,
+    FolderReadOnly,
+    GpuGone,
     InternalError,
     NotLoaded,
     SnugError,
@@ -20,60 +18,52 @@ from backends.errors import (
     WorkerHung,
 )
 from backends.messages import Progress
+from backends.placement.moving import why_reload
 from backends.placement.types import Plan
 from backends.reports import LoadReport, Measurement, UnloadReport
-from backends.service.loading import LoadJob
-from backends.service.state import ModelState
+from backends.service.loading import LoadJob, does_not_fit, remove_offloaded
+from backends.service.state import ModelState, Standing
+from backends.service.surroundings import Surroundings
 from backends.text import Text
 from backends.worker.client import WorkerClient
-from backends.worker.memory import FreeMemory, release
-from backends.worker.task import Task
+from backends.worker.memory import release
+from backends.worker.task import TICK_S, Task
 
 LOG = logging.getLogger("snug.service")
 
 DEFAULT_ENGINE = "transformers"
 
-OnExit = Callable[[WorkerClient, SnugError], None]
-
-
-class Surroundings(Protocol):
-    """What the host needs of the machine around it."""
-
-    def spawn(self, engine: str, plan: Plan | None, on_exit: OnExit) -> WorkerClient:
-        """Start a child process; with a plan, one that sees that plan's GPUs from the start."""
-        ...
-
-    def free(self, plan: Plan) -> FreeMemory:
-        """What is available now on the devices of `plan`."""
-        ...
-
-    def held(self, pid: int, plan: Plan) -> FreeMemory:
-        """What process `pid` holds on the devices of `plan`."""
-        ...
-
-    def offload_folder(self) -> Path:
-        """Where plans may put weights on the disk."""
-        ...
+# What a load would run into as well: the model that is there had better stay.
+_HOPELESS = (FolderReadOnly, GpuGone)
+_NOTHING_LOADED = Text("move.nothing_loaded", "No model is in memory.")
+_FILES_CHANGED = Text("move.files_changed", "Its files have changed since they were read.")
 
 
 class ModelHost:
     """Owns the worker processes. `changed` guards the state and is notified of every change of it.
 
     `on_change` is called, with the lock held, after each change of status; `on_failure`, without it, when a
-    load or an answer failed for a reason of its own. The lock is never held while
-    a process is started or ended.
+    load or an answer failed for a reason of its own. `obstacle` says why the model of one plan can't be moved
+    to another; `files` differs once a file of a plan's model has changed. The lock is never held while a
+    process is started or ended.
     """
 
     def __init__(self, around: Surroundings, *, engine: str | None, preload: bool) -> None:
         self.changed = threading.Condition()
         self.on_change: Callable[[], None] = lambda: None
         self.on_failure: Callable[[Plan, SnugError], None] = lambda _plan, _error: None
+        self.obstacle: Callable[[Plan, Plan], Text | None] = why_reload
+        self.files: Callable[[Plan], object] = lambda _plan: ()
         self._around = around
         self._engine = engine
         self._preload = preload
         self._state = ModelState()
         self._worker: WorkerClient | None = None
         self._worker_plan: Plan | None = None
+        # Where the worker's process may have left weights on the disk.
+        self._folders: set[str] = set()
+        # The model that answers, or would if a move under way were called off.
+        self._standing: Standing | None = None
         self._idle: WorkerClient | None = None
         self._job: LoadJob | None = None
         self._last_plan: Plan | None = None
@@ -119,22 +109,35 @@ class ModelHost:
         with self.changed:
             if self._state.status == "ready" and self._state.worker_pid == pid:
                 self._become(replace(self._state, measured=measurement))
+                if self._standing is not None:
+                    self._standing = replace(self._standing, state=self._state)
+
+    def why_reload(self, plan: Plan) -> Text | None:
+        """Why `plan` takes a load from the model's files; None where what is in memory is moved."""
+        with self.changed:
+            standing, worker = self._standing, self._worker
+        if standing is None or worker is None or not worker.alive:
+            return _NOTHING_LOADED
+        found = self.obstacle(standing.plan, plan)
+        return _FILES_CHANGED if found is None and standing.files != self.files(plan) else found
 
     def load(self, plan: Plan) -> Iterator[Progress]:
         """Start loading at once, in the background; a load under way gives way to this one.
 
-        The iterator watches: it gives the progress and raises what went wrong.
+        A model that is in memory is moved where that is possible, once it has finished its answer; else it is
+        unloaded first. The iterator watches: it gives the progress and raises what went wrong.
         """
         if plan.verdict == "no":
-            raise _does_not_fit(plan)
+            raise does_not_fit(plan)
+        moving, files = self.why_reload(plan) is None, self.files(plan)
         with self.changed:
             if self._closed:
                 raise NotLoaded
             if self._job is not None:
                 self._job.cancel()
-            job = self._job = LoadJob(plan, self.changed)
+            job = self._job = LoadJob(plan, files, self.changed)
             self._last_plan = plan
-            self._become(ModelState("loading", plan, progress=job.progress))
+            self._become(ModelState("loading", plan, progress=job.progress, moving=moving))
             thread = threading.Thread(target=self._run, args=(job,), name="snug-load", daemon=True)
             self._threads = [*(other for other in self._threads if other.is_alive()), thread]
             thread.start()
@@ -155,8 +158,11 @@ class ModelHost:
     def unload(self) -> UnloadReport:
         """Give the model's memory back; returns when the system has it."""
         self.cancel_load()
+        # What is being moved need not go back first.
+        early = self._end_model() if self.state.moving else None
         with self._lifecycle:
             report = self._end_model()
+            report = early if early is not None and not report.seconds else report
             with self.changed:
                 if self._state.status != "loading":
                     self._become(ModelState())
@@ -207,9 +213,17 @@ class ModelHost:
         job.end(error)
 
     def _carry_out(self, job: LoadJob) -> LoadReport:
-        """Unload what is there and load the job's plan, in a warm process when there is one."""
+        """Move the model to the job's plan; else unload it and load, in a warm process when there is one."""
         if job.cancelled:
             raise Cancelled
+        if (moved := self._move(job)) is not None:
+            return moved
+        with self.changed:
+            if job.cancelled:
+                raise Cancelled
+            if self._job is job and self._state.moving:
+                job.progress = Progress("start", 0, 0)
+                self._become(replace(self._state, moving=False, progress=job.progress))
         engine = self._engine or job.plan.engine
         idle = self._take_idle()
         if idle is not None and idle.engine != engine:
@@ -232,26 +246,90 @@ class ModelHost:
         """Let `worker` load the job's plan, and publish its progress."""
         with self.changed:
             self._worker, self._worker_plan = worker, job.plan
-        task = worker.load(job.plan)
+            self._folders = {job.plan.offload_dir} if job.plan.offload_dir else set()
+        return self._watch(job, worker, worker.load(job.plan))
+
+    def _move(self, job: LoadJob) -> LoadReport | None:
+        """Move what is in memory to the job's plan; None where it has to be loaded from its files.
+
+        A move that fails for want of room is followed by a load, which needs less: the old goes first.
+        """
+        reason = self.why_reload(job.plan)
+        with self.changed:
+            worker = self._worker
+            if worker is None or reason is not None:
+                LOG.info("The model is loaded from its files: %s", reason or _NOTHING_LOADED)
+                return None
+            job.moving = True
+            if job.plan.offload_dir:
+                self._folders.add(job.plan.offload_dir)
+        self._await_answers(job, worker)
+        task = worker.move(job.plan)
+        try:
+            return self._watch(job, worker, task).report
+        except SnugError as error:
+            with self.changed:
+                job.moving = False
+                if task.lost:
+                    self._standing = None
+            if job.cancelled or not worker.alive or (isinstance(error, _HOPELESS) and not task.lost):
+                raise
+            LOG.info("The model could not be moved and is loaded from its files: %s", error)
+            return None
+
+    def _await_answers(self, job: LoadJob, worker: WorkerClient) -> None:
+        """Let the answer under way end; no other begins meanwhile, because the status is `loading`."""
+        with self.changed:
+            if worker.busy:
+                self._tell(job, worker, Progress("wait", 0, 0))
+            while worker.busy and worker.alive and not job.cancelled:
+                self.changed.wait(TICK_S)
+            if job.cancelled:
+                raise Cancelled
+
+    def _watch(self, job: LoadJob, worker: WorkerClient, task: Task) -> Task:
+        """Follow a load or a move to its end."""
         job.runs_as(task)
         for event in task:
             if isinstance(event, Progress):
                 with self.changed:
-                    job.progress = event
-                    if self._job is job:
-                        self._become(replace(self._state, progress=event, worker_pid=worker.pid))
+                    self._tell(job, worker, event)
         return task
+
+    def _tell(self, job: LoadJob, worker: WorkerClient, progress: Progress) -> None:
+        """Publish how far a job is; the caller holds the lock."""
+        job.progress = progress
+        if self._job is job:
+            self._become(replace(self._state, progress=progress, worker_pid=worker.pid, moving=job.moving))
 
     def _succeeded(self, job: LoadJob, report: LoadReport) -> SnugError | None:
         with self.changed:
-            if job.cancelled or self._worker is None:
+            if self._worker is None or (job.cancelled and not report.moved):
                 return Cancelled()
             if self._worker.failure is not None:
                 return self._worker.failure
-            self._become(ModelState("ready", job.plan, report, worker_pid=self._worker.pid))
+            plan = job.plan
+            if report.moved and self._standing is not None:
+                # Its process sees the GPUs that it saw from the start.
+                plan = replace(plan, visible_gpus=self._standing.plan.visible_gpus)
+            state = ModelState("ready", plan, report, worker_pid=self._worker.pid)
+            self._worker_plan, self._standing = plan, Standing(state, plan, job.files)
+            if self._job is not job:
+                return Cancelled()  # a newer load goes on from here
+            self._become(state)
         return None
 
     def _failed(self, job: LoadJob, error: SnugError) -> None:
+        with self.changed:
+            worker, standing = self._worker, self._standing
+            if worker is not None and standing is not None:
+                if worker.alive:
+                    # Nothing was begun, or everything went back.
+                    if self._job is job:
+                        self._become(standing.state)
+                    return
+                if not isinstance(worker.failure, NotLoaded):
+                    error = worker.failure or error
         # A load that broke off leaves memory behind in its process: the next one gets a fresh one.
         self._end_model()
         with self.changed:
@@ -275,15 +353,14 @@ class ModelHost:
             if client is not self._worker or self._state.status != "ready":
                 return
             plan = self._state.plan
-            self._worker = self._worker_plan = None
+            self._worker = self._worker_plan = self._standing = None
             self._become(ModelState("crashed", plan, self._state.report, error))
-        if plan is not None:
-            self._remove_offloaded(plan)
+        remove_offloaded(self._folders, self._around.offload_folder())
 
     def _end_model(self) -> UnloadReport:
         with self.changed:
             worker, plan = self._worker, self._worker_plan
-            self._worker = self._worker_plan = None
+            self._worker = self._worker_plan = self._standing = None
         if worker is None or plan is None:
             return UnloadReport(0, 0, 0.0)
         if not worker.alive:
@@ -292,16 +369,8 @@ class ModelHost:
         else:
             held = self._around.held(worker.pid, plan)
             report = release(worker.close, held=held, read=lambda: self._around.free(plan))
-        self._remove_offloaded(plan)
+        remove_offloaded(self._folders, self._around.offload_folder())
         return report
-
-    def _remove_offloaded(self, plan: Plan) -> None:
-        """Remove the weights that an ended process left on the disk, in our own folder only."""
-        if plan.offload_dir is None:
-            return
-        folder, ours = Path(plan.offload_dir), self._around.offload_folder()
-        if folder != ours and folder.is_relative_to(ours):
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _warm(self, engine: str) -> None:
         """Start a process that imports the engine's libraries now, for the next load."""
@@ -326,15 +395,3 @@ class ModelHost:
         self._state = state
         self.on_change()
         self.changed.notify_all()
-
-
-def _does_not_fit(plan: Plan) -> DoesNotFit:
-    """The plan's own words; the reason with the missing bytes tells most."""
-    nothing = Text("service.no_reason", "No placement was found.")
-    with_figures = [reason for reason in plan.reasons if reason.code == "reason.short"]
-    return DoesNotFit(
-        model=plan.request.model,
-        preset=plan.request.preset,
-        detail=next(iter([*with_figures, *plan.reasons]), nothing),
-        suggestion=Text("service.smaller", "Choose another preset, a smaller model, or a shorter context."),
-    )

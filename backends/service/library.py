@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from backends.errors import SnugError
 from backends.models.catalog import entries, resolve
 from backends.models.identify import identify
 from backends.models.types import ModelEntry, ModelInfo
@@ -41,11 +42,23 @@ class Library:
             self._known[path] = (stamp, info)
         return info
 
+    def stamp(self, model: str) -> object:
+        """Something that differs once a file of the model has changed; empty where there is no such model."""
+        try:
+            return _stamp(resolve(model, self._settings))
+        except SnugError:
+            return ()
+
 
 def _stamp(path: Path) -> _Stamp:
     """Names, sizes and times of what a model is made of; empty when it can't be read."""
     try:
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        files = sorted(path.iterdir()) if path.is_dir() else _with_parts(path)
         return tuple((file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files)
     except OSError:
         return ()
+
+
+def _with_parts(file: Path) -> list[Path]:
+    """A file, and those beside it that may be parts of its model (split GGUF sets, mmproj)."""
+    return sorted({file, *file.parent.glob("*.gguf")})

@@ -1,21 +1,29 @@
-"""A load that is under way, independent of who watches it."""
+"""A load (or a move) that is under way, independent of who watches it."""
 
 from __future__ import annotations
 
+import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
-from backends.errors import SnugError
+from backends.errors import DoesNotFit, SnugError
 from backends.messages import Progress
 from backends.placement.types import Plan
+from backends.text import Text
 from backends.worker.task import TICK_S, Task
 
 
 class LoadJob:
-    """Holds a load's progress and outcome. `changed` guards every field and is notified of all changes."""
+    """Holds a load's progress and outcome. `changed` guards every field and is notified of all changes.
 
-    def __init__(self, plan: Plan, changed: threading.Condition) -> None:
+    `files` stands for the model's files as they are now; `moving` says that none of them is read.
+    """
+
+    def __init__(self, plan: Plan, files: object, changed: threading.Condition) -> None:
         self.plan = plan
+        self.files = files
+        self.moving = False
         self.progress = Progress("start", 0, 0)
         self.error: SnugError | None = None
         self.ended = False
@@ -57,3 +65,22 @@ class LoadJob:
             yield progress
         if self.error is not None:
             raise self.error
+
+
+def remove_offloaded(folders: Iterable[str], ours: Path) -> None:
+    """Remove the weights that an ended process left on the disk, in our own folder only."""
+    for folder in map(Path, folders):
+        if folder != ours and folder.is_relative_to(ours):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def does_not_fit(plan: Plan) -> DoesNotFit:
+    """The plan's own words; the reason with the missing bytes tells most."""
+    nothing = Text("service.no_reason", "No placement was found.")
+    with_figures = [reason for reason in plan.reasons if reason.code == "reason.short"]
+    return DoesNotFit(
+        model=plan.request.model,
+        preset=plan.request.preset,
+        detail=next(iter([*with_figures, *plan.reasons]), nothing),
+        suggestion=Text("service.smaller", "Choose another preset, a smaller model, or a shorter context."),
+    )

@@ -16,7 +16,7 @@ from backends.hardware.detect import Monitor
 from backends.hardware.torch_build import torch_build, without_idle_gpus
 from backends.hardware.types import Gpu, HardwareSnapshot
 from backends.placement.types import Credit, Plan
-from backends.service.host import OnExit
+from backends.service.surroundings import OnExit
 from backends.settings import Settings
 from backends.worker.client import WorkerClient
 from backends.worker.environment import VISIBLE_GPUS, child_environment, visible_gpus

@@ -17,6 +17,7 @@ Status = Literal["empty", "loading", "ready", "crashed"]
 class ModelState:
     """The model at one moment.
 
+    `moving` says of status `loading` that a loaded model takes other places in memory; nothing is read.
     `plan` is what is loaded, being loaded or crashed; `report` what the load really made; `error` why the
     last load failed (status `empty`; `failed` is its plan) or the process ended (`crashed`). `busy` says
     that an answer is being made, `waiting` how many requests stand behind it. `measured` is what the loaded
@@ -33,3 +34,17 @@ class ModelState:
     worker_pid: int | None = None
     measured: Measurement | None = None
     failed: Plan | None = None
+    moving: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A model that is in memory, whole.
+
+    `state` is what a move that is called off comes back to; `plan` is the loaded one, and `files` stands for
+    the model's files as they were read.
+    """
+
+    state: ModelState
+    plan: Plan
+    files: object

@@ -94,7 +94,7 @@ def measured_to_json(measured: tuple[float, Measurement] | None) -> dict[str, An
         "when": datetime.fromtimestamp(when, UTC).isoformat(timespec="seconds"),
         "context_tokens": found.context_tokens,
         "images": found.images,
-        "load_s": round(found.load_s, 4),
+        "load_s": None if found.load_s is None else round(found.load_s, 4),
         "first_token_s": round(found.first_token_s, 4),
         "tokens_per_s": round(found.tokens_per_s, 2),
         "load_peak_ram_bytes": found.load_peak_ram_bytes,
