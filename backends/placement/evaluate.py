@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from backends.models.types import ModuleKind
+from backends.models.types import Module, ModuleKind
 from backends.placement import budget, speed
 from backends.placement.case import (
     CPU,
@@ -18,6 +18,7 @@ from backends.placement.case import (
     loads,
     placed_bytes,
 )
+from backends.placement.estimate import kv_cache_per_layer
 from backends.placement.types import DeviceShare, Expected, Verdict
 from backends.presets import READING_TOKENS_PER_S
 
@@ -147,14 +148,14 @@ def _expected(case: Case, layout: Layout) -> Expected:
 
 def _parts(case: Case, layout: Layout) -> list[tuple[speed.Rates, speed.Work]]:
     """What each executing device does for one pass."""
-    has_gpu = bool(layout.gpus)
+    has_gpu, width = bool(layout.gpus), layout.precision.width
     found: dict[str, list[int]] = {}
     for module, device in zip(case.model.modules, layout.devices, strict=True):
         from_ram = has_gpu and device == CPU and layout.mode == "stream"
         runner = device
         if from_ram or device == DISK:
             runner = layout.gpus[0] if has_gpu else CPU
-        sums = found.setdefault(runner, [0] * 7)
+        sums = found.setdefault(runner, [0] * 8)
         nbytes = placed_bytes(module, device, layout.precision, has_gpu=has_gpu)
         if module.kind is ModuleKind.HEAD and module.parameters == 0:
             nbytes = case.model.text.vocab * case.model.text.hidden * layout.precision.width
@@ -168,9 +169,18 @@ def _parts(case: Case, layout: Layout) -> list[tuple[speed.Rates, speed.Work]]:
         if module.kind is ModuleKind.LAYER:
             sums[1] += 1
             sums[2] += module.active_parameters
+            sums[7] += _half_full(case, module, width)
         if module.kind in (ModuleKind.VISION, ModuleKind.PROJECTOR):
             sums[3] += module.parameters
     return [(_rates(case, layout, device), speed.Work(*sums)) for device, sums in found.items()]
+
+
+def _half_full(case: Case, module: Module, width: int) -> int:
+    """Bytes that a layer keeps of a conversation that fills half the context."""
+    tokens = case.work.context_tokens // 2
+    if module.cache is None:
+        return kv_cache_per_layer(case.model.text, tokens, width)
+    return module.cache.nbytes(tokens, case.work.images, width)
 
 
 def _rates(case: Case, layout: Layout, device: str) -> speed.Rates:
