@@ -42,17 +42,20 @@ def text_geometry(
     structure: Structure,
     *,
     folder: str,
+    stated: Mapping[str, Any] | None = None,
 ) -> TextGeometry:
     """Derive the sizes. Raises ModelDamaged when neither the tensors nor the config tell them.
 
     Published configs often leave out what equals the class's default (LLaVA-1.5's text_config has no
-    hidden_size at all), so shapes win over the config.
+    hidden_size at all), so shapes win over the config. `stated` is the config as it is in its file, where
+    `config` has been completed: defaults alone are no statement of a size.
     """
     text = text_config(config)
+    said = text if stated is None else text_config(stated)
     shapes = _first_layer(tensors, names, structure)
     embedding = _embedding(tensors, names, structure)
-    hidden = embedding[1] if embedding else number(text, "hidden_size", "n_embd", "d_model")
-    layers = structure.layers or number(text, "num_hidden_layers", "n_layer", "num_layers")
+    hidden = embedding[1] if embedding else number(said, "hidden_size", "n_embd", "d_model")
+    layers = structure.layers or number(said, "num_hidden_layers", "n_layer", "num_layers")
     if hidden is None or not layers:
         raise ModelDamaged(
             path=folder,

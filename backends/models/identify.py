@@ -12,7 +12,9 @@ from typing import Any
 from backends.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from backends.models import structure
 from backends.models.adapter import is_adapter, merging_not_yet, read_adapter
+from backends.models.caches import layer_shapes, with_caches
 from backends.models.checkpoint import read_headers, read_json, read_json_if_there
+from backends.models.defaults import completed
 from backends.models.geometry import number, text_config, text_geometry, visited_experts
 from backends.models.naming import loaded_names
 from backends.models.originals import in_common_words, not_yet, original_family, original_names
@@ -69,10 +71,15 @@ def identify(path: Path) -> ModelInfo:
         else loaded_names(stored, multimodal=has_vision(config), family=family)
     )
     layers = number(text_config(config), "num_hidden_layers", "n_layer", "num_layers")
+    whole = config if original else completed(config)
     built = structure.build(
-        tensors, names, layers=layers, tied=_tied(config), visited_experts=visited_experts(config)
+        tensors, names, layers=layers, tied=_tied(config), visited_experts=visited_experts(whole)
     )
     _check_layers(path, built.layers, layers)
+    text = text_geometry(whole, tensors, names, built, folder=str(path), stated=config)
+    vision = vision_geometry(whole, _processor(path), tensors, names)
+    shapes = layer_shapes(tensors, names, built)
+    modules = with_caches(built.modules, text_config(whole), text, vision, shapes)
     return ModelInfo(
         path=path,
         name=path.name,
@@ -82,9 +89,9 @@ def identify(path: Path) -> ModelInfo:
         dtype=_dtype(tensors),
         parameters=sum(module.parameters for module in built.modules),
         weights_bytes=sum(module.nbytes for module in built.modules),
-        text=text_geometry(config, tensors, names, built, folder=str(path)),
-        vision=vision_geometry(config, _processor(path), tensors, names),
-        modules=built.modules,
+        text=text,
+        vision=vision,
+        modules=modules,
         files=tuple(ModelFile(header.file, header.file_bytes) for header in headers),
         weights_present=all(header.complete for header in headers),
         unloadable=not_yet(_architecture(config, family)) if original else None,

@@ -44,6 +44,29 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class LayerCache:
+    """What one decoder layer keeps of a conversation, where that is not plain keys and values of all tokens.
+
+    `per_token` numbers are kept for each token, of at most `window` tokens (None: of all). A layer that looks
+    at pictures by cross-attention keeps `picture_tokens` for each picture instead of words. `state` numbers
+    of the compute dtype (a convolution's inputs) and `state_fp32` (a recurrent state) are kept once.
+    """
+
+    per_token: int
+    window: int | None = None
+    picture_tokens: int | None = None
+    state: int = 0
+    state_fp32: int = 0
+
+    def nbytes(self, tokens: int, images: int, width: int) -> int:
+        """Bytes after `tokens` tokens and `images` pictures, with `width` bytes a number."""
+        kept = tokens if self.window is None else min(tokens, self.window)
+        if self.picture_tokens is not None:
+            kept = images * self.picture_tokens
+        return (self.per_token * kept + self.state) * width + self.state_fp32 * 4
+
+
+@dataclass(frozen=True, slots=True)
 class Module:
     """A part of the model that is never split over devices.
 
@@ -51,7 +74,8 @@ class Module:
     is what a device map's keys are. `linear_parameters` and `linear_rows` count the nn.Linear weights
     inside it that bitsandbytes would quantize. `idle_parameters` are those that a decoded token does not
     pass: experts that it does not visit. `unit_parameters` is the largest block inside a vision part, which
-    is placed as a whole but read block by block (0: the module is read as a whole).
+    is placed as a whole but read block by block (0: the module is read as a whole). `cache` is what a decoder
+    layer keeps of a conversation (None: keys and values of every token, in the language model's sizes).
     """
 
     name: str
@@ -62,6 +86,7 @@ class Module:
     linear_rows: int = 0
     idle_parameters: int = 0
     unit_parameters: int = 0
+    cache: LayerCache | None = None
 
     @property
     def piece_parameters(self) -> int:

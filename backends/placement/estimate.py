@@ -8,10 +8,10 @@ pieces, others at once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from backends.hardware.types import Gpu
-from backends.models.types import Module, ModuleKind, TextGeometry, VisionGeometry
+from backends.models.types import LayerCache, Module, ModuleKind, TextGeometry, VisionGeometry
 from backends.placement.budget import MIB
 from backends.placement.precision import Precision
 from backends.placement.types import DeviceShare
@@ -58,8 +58,9 @@ class Workload:
 class Load:
     """What lies on one device, summed up while modules are placed on it.
 
-    `layers` decoder layers run here; `weights` are bytes at rest; `visiting` is the largest layer that
-    comes only to be executed (streamed from RAM or disk); `largest` the largest module as it is read.
+    `layers` decoder layers run here; `caches` counts those of them that keep something else than all tokens.
+    `weights` are bytes at rest; `visiting` is the largest layer that comes only to be executed (streamed from
+    RAM or disk); `largest` the largest module as it is read.
     """
 
     weights: int = 0
@@ -70,6 +71,7 @@ class Load:
     visiting: int = 0
     largest: int = 0
     quantizes: bool = False
+    caches: dict[LayerCache, int] = field(default_factory=dict)
 
     def add(self, module: Module, nbytes: int, precision: Precision, *, quantized: bool) -> None:
         """Place `module`, which takes `nbytes` here."""
@@ -80,6 +82,12 @@ class Load:
         self.head = self.head or module.kind is ModuleKind.HEAD
         self.largest = max(self.largest, module.piece_parameters * precision.width)
         self.quantizes = self.quantizes or quantized
+        self.keep(module)
+
+    def keep(self, module: Module) -> None:
+        """Count what `module` keeps of a conversation."""
+        if module.cache is not None:
+            self.caches[module.cache] = self.caches.get(module.cache, 0) + 1
 
     def copy(self) -> Load:
         """Return an independent copy."""
@@ -92,12 +100,22 @@ class Load:
             self.visiting,
             self.largest,
             self.quantizes,
+            self.caches.copy(),
         )
 
 
 def kv_cache_per_layer(text: TextGeometry, tokens: int, width: int) -> int:
     """Keys and values of one layer."""
     return 2 * text.kv_heads * text.head_dim * width * tokens
+
+
+def kv_cache(text: TextGeometry, load: Load, work: Workload, width: int) -> int:
+    """What all layers on a device keep, each by its own kind: all tokens, a window, a state or pictures."""
+    usual = load.layers - sum(load.caches.values())
+    others = sum(
+        count * cache.nbytes(work.context_tokens, work.images, width) for cache, count in load.caches.items()
+    )
+    return usual * kv_cache_per_layer(text, work.context_tokens, width) + others
 
 
 def in_pieces(family: str, vision: VisionGeometry | None) -> bool:
@@ -236,7 +254,7 @@ def share(
     Staging is the largest visiting layer; and, where weights are quantized while loading, what that needs
     beyond the cache and activations that are not there yet.
     """
-    cache = load.layers * kv_cache_per_layer(text, work.context_tokens, precision.width)
+    cache = kv_cache(text, load, work, precision.width)
     active = activation(text, vision, load, work, precision, family=family)
     loading = _LOADERS * load.largest // 2 if load.quantizes else 0
     staging = max(load.visiting, loading - cache - active, 0)

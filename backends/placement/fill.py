@@ -129,7 +129,7 @@ def _visitors(line: _Line, counts: list[int]) -> int:
 
 def _counts(line: _Line) -> list[int]:
     """Layers per slot."""
-    layers = [module for module in line.case.model.modules if module.kind is ModuleKind.LAYER]
+    layers = _layers(line)
     counts = [0] * len(line.slots)
     placed = 0
     for slot, device in enumerate(line.slots[:-1]):
@@ -153,6 +153,10 @@ def _counts(line: _Line) -> list[int]:
     return counts
 
 
+def _layers(line: _Line) -> list[Module]:
+    return [module for module in line.case.model.modules if module.kind is ModuleKind.LAYER]
+
+
 def _runs_visitors(line: _Line, slot: int) -> bool:
     """Whether layers that rest elsewhere are executed on this slot."""
     return slot == 0 and line.away > 0
@@ -163,6 +167,11 @@ def _holds(line: _Line, slot: int, load: Load, here: int) -> bool:
     trial = load.copy()
     device = line.slots[slot]
     trial.layers = _executed(line, slot, here)
+    if trial.layers == 0:
+        trial.caches = {}
+    elif _runs_visitors(line, slot):
+        for module in _layers(line)[-line.away :]:  # those that rest elsewhere are the last
+            trial.keep(module)
     share = executing_share(line.case, device, trial, line.precision, with_gpu=line.has_gpu)
     if share.total_bytes > share.budget_bytes:
         return False

@@ -48,7 +48,8 @@ class Work:
     """What one device does: weights read per token, parameters of its decoder layers and vision part.
 
     `streamed_bytes` come from RAM for every pass, `disk_bytes` from the disk. `whole_bytes` are all weights
-    here, also of experts that a single token does not visit (0: as many as `read_bytes`).
+    here, also of experts that a single token does not visit (0: as many as `read_bytes`). `cache_bytes` is
+    what the layers keep of a conversation that fills half the context (None: of all its tokens).
     """
 
     read_bytes: int
@@ -58,6 +59,7 @@ class Work:
     streamed_bytes: int = 0
     disk_bytes: int = 0
     whole_bytes: int = 0
+    cache_bytes: int | None = None
 
     def bytes_for(self, rows: int) -> int:
         """Weights that a pass of `rows` tokens reads: together they visit more experts than one does."""
@@ -151,10 +153,11 @@ def _cpu_factor(cpu: Cpu, precision: Precision) -> float:
 
 def decode_seconds(parts: list[tuple[Rates, Work]], text: TextGeometry, work: Workload, width: int) -> float:
     """Seconds per token: every weight is read once (of experts those visited), and a half-full cache."""
-    cache = _CACHE_PASSES * kv_cache_per_layer(text, work.context_tokens // 2, width)
+    layer_cache = kv_cache_per_layer(text, work.context_tokens // 2, width)
     total = _STEP_S
     for rates, part in parts:
-        reading = (part.read_bytes + part.layers * cache) / rates.read
+        cache = part.layers * layer_cache if part.cache_bytes is None else part.cache_bytes
+        reading = (part.read_bytes + _CACHE_PASSES * cache) / rates.read
         launching = part.layers * (_LAYER_S + rates.layer_extra_s)
         busy = max(reading, launching) if rates.overlapped else reading + launching
         total += busy + part.streamed_bytes / rates.link + part.disk_bytes / rates.disk

@@ -141,8 +141,6 @@ def on_meta(family: str) -> dict[str, Any]:
     """Build the default config, cut to four layers, without memory; names and shapes as it is saved."""
     import torch
     import transformers
-    from transformers.core_model_loading import revert_weight_conversion
-    from transformers.modeling_utils import remove_tied_weights_from_state_dict
     from transformers.models.auto import modeling_auto
 
     config = transformers.models.auto.configuration_auto.CONFIG_MAPPING[family]()
@@ -153,6 +151,14 @@ def on_meta(family: str) -> dict[str, Any]:
     }
     with torch.device("meta"):
         model = getattr(transformers, both[family])(config)
+    return describe(model)
+
+
+def describe(model: Any) -> dict[str, Any]:
+    """A model's config, modules, and names and shapes as it is saved."""
+    from transformers.core_model_loading import revert_weight_conversion
+    from transformers.modeling_utils import remove_tied_weights_from_state_dict
+
     state = dict(model.state_dict())
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     buffers = {name: tensor.numel() for name, tensor in state.items() if name not in parameters}
