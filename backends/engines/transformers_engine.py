@@ -121,9 +121,8 @@ class TransformersEngine:
                 raise
         names = [unit.name for unit in (*before, *arrangement.placed)]
         alike = runs_alike(before, arrangement.placed, names) and is_streamed(old) == is_streamed(plan)
-        detail = plan.request.overrides.image_tokens
-        limit_detail(loaded.processor, detail)
-        alike = alike and detail == old.request.overrides.image_tokens  # a picture's tokens mean other parts
+        limit_detail(loaded.processor, plan.image_tokens)
+        alike = alike and plan.image_tokens == old.image_tokens  # else tokens show other parts of it
         if not alike or context != _context(loaded.model.config, old):
             self._prepare(loaded, plan, context)
         self._plan = plan

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event as Flag
+from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from backends.engines import arrangement as arrangement_module
 from backends.engines import readiness, transformers_engine
+from backends.engines.detail import limit_detail
 from backends.engines.paths import ChunkedPath
 from backends.engines.progress import weight_files
 from backends.engines.transformers_engine import TransformersEngine
@@ -114,6 +117,36 @@ def test_what_a_conversation_has_cached_is_kept_where_nothing_runs_elsewhere(
     assert asked(engine, picture("red"))[1] == 0
 
 
+def test_a_picture_s_detail_goes_with_the_plan_and_so_does_what_was_cached_of_it(
+    loaded: tuple[TransformersEngine, Plan],
+    picture: Callable[[str], ImagePart],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine, plan = loaded
+    limits: list[int] = []
+    monkeypatch.setattr(transformers_engine, "limit_detail", lambda _, tokens: limits.append(tokens))
+    asked(engine, picture("red"))
+    move(engine, replace(plan, image_tokens=plan.image_tokens + 8))
+    assert limits == [plan.image_tokens + 8]
+    assert asked(engine, picture("red"))[1] == 0
+
+
+def test_a_later_limit_takes_the_place_of_an_earlier_one() -> None:
+    once, often = Qwen2VLImageProcessorPil(), Qwen2VLImageProcessorPil()
+    limit_detail(SimpleNamespace(image_processor=once), 900)
+    for tokens in (320, 66, 900):
+        limit_detail(SimpleNamespace(image_processor=often), tokens)
+    assert dict(often.size) == dict(once.size)
+
+
+def test_a_report_tells_a_move_from_a_load(loaded: tuple[TransformersEngine, Plan]) -> None:
+    engine, plan = loaded
+    report = engine.move(on(plan, IN_RAM, context_tokens=100), lambda _: None, Flag())
+    assert report.moved
+    assert report.context_tokens == 100
+    assert report.seconds < 60
+
+
 def _no_files(engine: TransformersEngine, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Plan:
     return replace(plan, precision="bf16")
 
@@ -149,6 +182,7 @@ def test_a_move_that_fails_leaves_the_model_answering(
     expected, _ = asked(engine, picture("red"))
     with pytest.raises(error):
         move(engine, asked_for)
+    assert engine.loaded
     assert torch.equal(asked(engine, picture("red"))[0], expected)
     assert (tmp_path / "off").exists() == (prepare is _no_ram)
 
@@ -189,6 +223,7 @@ def test_half_a_model_is_closed(
     monkeypatch.setattr(arrangement_module.Arrangement, "_settle", gone)
     with pytest.raises(Exception, match=r"."):
         move(engine, plan)
+    assert not engine.loaded
     with pytest.raises(NotLoaded):
         move(engine, plan)
 
