@@ -1,9 +1,10 @@
 """Predicted against measured on this machine's CPU: peak RAM, and a second run under it as a hard limit.
 
-Every case runs in a fresh child process through the real engine. It is asked twice: a short question about
-its pictures (first token and speed, which the plan states for exactly that), then one that fills the
-context (memory). The peak is the kernel's own record. Then the case runs again, its files dropped from the
-page cache, in a memory control group of the predicted peak.
+Every case runs in a fresh child process through the real engine. It is asked three times: a few words, which
+end the rehearsal that follows a load; a short question about its pictures (first token and speed, which the
+plan states for exactly that); then one that fills the context (memory). The peak is the kernel's own record.
+Then the case runs again, its files dropped from the page cache, in a memory control group of the predicted
+peak.
 
     python -m benchmarks.memory_cpu [--only NAME] [--no-limit] [--keep FOLDER]
 """
@@ -108,6 +109,11 @@ def ask(client: WorkerClient, salt: str, parts: Sequence[Part]) -> Done:
     return last
 
 
+def warm_up(client: WorkerClient) -> None:
+    """A few words first: what a person's own reading and typing leave the model time to do by itself."""
+    ask(client, "warm", [TextPart("What is this?")])
+
+
 @contextmanager
 def child(settings: Settings, salt: str) -> Iterator[WorkerClient]:
     """A fresh worker process."""
@@ -149,6 +155,7 @@ def measure(
         load_peak = loading.anonymous + after.files
         answers: list[Done] = []
         if timed:
+            warm_up(client)
             question = [*pictures(case, settings.home, "short"), TextPart(words(48, rate))]
             answers.append(ask(client, "short", question))
         reset_peak(client.pid)
@@ -210,6 +217,7 @@ def run_limited(
         try:
             load(client, found)
             if timed and case.disk:
+                warm_up(client)
                 question = [*pictures(case, settings.home, "disk"), TextPart(words(48, rate))]
                 timings = ask(client, "short", question).timings
                 free = replace(

@@ -13,10 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
-
+from backends.engines.kv import RoomyLayer, empty_cache, make_room
 from backends.engines.prompt import Key, Prompt
 
 TEXT_CHUNK = 128  # a border at least this often, so that little is left to compute before an answer
@@ -83,8 +80,8 @@ def crop(kv: Any, length: int) -> None:
 
 def is_croppable(config: Any) -> bool:
     """Whether every layer's cache keeps all tokens; sliding-window and recurrent layers don't."""
-    layers = DynamicCache(config=config).layers
-    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+    layers = empty_cache(config).layers
+    return bool(layers) and all(isinstance(layer, RoomyLayer) for layer in layers)
 
 
 class PrefixStore:
@@ -99,7 +96,8 @@ class PrefixStore:
         """The longest usable prefix for `prompt`, made ready to be continued; put it back afterwards.
 
         It comes from the same conversation if that serves best, else as a copy of another's. Others are
-        dropped, the oldest first, until `reserve` tokens fit beside what is left.
+        dropped, the oldest first, until `reserve` tokens fit beside what is left; room for so many is made
+        when the first is added.
         """
         own = self._kept.pop(conversation, None)
         best, chunks = own, own.shared(prompt.keys, ends) if own else 0
@@ -107,19 +105,21 @@ class PrefixStore:
             if (count := other.shared(prompt.keys, ends)) > chunks:
                 best, chunks = other, count
         if best is None or not chunks:
-            prefix = Prefix(DynamicCache(config=self._config))
+            prefix = Prefix(empty_cache(self._config, reserve))
         elif best is own:
             prefix = own
         else:
-            prefix = _copy(best, chunks, DynamicCache(config=self._config))
+            prefix = _copy(best, chunks, empty_cache(self._config, reserve))
         prefix.cut_to(chunks)
+        make_room(prefix.kv, reserve)
         self._make_room(reserve)
         return prefix
 
     def put(self, conversation: str, prefix: Prefix) -> None:
         """Keep `prefix` for the conversation's next prompt."""
         if len(prefix):
-            _compact(prefix.kv)
+            for layer in prefix.kv.layers:
+                layer.trim()
             self._kept[conversation] = prefix
             self._kept.move_to_end(conversation)
 
@@ -137,16 +137,8 @@ class PrefixStore:
             self._kept.popitem(last=False)
 
 
-def _compact(kv: Any) -> None:
-    """Give back the memory behind tokens that were cut away."""
-    for layer in kv.layers:
-        if layer.is_initialized and layer.keys.untyped_storage().nbytes() > layer.keys.nbytes:
-            layer.keys, layer.values = layer.keys.clone(), layer.values.clone()
-
-
 def _copy(prefix: Prefix, chunks: int, kv: Any) -> Prefix:
     length = prefix.ends[chunks - 1]
     for index, layer in enumerate(prefix.kv.layers):
-        keys: torch.Tensor = layer.keys[..., :length, :].clone()
-        kv.update(keys, layer.values[..., :length, :].clone(), index)
+        kv.update(layer.keys[..., :length, :], layer.values[..., :length, :], index)
     return Prefix(kv, prefix.keys[:length], prefix.ends[:chunks])

@@ -138,6 +138,7 @@ class WholePath:
         self._context = context
         self._image_id = image_id
         self._inputs: dict[str, Any] = {}
+        self._room = 0
 
     def open(self, conversation: str, messages: Sequence[Message], max_tokens: int) -> Opened:  # noqa: ARG002
         """Let the model's processor make the whole prompt."""
@@ -153,11 +154,12 @@ class WholePath:
         self._inputs = dict(self._loaded.processor(text=[text], **options))
         ids = tuple(self._inputs["input_ids"][0].tolist())
         _check_length(len(ids), self._context)
+        self._room = min(len(ids) + max_tokens, self._context)
         return Opened(ids, ids.count(self._image_id) if self._image_id is not None else 0, 0)
 
     def first(self, cancel: Flag) -> torch.Tensor:
         """Run the whole prompt."""
-        return self._runner.start(self._inputs, cancel)
+        return self._runner.start(self._inputs, self._room, cancel)
 
     def step(self, token: int) -> torch.Tensor:
         """Decode one token."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import DynamicCache
 
 from backends.engines.cache import Prefix
+from backends.engines.kv import empty_cache
 from backends.engines.pictures import FeatureStore
 from backends.engines.prompt import Prompt
 
@@ -122,11 +122,12 @@ class WholeRunner:
         self._ids = torch.empty((1, 0), dtype=torch.long)
 
     @torch.inference_mode()
-    def start(self, inputs: dict[str, Any], cancel: Flag) -> torch.Tensor:
-        """Logits [1, vocab] after the prompt that the processor made."""
+    def start(self, inputs: dict[str, Any], room: int, cancel: Flag) -> torch.Tensor:
+        """Logits [1, vocab] after the prompt that the processor made; `room` tokens will fit in the cache."""
         moved = {key: self._moved(value) for key, value in inputs.items()}
         self._ids = moved.pop("input_ids")
-        self._state = moved | {"past_key_values": DynamicCache(config=self._model.config), "use_cache": True}
+        kv = empty_cache(self._model.config, room)
+        self._state = moved | {"past_key_values": kv, "use_cache": True}
         if "position_ids" not in self._state and "position_ids" in signature(self._model.forward).parameters:
             # As `generate` does: families that count positions in three dimensions start anew without.
             self._state["position_ids"] = self._model._prepare_position_ids_for_generation(  # noqa: SLF001 - as above

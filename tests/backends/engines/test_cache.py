@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import DynamicCache
 
 from backends.engines.cache import Prefix, PrefixStore, borders, is_croppable
+from backends.engines.kv import empty_cache
 from backends.engines.pictures import ReadPicture
 from backends.engines.prompt import Prompt, Span
 from tests.support.tiny_models import text_config
@@ -71,7 +71,7 @@ def test_prompts_that_begin_alike_have_the_same_borders() -> None:
 def filled(store_prompt: Prompt, text_chunk: int = 50) -> Prefix:
     """A prefix of all whole chunks of a prompt, as a prefill leaves it."""
     ends = borders(store_prompt, text_chunk)
-    kv = DynamicCache(config=CONFIG)
+    kv = empty_cache(CONFIG)
     if ends:
         for layer in range(2):
             kv.update(torch.ones(1, 2, ends[-1], 16), torch.ones(1, 2, ends[-1], 16), layer)
@@ -116,7 +116,8 @@ def test_another_conversation_copies_and_leaves_the_original() -> None:
     asked = prompt("A", 60)
     taken = store.take("two", asked, borders(asked, 50), 10)
     assert len(taken) == 70
-    taken.kv.layers[0].keys.zero_()
+    with torch.inference_mode():
+        taken.kv.layers[0].keys.zero_()
     again = store.take("one", prompt("A", 120), borders(prompt("A", 120), 50), 10)
     assert len(again) == 120
     assert bool(again.kv.layers[0].keys.all())
