@@ -17,6 +17,7 @@ from backends.engines.detail import limit_detail
 from backends.engines.devices import compute_dtype, runtime_map
 from backends.engines.errors import USE_LLAVA
 from backends.engines.progress import read_ahead, tensor_sizes, watched, weight_files
+from backends.engines.windows import keep_windows_small
 from backends.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from backends.messages import Progress
 from backends.placement.types import Plan
@@ -81,7 +82,8 @@ def load_model(
     _refuse_gaps(info, folder)
     model.eval()
     processor = _processor(folder, config)
-    limit_detail(processor, plan.request.overrides.image_tokens)
+    limit_detail(processor, plan.image_tokens)
+    keep_windows_small()
     tokenizer = getattr(processor, "tokenizer", processor)
     return Loaded(model, processor, tokenizer, hasattr(processor, "image_processor"))
 
