@@ -123,6 +123,9 @@ def make_plan(request: PlanRequest, *, gpu: bool = True) -> Plan:
     )
 
 
+NOTHING_LOADED = Text("move.nothing_loaded", "No model is in memory.")
+
+
 @dataclass
 class FakeService:
     """Implements the facade. `script` is the answer's pieces; `hold` makes an answer wait for `go`."""
@@ -139,6 +142,7 @@ class FakeService:
     loads: list[Plan] = field(default_factory=list)
     fail_with: SnugError | None = None
     queue_first: bool = False
+    reload: Text | None = NOTHING_LOADED
 
     def __post_init__(self) -> None:
         self._state = SimpleNamespace(
@@ -152,6 +156,7 @@ class FakeService:
             worker_pid=None,
             failed=None,
             measured=None,
+            moving=False,
         )
         self._cancelled: dict[str, threading.Event] = {}
 
@@ -221,6 +226,9 @@ class FakeService:
             context_tokens=2048,
         )
         self._state.status, self._state.progress, self._state.worker_pid = "ready", None, 12345
+
+    def why_reload(self, plan: Plan) -> Text | None:
+        return self.reload
 
     def cancel_load(self) -> None:
         self.go.set()

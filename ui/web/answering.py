@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from backends.errors import InternalError, NotLoaded, OutOfMemory, SnugError
-from backends.messages import ImagePart, SamplingParams, TextDelta
+from backends.messages import Event, ImagePart, Queued, SamplingParams, TextDelta
 from backends.text import Text
 from ui.web import chat_flow, climbing
 from ui.web.context import Context
@@ -55,7 +55,7 @@ def answer(
             if session.stopping.is_set():
                 # Said in the moment before the service knew of the question.
                 context.service.cancel(session.ident)
-            session.turns = chat_flow.advance(session.turns, event)
+            session.turns = _advanced(context, session, event)
             if not isinstance(event, TextDelta):
                 yield
             elif time.monotonic() - drawn >= _REDRAW_S:
@@ -75,6 +75,15 @@ def answer(
         _LOG.exception("an answer broke off")
         kind = Text.of("ui.unexpected", "An unexpected {kind} ended the answer.", kind=type(error).__name__)
         _fail(session, InternalError(detail=kind, log=str(context.settings.logs)))
+
+
+def _advanced(context: Context, session: Session, event: Event) -> chat_flow.Conversation:
+    turns = chat_flow.advance(session.turns, event)
+    if isinstance(event, Queued) or turns[-1].by is not None:
+        return turns
+    # From its first sign of life on: right after its end, the model may be moved.
+    state = context.service.state()
+    return chat_flow.answered_by(turns, state.report if state.status == "ready" else None)
 
 
 def _fail(session: Session, error: SnugError) -> None:

@@ -20,6 +20,7 @@ from backends.messages import (
     TextDelta,
     TextPart,
 )
+from backends.reports import LoadReport
 
 TurnStatus = Literal["waiting", "answering", "done", "failed"]
 
@@ -30,7 +31,7 @@ class Turn:
 
     `ident` names it to the page for as long as the question stands: a button of a turn that is gone, or whose
     question was changed, then does nothing. `stage` is what the model does before its first word, `position`
-    the place in the queue (0: served).
+    the place in the queue (0: served). `by` is the load of the model that answered, where that is known.
     """
 
     question: Message
@@ -39,6 +40,7 @@ class Turn:
     stage: Progress | None = None
     position: int = 0
     done: Done | None = None
+    by: LoadReport | None = None
     error: SnugError | None = None
     ident: str = field(default_factory=lambda: uuid.uuid4().hex[:12], compare=False)
 
@@ -94,6 +96,11 @@ def advance(turns: Conversation, event: Event) -> Conversation:
         case Done():
             last = replace(last, status="done", done=event, stage=None, position=0)
     return (*turns[:-1], last)
+
+
+def answered_by(turns: Conversation, report: LoadReport | None) -> Conversation:
+    """Note which load of the model the last turn is answered by."""
+    return (*turns[:-1], replace(turns[-1], by=report))
 
 
 def fail(turns: Conversation, error: SnugError) -> Conversation:

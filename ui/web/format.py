@@ -88,12 +88,13 @@ def _gigabytes(count: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the loaded plan really did; None is not known yet."""
+    """What the loaded plan really did; None is not known yet. `moved` says that `load_s` is of a move."""
 
     load_s: float | None = None
     first_token_s: float | None = None
     tokens_per_s: float | None = None
     memory: Measurement | None = None
+    moved: bool = False
 
 
 def plan_card(plan: Plan, say: Translator, measured: Measured | None = None) -> str:
@@ -132,22 +133,24 @@ _NAMED = ("int8", "nf4")
 def _speed(plan: Plan, measured: Measured, say: Translator) -> str:
     expected = plan.expected
 
-    def seconds(key: str, planned: float, real: float | None) -> str:
-        shown = None if real is None else say("unit.about_seconds", seconds=real)
-        return _figure(say(key), say("unit.about_seconds", seconds=planned), shown, say)
+    def seconds(key: str, planned: float, real: float | None, was: str = "plan.measured") -> str:
+        shown = "" if real is None else say(was, value=say("unit.about_seconds", seconds=real))
+        return _figure(say(key), say("unit.about_seconds", seconds=planned), shown)
 
-    rate = None if measured.tokens_per_s is None else _rate(measured.tokens_per_s, say)
+    rate = measured.tokens_per_s
+    told = "" if rate is None else say("plan.measured", value=_rate(rate, say))
+    was = "plan.moved" if measured.moved else "plan.measured"
     return (
         '<dl class="sn-speed">'
         + seconds("plan.first_token", expected.first_token_s, measured.first_token_s)
-        + _figure(say("plan.tokens_per_s"), _rate(expected.tokens_per_s, say), rate, say)
-        + seconds("plan.load", expected.load_s, measured.load_s)
+        + _figure(say("plan.tokens_per_s"), _rate(expected.tokens_per_s, say), told)
+        + seconds("plan.load", expected.load_s, measured.load_s, was)
         + "</dl>"
     )
 
 
-def _figure(name: str, planned: str, real: str | None, say: Translator) -> str:
-    below = "" if real is None else f'<dd class="sn-measured">{esc(say("plan.measured", value=real))}</dd>'
+def _figure(name: str, planned: str, real: str) -> str:
+    below = f'<dd class="sn-measured">{esc(real)}</dd>' if real else ""
     return f"<div><dt>{esc(name)}</dt><dd>{esc(planned)}</dd>{below}</div>"
 
 
@@ -249,7 +252,7 @@ def progress_text(progress: Progress | None, say: Translator) -> str:
     stage = say(f"stage.{progress.stage}")
     if not progress.total:
         return stage
-    if progress.stage != "read":
+    if progress.stage not in ("read", "move"):
         return f"{stage} {progress.done} / {progress.total}"
     return f"{stage} {say('plan.of', used=human_bytes(progress.done), budget=human_bytes(progress.total))}"
 

@@ -26,6 +26,7 @@ from ui.web.panels.setup import Setup
 from ui.web.panels.whatif import WhatIf
 from ui.web.planning import hardware_of, leave, make_plan, settle
 from ui.web.redrawing import above_plan, custom_updates, whatif_updates
+from ui.web.route import route
 from ui.web.sessions import Session
 
 TICK_S = 2.0
@@ -70,7 +71,9 @@ def refresh(context: Context, session: Session, touched: Collection[str] = ()) -
     real = placement.measured(plan, state, session.turns)
     possible = isinstance(plan, Plan) and plan.verdict != "no" and session.elsewhere is None
     card = current_notice(context, session, answering=session.answering)
-    note = unloaded_text(context.loader.unloaded, say) if context.loader.unloaded else ""
+    here = plan if isinstance(plan, Plan) and session.elsewhere is None else None
+    way = route(state, request, here, service.why_reload)
+    note = unloaded_text(context.loader.unloaded, say) if context.loader.unloaded else way.note(say)
     note = say("whatif.no_load") if session.elsewhere else note
     banner = above_plan(session)
     loading = state.status == "loading" or context.loader.busy
@@ -80,8 +83,8 @@ def refresh(context: Context, session: Session, touched: Collection[str] = ()) -
 
     hardware = hardware_card(service.snapshot(), say)
     status = header_panel.status_html(state, say)
-    pressed = (state.status, state.plan.request if state.plan else None, request, possible)
-    load, unload = setup_panel.buttons(state, request, say, possible=possible)
+    pressed = (state.status, state.moving, way.kind, possible)
+    load, unload = setup_panel.buttons(state, way, say, possible=possible)
     return [
         update("hardware", hardware, lambda: hardware),
         update(

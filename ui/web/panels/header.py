@@ -12,6 +12,8 @@ from ui.i18n import Translator
 from ui.web.format import progress_text
 from ui.web.html import badge
 
+# Stages whose share is worth telling.
+_MEASURED = {"read": "status.loading", "move": "status.moving"}
 BRAND = '<h1 class="sn-brand">Snug</h1>'
 
 
@@ -60,8 +62,9 @@ def status_html(state: ModelState, say: Translator) -> str:
     if state.status == "loading":
         text = progress_text(state.progress, say)
         progress = state.progress
-        if progress is not None and progress.stage == "read" and progress.total:
-            text = say("status.loading", percent=f"{100 * progress.done / progress.total:.0f}")
+        if progress is not None and progress.stage in _MEASURED and progress.total:
+            percent = f"{100 * progress.done / progress.total:.0f}"
+            text = say(_MEASURED[progress.stage], percent=percent)
     elif state.status == "ready" and state.report is not None and state.plan is not None:
         devices = {device.partition(":")[0] for _, device in state.report.device_map}
         where = " + ".join(

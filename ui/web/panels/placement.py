@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import gradio as gr
 
 from backends.errors import SnugError
@@ -49,10 +51,11 @@ def measured(plan: Plan | SnugError, state: ModelState, turns: Conversation) -> 
         return Measured()
     if state.plan.request != plan.request or state.plan.device_map != plan.device_map:
         return Measured()
-    done = next(
-        (turn.done for turn in reversed(turns) if turn.done is not None and turn.done.token_ids), None
-    )
+    load = Measured(state.report.seconds, memory=state.measured, moved=state.report.moved)
+    # An answer from before the model was loaded like this tells nothing of it.
+    own = (turn.done for turn in reversed(turns) if turn.by == state.report)
+    done = next((one for one in own if one is not None and one.token_ids), None)
     if done is None:
-        return Measured(state.report.seconds, memory=state.measured)
+        return load
     rate = done.timings.tokens_per_s if len(done.token_ids) > 1 else None
-    return Measured(state.report.seconds, done.timings.first_token_s, rate, state.measured)
+    return replace(load, first_token_s=done.timings.first_token_s, tokens_per_s=rate)

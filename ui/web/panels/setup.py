@@ -15,6 +15,7 @@ from backends.presets import Preset
 from backends.service import ModelState
 from backends.text import Text
 from ui.i18n import Translator
+from ui.web.route import Route
 
 _MOST_DIGITS = 18
 
@@ -103,19 +104,19 @@ def whole_number(field: str, text: str, minimum: int) -> int | None:
     )
 
 
-def buttons(state: ModelState, request: PlanRequest, say: Translator, *, possible: bool) -> tuple[Any, Any]:
+def buttons(state: ModelState, way: Route, say: Translator, *, possible: bool) -> tuple[Any, Any]:
     """What the two buttons say and whether they can be pressed, for the model's state."""
     if state.status == "loading":
         return (
-            gr.Button(say("setup.loading"), interactive=False),
+            gr.Button(say("setup.moving" if state.moving else "setup.loading"), interactive=False),
             gr.Button(say("setup.cancel"), visible=True),
         )
-    loaded = state.status == "ready"
-    same = loaded and state.plan is not None and state.plan.request == request
-    label = say("setup.loaded" if same else "setup.swap" if loaded else "setup.load")
+    same = way.kind == "same"
     return (
-        gr.Button(label, interactive=possible and not same, variant="secondary" if same else "primary"),
-        gr.Button(say("setup.unload"), visible=loaded),
+        gr.Button(
+            way.label(say), interactive=possible and not same, variant="secondary" if same else "primary"
+        ),
+        gr.Button(say("setup.unload"), visible=state.status == "ready"),
     )
 
 

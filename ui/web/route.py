@@ -1,0 +1,59 @@
+"""Pure: how a plan comes into memory from where the model is, and the words for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from backends.placement.moving import same_places
+from backends.placement.types import Plan, PlanRequest
+from backends.service import ModelState
+from backends.text import Text
+from ui.i18n import Translator
+
+# What the button says.
+_LABELS = {
+    "load": "setup.load",
+    "swap": "setup.swap",
+    "same": "setup.loaded",
+    "limits": "setup.apply",
+    "move": "setup.move",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """From nothing (`load`), in place of what is loaded (`swap`), or with it: `same`, `limits` or `move`.
+
+    `why` says why the model that is loaded has to be loaded again.
+    """
+
+    kind: Literal["load", "swap", "same", "limits", "move"]
+    why: Text | None = None
+
+    def label(self, say: Translator) -> str:
+        """What the button says."""
+        return say(_LABELS[self.kind])
+
+    def note(self, say: Translator) -> str:
+        """One sentence on what pressing the button does to the model that is loaded; "" for another model."""
+        if self.why is not None:
+            return say("setup.note_reload", why=self.why)
+        return say(f"setup.note_{self.kind}") if self.kind in ("limits", "move") else ""
+
+
+def route(
+    state: ModelState, request: PlanRequest, plan: Plan | None, why_reload: Callable[[Plan], Text | None]
+) -> Route:
+    """The way from `state` to `plan` (None: there is none for this machine)."""
+    if state.status != "ready" or state.plan is None:
+        return Route("load")
+    if state.plan.request == request:
+        return Route("same")
+    if plan is None or plan.verdict == "no":
+        return Route("swap")
+    why = why_reload(plan)
+    if why is not None:
+        return Route("swap", why if state.plan.model_path == plan.model_path else None)
+    return Route("limits" if same_places(state.plan, plan) else "move")
