@@ -43,6 +43,11 @@ def read_json_if_there(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
+def has_safetensors(folder: Path) -> bool:
+    """Whether `folder` has weight files in the layout of transformers."""
+    return (folder / _SINGLE).is_file() or (folder / _INDEX).is_file()
+
+
 def read_headers(folder: Path) -> tuple[Header, ...]:
     """Read the header of every weight file that transformers would load from `folder`.
 
@@ -146,18 +151,6 @@ def _explain_absence(folder: Path) -> ModelUnsupported | ModelNotFound:
             suggestion=Text(
                 "checkpoint.pickle_remedy",
                 "Get the same model with .safetensors files; most publishers offer them.",
-            ),
-        )
-    if name := some(".gguf"):
-        return ModelUnsupported(
-            path=where,
-            detail=Text.of(
-                "checkpoint.gguf",
-                "Its weights are in GGUF format ({file}), which this version does not read.",
-                file=name,
-            ),
-            suggestion=Text(
-                "checkpoint.gguf_remedy", "Get the same model with config.json and .safetensors files."
             ),
         )
     if name := some(".safetensors"):

@@ -142,8 +142,8 @@ def offset(path: Path, name: str, begin: int, right: int) -> ModelDamaged:
         path,
         Text.of(
             "gguf.offset",
-            "{tensor} in {file} begins at byte {begin:count} of the weights, and the tensor before it makes it "
-            "begin at {right:count}.",
+            "{tensor} in {file} begins at byte {begin:count} of the weights, and by the tensor before it "
+            "should begin at {right:count}.",
             tensor=shown_name(name),
             file=path.name,
             begin=begin,

@@ -13,9 +13,12 @@ from backends.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from backends.models import structure
 from backends.models.adapter import is_adapter, merging_not_yet, read_adapter
 from backends.models.caches import layer_shapes, with_caches
-from backends.models.checkpoint import read_headers, read_json, read_json_if_there
+from backends.models.checkpoint import has_safetensors, read_headers, read_json, read_json_if_there
 from backends.models.defaults import completed
 from backends.models.geometry import number, text_config, text_geometry, visited_experts
+from backends.models.gguf import identify_gguf
+from backends.models.gguf_files import holds_gguf
+from backends.models.gguf_header import is_gguf
 from backends.models.naming import loaded_names
 from backends.models.originals import in_common_words, not_yet, original_family, original_names
 from backends.models.registry import known_types
@@ -36,23 +39,26 @@ _FLOATS = ("bfloat16", "float16", "float32", "float64")
 def identify(path: Path) -> ModelInfo:
     """Read what the model in the folder `path` is; a weight file beside its config.json stands for it.
 
-    A LoRA's folder is read as its base model, which must lie beside it. Copies that hold only the headers
-    of the weight files are accepted (`weights_present` is False).
+    A GGUF file, or a folder with one and no safetensors, is read with the mmproj beside it. A LoRA's folder
+    is read as its base model, which must lie beside it. Copies that hold only the headers of the weight files
+    are accepted (`weights_present` is False).
     Raises ModelNotFound (no such folder, no config), ModelDamaged (truncated or inconsistent files) or
     ModelUnsupported (an architecture that does not chat, or needs code of its own).
     """
     if path.is_file() and path.suffix == ".safetensors" and (path.parent / "config.json").is_file():
         path = path.parent
+    if is_gguf(path) or (holds_gguf(path) and not has_safetensors(path)):
+        return identify_gguf(path)
     _check_folder(path)
     if is_adapter(path):
         adapter, base = read_adapter(path)
-        whole = identify(base)
+        merged = identify(base)
         return replace(
-            whole,
+            merged,
             path=path,
             name=path.name,
             adapter=adapter,
-            unloadable=whole.unloadable or merging_not_yet(adapter),
+            unloadable=merged.unloadable or merging_not_yet(adapter),
         )
     config = read_json(path / "config.json")
     original = original_family(config)
@@ -131,7 +137,7 @@ def _check_folder(path: Path) -> None:
             path=str(path),
             detail=Text.of(
                 "model.single_file",
-                "{file} is a single file; Snug reads folders with config.json and .safetensors.",
+                "{file} is a single file; Snug reads .gguf files and folders with .safetensors.",
                 file=path.name,
             ),
             suggestion=Text("model.single_file_remedy", "Give the folder of the model."),

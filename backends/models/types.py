@@ -26,7 +26,7 @@ class ModuleKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor of a file header. `name` is the file's key, `dtype` torch's name (bfloat16, ...)."""
+    """One tensor of a file header. `name` is the file's key, `dtype` torch's name or GGUF's (q4_k)."""
 
     name: str
     dtype: str
@@ -155,6 +155,20 @@ class Adapter:
 
 
 @dataclass(frozen=True, slots=True)
+class GgufDetails:
+    """What only GGUF files say, beside the precision, which is `ModelInfo.dtype` (`q4_k_m`).
+
+    `mmproj` is the file of the picture part, `window_mask` whether its tower needs a mask of all its patches
+    (Qwen2.5-VL's windows), `largest_matrix_bytes` the largest tensor of a decoder layer.
+    """
+
+    chat_template: bool
+    mmproj: str | None
+    largest_matrix_bytes: int
+    window_mask: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """Everything that planning needs to know of a model. `modules` are in execution order.
 
@@ -177,6 +191,7 @@ class ModelInfo:
     weights_present: bool = True
     unloadable: Text | None = None
     adapter: Adapter | None = None
+    gguf: GgufDetails | None = None
 
     @property
     def active_parameters(self) -> int:

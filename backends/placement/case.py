@@ -14,8 +14,14 @@ from backends.placement.types import CpuLayersMode, Credit, DeviceShare, EngineN
 from backends.presets import Policy
 
 CPU, DISK = "cpu", "disk"
-# The engine of every plan that is made here.
+# The engine of safetensors models, and of GGUF files.
 ENGINE: EngineName = "transformers"
+GGUF_ENGINE: EngineName = "llamacpp"
+
+
+def engine_of(model: ModelInfo) -> EngineName:
+    """The engine that runs `model`."""
+    return GGUF_ENGINE if model.format == "gguf" else ENGINE
 
 
 def cuda(gpu: Gpu) -> str:
@@ -41,6 +47,11 @@ class Case:
     work: Workload
     offload_dir: str
     correction: Correction = NEUTRAL
+
+    @property
+    def engine(self) -> EngineName:
+        """The engine that runs the model: the format decides."""
+        return engine_of(self.model)
 
     def gpu(self, device: str) -> Gpu | None:
         """Return the GPU with this id; None for the CPU and the disk."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from backends.errors import SettingInvalid
 from backends.hardware.types import Gpu, HardwareSnapshot
 from backends.models.types import ModelInfo
+from backends.placement import gguf_checks
+from backends.placement.case import engine_of
 from backends.placement.precision import check_choice
 from backends.placement.types import Overrides, PlanRequest
 from backends.placement.workload import LEAST_PICTURE_TOKENS
@@ -15,15 +17,14 @@ from backends.text import Text, Value
 def check(hardware: HardwareSnapshot, model: ModelInfo, request: PlanRequest) -> None:
     """Raise SettingInvalid for the first setting that can't be carried out as it stands."""
     overrides = request.overrides
-    if overrides.precision is not None:
+    if model.format == "gguf":
+        gguf_checks.check(model, overrides)
+    elif overrides.precision is not None:
         check_choice(overrides.precision)
-    if overrides.engine not in (None, "transformers"):
-        raise _invalid(
-            "engine",
-            str(overrides.engine),
-            Text("check.engine", "This version runs models with transformers."),
-            "transformers",
-        )
+    engine = engine_of(model)
+    if overrides.engine not in (None, engine):
+        why = Text.of("check.engine", "Models of this format run with {engine}.", engine=engine)
+        raise _invalid("engine", str(overrides.engine), why, engine)
     _check_gpus(hardware, overrides, request.preset)
     _check_layers(hardware, model, overrides, request.preset)
     _check_limits(hardware, overrides)

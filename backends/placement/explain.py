@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from backends.models.types import ModuleKind
-from backends.placement import reasons, shortages, topology, why_not
+from backends.placement import gguf_words, reasons, shortages, topology, why_not
 from backends.placement.candidates import Candidate
 from backends.placement.case import CPU, DISK, Case, cuda
 from backends.placement.evaluate import Outcome
 from backends.placement.labels import device_label, precision_label, rest_label, set_by_hand, settings_label
-from backends.placement.precision import QUALITY, has_bf16, is_tiny
+from backends.placement.precision import has_bf16, is_tiny, quality
 from backends.placement.types import Alternative, DeviceShare
 from backends.presets import READING_TOKENS_PER_S, Preset
 from backends.text import Text
@@ -35,12 +35,14 @@ def explain(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> tuple
     if outcome.fits and outcome.expected.tokens_per_s < READING_TOKENS_PER_S:
         found.append(reasons.slow(outcome.expected.tokens_per_s, READING_TOKENS_PER_S))
     found += _context(case)
+    if case.model.gguf is not None and not case.model.gguf.chat_template:
+        found.append(gguf_words.no_template())
     found += _settings(case)
     found += _assumptions(case, outcome)
     return tuple(found)
 
 
-def alternatives(chosen: Candidate, others: Sequence[Candidate]) -> tuple[Alternative, ...]:
+def alternatives(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> tuple[Alternative, ...]:
     """The other candidates, those that run first; one for each precision and kind of placement."""
     best: dict[tuple[str, str, str], Candidate] = {}
     for other in others:
@@ -52,14 +54,14 @@ def alternatives(chosen: Candidate, others: Sequence[Candidate]) -> tuple[Altern
         best.values(),
         key=lambda other: (
             not other.outcome.fits,
-            QUALITY[other.outcome.layout.precision.name],
+            quality(other.outcome.layout.precision.name),
             -other.outcome.expected.tokens_per_s,
         ),
     )
     # What reads the same is one answer, whichever of its layouts it came from.
     listed = dict.fromkeys(
         Alternative(
-            engine="transformers",
+            engine=case.engine,
             precision=other.outcome.layout.precision.name,
             verdict=other.outcome.verdict,
             tokens_per_s=other.outcome.expected.tokens_per_s,
@@ -80,7 +82,7 @@ def _why_not(chosen: Candidate, other: Outcome) -> Text:
             return why_not.not_in_preset(speed)
         device = device_label(alone.device, alone.name)
         return why_not.not_in_preset_on(device, alone.total_bytes, alone.budget_bytes, speed)
-    worse = QUALITY[other.layout.precision.name] > QUALITY[chosen.outcome.layout.precision.name]
+    worse = quality(other.layout.precision.name) > quality(chosen.outcome.layout.precision.name)
     if worse:
         return why_not.why_lower_quality(precision_label(other.layout.precision.name))
     if speed < READING_TOKENS_PER_S <= mine:
@@ -242,6 +244,11 @@ def _precision(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Ite
     layout = outcome.layout
     name = layout.precision.name
     label = precision_label(name)
+    if case.model.gguf is not None:
+        yield gguf_words.precision(label)
+        if layout.mode == "compute":
+            yield gguf_words.rest_computes()
+        return
     if layout.precision.quantized and layout.gpus:
         full = sum(module.parameters for module in case.model.modules) * layout.precision.width
         stored = sum(share.weights_bytes for share in outcome.devices)
@@ -277,6 +284,8 @@ def _context(case: Case) -> Iterator[Text]:
     work, vision = case.work, case.model.vision
     if vision is None:
         yield reasons.text_context(work.context_tokens)
+        if case.model.gguf is not None:
+            yield gguf_words.no_mmproj()
         return
     if work.images == 0:
         yield reasons.no_pictures(work.context_tokens)

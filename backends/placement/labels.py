@@ -59,8 +59,8 @@ SETTINGS: Mapping[str, Text] = MappingProxyType(
 
 
 def precision_label(name: str) -> str:
-    """The field's name of a precision, the same in every language."""
-    return _FORMAT.get(name, name)
+    """The field's name of a precision (of GGUF files in capitals), the same in every language."""
+    return _FORMAT.get(name, name.upper())
 
 
 def preset_label(preset: str) -> Text:

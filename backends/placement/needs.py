@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from backends.hardware.cards import Card, cards
 from backends.hardware.types import HardwareSnapshot, Ram
-from backends.models.types import ModelInfo
+from backends.models.types import ModelInfo, ModuleKind
 from backends.placement import budget, need_words
 from backends.placement.case import CPU
 from backends.placement.evaluate import committed_bytes
@@ -158,12 +158,20 @@ def _smallest(
     for count in counts:
         for card in choice:
             gpus = tuple(card.as_gpu(index) for index in range(count))
-            if sum(gpu.free_bytes for gpu in gpus) < sum(module.parameters for module in model.modules) * 2:
+            if sum(gpu.free_bytes for gpu in gpus) < _least_bytes(model):
                 continue
             made = plan(replace(hardware, gpus=gpus, ram=ram, assumed=()), model, full)
             if made.verdict != "no":
                 return card, made
     return None
+
+
+def _least_bytes(model: ModelInfo) -> int:
+    """Bytes below which no cards hold the model as its file has it, or in half precision."""
+    apart = sum(module.nbytes for module in model.modules if module.kind is ModuleKind.EMBED)
+    if model.format == "gguf":
+        return model.weights_bytes - apart  # the embedding stays in RAM
+    return 2 * sum(module.parameters for module in model.modules)
 
 
 def _is_costly(found: tuple[Card, Plan]) -> bool:

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from backends.hardware.types import HardwareSnapshot
 from backends.models.types import ModelInfo, ModuleKind
-from backends.placement import budget, case, checks, devicemap, topology
+from backends.placement import budget, case, checks, devicemap, gguf, topology
 from backends.placement import precision as precisions
 from backends.placement.candidates import Candidate, candidates
-from backends.placement.case import CPU, DISK, ENGINE, Case, Layout
+from backends.placement.case import CPU, DISK, Case, Layout
 from backends.placement.correction import NEUTRAL, Correction
 from backends.placement.evaluate import Outcome, evaluate
 from backends.placement.explain import alternatives, explain
-from backends.placement.precision import QUALITY
+from backends.placement.precision import quality
 from backends.placement.types import CpuLayersMode, Credit, Overrides, Plan, PlanRequest
 from backends.placement.workload import workload
 from backends.presets import READING_TOKENS_PER_S, PlacementKind, Policy, Preset, policy
@@ -43,7 +43,7 @@ def plan(
     """
     checks.check(hardware, model, request)
     asked = replace(_case(hardware, model, request, credit, offload_root), correction=correction)
-    found = _by_hand(asked) if request.overrides.device_map is not None else candidates(asked)
+    found = _by_hand(asked) if request.overrides.device_map is not None else _candidates(asked)
     if not found:
         found = _stand_in(asked)
     chosen = _choose(asked.policy, found)
@@ -108,6 +108,11 @@ def _policy(request: PlanRequest, model: ModelInfo) -> Policy:
     return base
 
 
+def _candidates(asked: Case) -> tuple[Candidate, ...]:
+    """What the engine of the model's format can do."""
+    return gguf.candidates(asked) if asked.model.format == "gguf" else candidates(asked)
+
+
 def _by_hand(asked: Case) -> tuple[Candidate, ...]:
     """The person's own map, in the first precision of the preset (or the one that was set)."""
     model, overrides = asked.model, asked.request.overrides
@@ -136,8 +141,11 @@ def _stand_in(asked: Case) -> tuple[Candidate, ...]:
 
     It never counts as fitting, because the preset does not allow it.
     """
-    precision = precisions.on_cpu("checkpoint", asked.hardware.cpu, asked.model.parameters)[0]
-    outcome = evaluate(asked, Layout(precision, (CPU,) * len(asked.model.modules)))
+    if asked.model.format == "gguf":
+        outcome = gguf.in_ram(asked)
+    else:
+        precision = precisions.on_cpu("checkpoint", asked.hardware.cpu, asked.model.parameters)[0]
+        outcome = evaluate(asked, Layout(precision, (CPU,) * len(asked.model.modules)))
     refused = replace(outcome, missing_bytes=max(1, outcome.missing_bytes), refused=True)
     return (Candidate("checkpoint", "cpu", refused),)
 
@@ -150,7 +158,7 @@ def _beyond(asked: Case) -> list[Candidate]:
         overrides=replace(asked.request.overrides, precision=None, gpu_layers=None, device_map=None),
     )
     wide = replace(asked, request=free, policy=policy(Preset.AUTO))
-    fitting = [candidate for candidate in candidates(wide) if candidate.outcome.fits]
+    fitting = [candidate for candidate in _candidates(wide) if candidate.outcome.fits]
     if not fitting:
         return []
     first = _choose(wide.policy, tuple(fitting))
@@ -159,7 +167,7 @@ def _beyond(asked: Case) -> list[Candidate]:
 
 def _rank(candidate: Candidate) -> tuple[bool, int, float]:
     outcome = candidate.outcome
-    return outcome.verdict != "fits", QUALITY[outcome.layout.precision.name], -outcome.expected.tokens_per_s
+    return outcome.verdict != "fits", quality(outcome.layout.precision.name), -outcome.expected.tokens_per_s
 
 
 def _choose(allowed: Policy, found: tuple[Candidate, ...]) -> Candidate:
@@ -174,8 +182,8 @@ def _choose(allowed: Policy, found: tuple[Candidate, ...]) -> Candidate:
     readable = [candidate for candidate in fitting if _reads_along(candidate.outcome)]
     if not readable:
         return _fastest(fitting)
-    best = min(QUALITY[candidate.outcome.layout.precision.name] for candidate in readable)
-    return _fastest([other for other in readable if QUALITY[other.outcome.layout.precision.name] == best])
+    best = min(quality(candidate.outcome.layout.precision.name) for candidate in readable)
+    return _fastest([other for other in readable if quality(other.outcome.layout.precision.name) == best])
 
 
 def _reads_along(outcome: Outcome) -> bool:
@@ -217,7 +225,7 @@ def _to_plan(asked: Case, chosen: Candidate, others: list[Candidate]) -> Plan:
         parameters=model.parameters,
         layers=model.layers,
         format=model.format,
-        engine=ENGINE,
+        engine=asked.engine,
         precision=layout.precision.name,
         verdict=outcome.verdict,
         device_map=placed,
@@ -235,8 +243,8 @@ def _to_plan(asked: Case, chosen: Candidate, others: list[Candidate]) -> Plan:
         expected=outcome.expected,
         reasons=(
             *explain(asked, chosen, others),
-            *asked.correction.reasons(outcome.devices, ENGINE, layout.precision.name),
+            *asked.correction.reasons(outcome.devices, asked.engine, layout.precision.name),
         ),
-        alternatives=alternatives(chosen, others),
+        alternatives=alternatives(asked, chosen, others),
         compute_dtype=layout.precision.compute,
     )

@@ -15,14 +15,26 @@ QUALITY: dict[str, int] = {
     "bf16": 0,
     "fp16": 0,
     "fp32": 0,
+    "f16": 0,
+    "f32": 0,
     "int8": 1,
     "q8_0": 1,
     "q6_k": 2,
     "q5_k_m": 3,
+    "q5_k_s": 3,
+    "q5_1": 3,
+    "q5_0": 3,
     "q4_k_m": 4,
+    "q4_k_s": 4,
+    "iq4_xs": 4,
+    "iq4_nl": 4,
+    "mxfp4_moe": 4,
+    "q4_1": 4,
     "nf4": 5,
     "q4_0": 5,
 }
+# GGUF types below all of these: two and three bits a weight.
+_LEAST_QUALITY = 6
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 CHOICES = ("bf16", "fp16", "fp32", "int8", "nf4")
@@ -68,11 +80,16 @@ class Precision:
         return kept + linear // 2 + linear // 64 + linear // 4096
 
 
+def quality(name: str) -> int:
+    """The rank of a precision by what a person gets: 0 is best."""
+    return QUALITY.get(name, _LEAST_QUALITY)
+
+
 def check_choice(name: str) -> None:
     """Refuse a precision that the transformers engine does not have. Raises SettingInvalid."""
     if name in CHOICES:
         return
-    if name in QUALITY or name == "f16":
+    if name in QUALITY:
         raise SettingInvalid(
             name="precision",
             value=name,

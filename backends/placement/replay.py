@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backends.hardware.types import HardwareSnapshot
 from backends.models.types import ModelInfo
-from backends.placement import case
+from backends.placement import case, gguf
 from backends.placement.case import Case, Layout
 from backends.placement.estimate import Workload
 from backends.placement.evaluate import evaluate
@@ -37,4 +37,5 @@ def replay(
     )
     precision = Precision(plan.precision, plan.compute_dtype)
     devices = tuple(places[module.name] for module in model.modules)
-    return evaluate(asked, Layout(precision, devices, plan.cpu_layers_mode)).devices
+    judge = gguf.judge if model.format == "gguf" else evaluate
+    return judge(asked, Layout(precision, devices, plan.cpu_layers_mode)).devices

@@ -241,7 +241,7 @@ _HUGE = struct.pack("<Q", 1 << 63)
         pytest.param(
             head(tensors=2) + tensor("a", (8,)) + tensor("b", (8,), offset=64),
             ModelDamaged,
-            "begins at byte 64 .* begin at 32",
+            "begins at byte 64 .* should begin at 32",
             id="a hole in the weights",
         ),
         pytest.param(

@@ -149,7 +149,7 @@ def _only_config(folder: Path) -> None:
     [
         pytest.param(None, ModelNotFound, "no .safetensors weights", id="config alone"),
         pytest.param("pytorch_model.bin", ModelUnsupported, "pickle", id="pickle weights"),
-        pytest.param("model.gguf", ModelUnsupported, "GGUF", id="gguf weights"),
+        pytest.param("model.gguf", ModelDamaged, "GGUF", id="a GGUF file that is none"),
         pytest.param("adapter_config.json", ModelUnsupported, "adapter", id="a LoRA adapter"),
         pytest.param("other.safetensors", ModelUnsupported, "neither", id="weights under another name"),
     ],
@@ -183,8 +183,8 @@ def test_a_folder_around_the_models_folder_points_inside(tmp_path: Path) -> None
 
 
 def test_a_file_instead_of_a_folder(tmp_path: Path) -> None:
-    path = tmp_path / "model.gguf"
-    path.write_bytes(b"GGUF")
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"ONNX")
 
     with pytest.raises(ModelUnsupported, match="single file"):
         identify(path)

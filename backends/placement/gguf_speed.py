@@ -1,0 +1,108 @@
+"""Seconds of a GGUF model under llama.cpp: loading, the first token, and tokens per second.
+
+Decoding runs at the memory's speed (measured: 1.1 B parameters on two AVX2 cores, DESIGN section 7). Shares
+of the nominal figures and the prompt's speed are estimates until the engine measures them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from backends.hardware.types import Gpu
+from backends.models.types import Module, ModuleKind
+from backends.placement.case import Case
+from backends.placement.gguf_memory import ROWS, Held, cache_bytes, weights_bytes
+from backends.placement.speed import QUESTION_TOKENS
+from backends.placement.types import Expected
+
+# Where a snapshot has no figure: modest, as for the other engine.
+_RAM_GBPS, _CPU_GFLOPS, _DISK_GBPS = 15.0, 100.0, 0.5
+_GPU_GBPS, _GPU_TFLOPS, _PCIE_GBPS = 200.0, 12.0, 10.0
+_CPU_READ, _GPU_READ = 0.85, 0.7
+# Quantized products reach about half of what plain ones could, 16-bit ones of the tower less on a CPU.
+_CPU_MATH, _CPU_TOWER_MATH, _GPU_MATH = 0.5, 0.35, 0.4
+# Kernels of one layer and of one token.
+_LAYER_S, _STEP_S = 0.00005, 0.0005
+_START_S, _CUDA_START_S = 0.5, 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """Bytes and FLOPs a second."""
+
+    read: float
+    math: float
+    tower: float
+
+
+def expected(case: Case, held: Mapping[str, Held]) -> Expected:
+    """What to expect of modules laid out as `held` (device -> modules)."""
+    per_token = _STEP_S + sum(_token_seconds(case, device, part) for device, part in held.items())
+    disk = (case.hardware.disk.read_gbps or _DISK_GBPS) * 1e9
+    load = case.model.weights_bytes / disk + (_CUDA_START_S if _with_gpu(held) else _START_S)
+    return Expected(round(load, 2), round(_first_seconds(case, held), 3), round(1 / per_token, 2))
+
+
+def _token_seconds(case: Case, device: str, held: Held) -> float:
+    """One token: the weights that it passes once, and the cache of a half-full context."""
+    read = sum(_read_bytes(module) for module in held.modules)
+    if held.has(ModuleKind.HEAD) and case.model.text.tied_embeddings:
+        read += sum(module.nbytes for module in case.model.modules if module.kind is ModuleKind.EMBED)
+    cache = cache_bytes(held.layers, case.model.text, case.work) // 2
+    return (read + cache) / _rates(case, device).read + len(held.layers) * _LAYER_S
+
+
+def _read_bytes(module: Module) -> int:
+    if module.kind not in (ModuleKind.LAYER, ModuleKind.NORM, ModuleKind.HEAD):
+        return 0
+    return module.nbytes * module.active_parameters // max(1, module.parameters)
+
+
+def _first_seconds(case: Case, held: Mapping[str, Held]) -> float:
+    """A question with its pictures; layers in RAM are brought to the GPU for every pass of many rows."""
+    text, work, vision = case.model.text, case.work, case.model.vision
+    tokens = min(work.images * work.image_tokens + QUESTION_TOKENS, work.context_tokens)
+    passes = math.ceil(tokens / ROWS)
+    gpu = next((device for device in held if device.startswith("cuda:")), None)
+    total = _STEP_S
+    for device, part in held.items():
+        layers = part.layers
+        rates = _rates(case, device)
+        flops = 2 * sum(layer.active_parameters for layer in layers) * tokens
+        flops += 4 * len(layers) * tokens**2 * text.heads * text.head_dim
+        reading = passes * weights_bytes(part, case, on_gpu=False) / rates.read if layers else 0.0
+        here = max(flops / rates.math, reading)
+        if layers and gpu is not None and not device.startswith("cuda:"):
+            moved = passes * sum(layer.nbytes for layer in layers) / _link(case, gpu)
+            here = min(here, moved + flops / _rates(case, gpu).math)
+        total += here
+        if part.has(ModuleKind.VISION) and vision is not None and work.images:
+            patches = vision.patches
+            if vision.dynamic:
+                patches = min(patches, work.image_tokens * vision.merge**2)
+            rows = work.images * vision.max_tiles * patches
+            seen = sum(module.parameters for module in part.modules if module.kind is ModuleKind.VISION)
+            total += (2 * seen * rows + 4 * vision.layers * rows * patches * vision.hidden) / rates.tower
+    return total
+
+
+def _rates(case: Case, device: str) -> _Rates:
+    gpu = case.gpu(device)
+    if gpu is not None:
+        math_rate = (gpu.tflops_bf16 or _GPU_TFLOPS) * 1e12 * _GPU_MATH
+        return _Rates((gpu.memory_gbps or _GPU_GBPS) * 1e9 * _GPU_READ, math_rate, math_rate)
+    flops = (case.hardware.cpu.gflops_fp32 or _CPU_GFLOPS) * 1e9
+    read = (case.hardware.ram.memory_gbps or _RAM_GBPS) * 1e9 * _CPU_READ
+    return _Rates(read, flops * _CPU_MATH, flops * _CPU_TOWER_MATH)
+
+
+def _link(case: Case, device: str) -> float:
+    gpu: Gpu | None = case.gpu(device)
+    pcie = (gpu.pcie_gbps if gpu is not None else None) or _PCIE_GBPS
+    return min(pcie, case.hardware.ram.memory_gbps or _RAM_GBPS) * 1e9
+
+
+def _with_gpu(held: Mapping[str, Held]) -> bool:
+    return any(device.startswith("cuda:") for device in held)
