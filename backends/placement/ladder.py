@@ -198,7 +198,7 @@ class _Climb:
         """As many layers fewer on the GPU as are missing; with several GPUs, less on the one that ran out."""
         if self.device == CPU:
             return
-        if len(self.failed.visible_gpus) > 1:
+        if len(_gpus(self.failed)) > 1:
             yield self._changed(self._pins(gpu_layers=None, max_memory=self._capped()))
             return
         here, share = self.failed.gpu_layers, _share(self.failed, self.device)
@@ -276,7 +276,7 @@ class _Climb:
         asked = self.failed.request.overrides
         # High means all layers anyway, and a number of layers would mean something else.
         high = self.failed.request.preset is Preset.HIGH
-        one_gpu = len(self.failed.visible_gpus) == 1 and asked.device_map is None and not high
+        one_gpu = len(_gpus(self.failed)) == 1 and asked.device_map is None and not high
         pinned = replace(
             asked,
             precision=self.failed.precision,
@@ -327,6 +327,11 @@ def held(plan: Plan, device: str, when: When) -> int:
 
 def _share(plan: Plan, device: str) -> DeviceShare | None:
     return next((share for share in plan.devices if share.device == device), None)
+
+
+def _gpus(plan: Plan) -> set[str]:
+    """The GPUs that hold something; the process may see more, from before it was moved."""
+    return {device for _, device in plan.device_map if device.startswith("cuda:")}
 
 
 def _on_disk(plan: Plan) -> bool:

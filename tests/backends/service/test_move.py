@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from backends.errors import Cancelled, FolderReadOnly, GpuGone, SnugError, WorkerCrashed
+from backends.errors import Cancelled, FolderReadOnly, GpuGone, OutOfGpuMemory, SnugError, WorkerCrashed
 from backends.hardware.types import HardwareSnapshot
 from backends.messages import Message, Progress, Role, TextPart
 from backends.placement.types import Overrides, Plan, PlanRequest
@@ -58,7 +58,8 @@ def test_the_same_process_goes_on_with_the_new_plan(service: Service) -> None:
     assert service.why_reload(plan) is None
     progress = list(service.load(plan))
     after = service.state()
-    assert {each.stage for each in progress[1:]} == {"move"}
+    assert {each.stage for each in progress} <= {"start", "move"}
+    assert progress[-1].stage == "move"
     assert (after.status, after.plan, after.error, after.moving) == ("ready", plan, None, False)
     assert after.worker_pid == before.worker_pid
     assert before.report is not None
@@ -203,9 +204,18 @@ def test_a_move_that_fails_is_followed_by_a_load(service: Service, model: str) -
     service._host.on_failure = lambda _plan, error: learnt.append(error)
     before = loaded(service, start(model))
     plan = elsewhere(start(model))
-    stages = [progress.stage for progress in service.load(plan)]
+    moving: list[bool] = []
+    told = service._host.on_change
+
+    def note() -> None:
+        moving.append(service._host.state.moving)
+        told()
+
+    service._host.on_change = note
+    list(service.load(plan))
     after = service.state()
-    assert stages.index("move") < stages.index("read")
+    assert moving == sorted(moving, reverse=True)
+    assert set(moving) == {True, False}
     assert (after.status, after.plan, after.error) == ("ready", plan, None)
     assert after.worker_pid != before.worker_pid
     assert learnt == []
@@ -333,3 +343,21 @@ def test_room_for_both_at_once_is_looked_at_before(
     report = loaded(service, part).report
     assert report is not None
     assert report.moved == (code is None)
+
+
+def test_the_ladder_moves_layers_off_the_gpu_without_a_load(service: Service, tmp_path: Path) -> None:
+    card = OnCard(service, tmp_path, 60)
+    before = loaded(service, card.plan(32))
+    full = OutOfGpuMemory(device="GPU 0", stage="answering", needed_bytes=2 << 30, free_bytes=0)
+    assert before.plan is not None
+    step = service.next_step(full, before.plan, "chat").step
+    assert step is not None
+    assert step.rung == "layers"
+    after = loaded(service, step.plan)
+    assert after.plan is not None
+    assert after.plan.gpu_layers < before.plan.gpu_layers
+    assert after.worker_pid == before.worker_pid
+    assert after.report is not None
+    assert after.report.moved
+    back = loaded(service, before.plan)
+    assert (back.worker_pid, back.plan) == (before.worker_pid, before.plan)
