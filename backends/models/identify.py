@@ -14,6 +14,7 @@ from backends.models import structure
 from backends.models.adapter import is_adapter, merging_not_yet, read_adapter
 from backends.models.caches import layer_shapes, with_caches
 from backends.models.checkpoint import has_safetensors, read_headers, read_json, read_json_if_there
+from backends.models.consistency import check_sizes
 from backends.models.defaults import completed
 from backends.models.geometry import number, text_config, text_geometry, visited_experts
 from backends.models.gguf import identify_gguf
@@ -82,6 +83,8 @@ def identify(path: Path) -> ModelInfo:
         tensors, names, layers=layers, tied=_tied(config), visited_experts=visited_experts(whole)
     )
     _check_layers(path, built.layers, layers)
+    if not original:
+        check_sizes(path, config, tensors, names, built)
     text = text_geometry(whole, tensors, names, built, folder=str(path), stated=config)
     vision = vision_geometry(whole, _processor(path), tensors, names)
     shapes = layer_shapes(tensors, names, built)
