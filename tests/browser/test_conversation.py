@@ -222,6 +222,8 @@ def test_running_out_of_memory_steps_down_answers_and_steps_back(
     expect(card).to_contain_text("4.0 MB were needed and 1.0 MB were free.")
     expect(card).to_contain_text("Next step: Use 16-bit weights.")
     expect(card).to_contain_text("tokens/s")
+    # The next question begins while the card is there: a picture, the same as before, and words.
+    add_pictures(page, picture)
     message_box(page).fill("a draft")
 
     # The step is taken, and the question is answered without being asked again.
@@ -230,6 +232,7 @@ def test_running_out_of_memory_steps_down_answers_and_steps_back(
     expect(answer).to_contain_text("I see 1 picture. You said: oom-while-fp32")
     expect(page.get_by_alt_text("Picture 1", exact=False)).to_have_count(1)
     expect(message_box(page)).to_have_value("a draft")
+    expect(page.locator("#message img")).to_have_count(1)
     expect(page.locator("#plan")).to_contain_text("bf16")
     expect(page.locator("#notice")).to_contain_text("Done: Use 16-bit weights")
 
@@ -241,6 +244,28 @@ def test_running_out_of_memory_steps_down_answers_and_steps_back(
     expect(turns(page)).to_have_count(1)
     expect(message_box(page)).to_have_value("a draft")
     expect(page.get_by_role("combobox", name="Preset")).to_have_value("Recommended")
+
+    # The draft is asked with its picture, beside the one that is in the conversation.
+    message_box(page).press("Enter")
+    expect(wait_for_answer(page, 2)).to_contain_text("I see 2 pictures. You said: a draft")
+    expect(turns(page).last.get_by_alt_text("Picture 1", exact=False)).to_have_count(1)
+    expect(page.locator("#message img")).to_have_count(0)
+
+
+def test_another_step_than_the_next_is_one_click_away(fake_page: Served, open_page: OpenPage) -> None:
+    page = open_page(fake_page)
+    wait_until_ready(page)
+    ask(page, "oom-while-fp32")
+    expect(page.get_by_role("alert")).to_contain_text("Next step")
+    page.get_by_text("Other steps").click()
+    expect(page.locator(".sn-steps")).to_contain_text("nf4 instead of fp32: answers get rougher.")
+    page.get_by_role("button", name="Load in 4-bit").click()
+    expect(wait_for_answer(page, 1)).to_contain_text("You said: oom-while-fp32")
+    expect(page.locator("#notice")).to_contain_text("Done: Load in 4-bit")
+    expect(page.locator("#plan")).to_contain_text("4-bit")
+    page.get_by_role("button", name="Undo", exact=True).click()
+    expect(page.locator("#plan")).to_contain_text("fp32")
+    wait_until_ready(page)
 
 
 def test_two_tabs_share_the_model_and_keep_apart(fake_page: Served, open_page: OpenPage) -> None:

@@ -23,6 +23,7 @@ from ui.web.panels import placement as placement_panel
 from ui.web.panels import setup as setup_panel
 from ui.web.panels import whatif as whatif_panel
 from ui.web.panels.generation import Generation
+from ui.web.planning import restore
 from ui.web.wiring_model import Page, refresh
 
 # Uploads that nobody sent are removed after an hour, looked for every ten minutes.
@@ -105,10 +106,16 @@ def _wire(app: gr.Blocks, page: Page, generation: Generation, context: Context) 
             *refresh(context, session),
         ]
 
-    def arrive(language: str, tabs: str, request: gr.Request) -> list[Any]:
+    def arrive(language: str, tabs: str, kept: str, request: gr.Request) -> list[Any]:
         tab, _, source = tabs.partition(" ")
-        context.sessions.adopt(context.session(request), tab, source)
+        session = context.session(request)
+        context.sessions.adopt(session, tab, source)
+        restore(context, session, kept)
         return reword(language, request)
+
+    def chosen(request: gr.Request) -> list[Any]:
+        asked = context.session(request).request or context.start
+        return [gr.update(value=asked.model), gr.update(value=asked.preset.value)]
 
     def leave(request: gr.Request) -> None:
         session = context.sessions.close(request.session_hash)
@@ -119,7 +126,10 @@ def _wire(app: gr.Blocks, page: Page, generation: Generation, context: Context) 
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private", "queue": False}
     tab = gr.Textbox(visible=False)
-    arrived = app.load(arrive, [page.header.language, tab], worded, js=theme.ON_ARRIVAL, **quiet)
+    inputs = [page.header.language, tab, page.custom.kept]
+    arrived = app.load(arrive, inputs, worded, js=theme.ON_ARRIVAL, **quiet)
+    # Both at once and nothing else, so that neither is taken for a choice against the other.
+    arrived = arrived.then(chosen, None, page.setup.inputs, **quiet)
     arrived.then(None, None, None, js=theme.ON_ARRIVED)
     page.header.language.input(reword, page.header.language, worded, js=theme.ON_LANGUAGE, **quiet)
     page.header.theme.click(None, None, None, js=theme.ON_THEME)

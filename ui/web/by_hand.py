@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from backends.errors import SettingInvalid, SnugError
@@ -16,12 +17,14 @@ from backends.presets import Preset
 from backends.text import Text
 
 _FULL = ("bf16", "fp16", "fp32")
+# What a person can choose from.
+PRECISIONS = (*_FULL, "int8", "nf4")
 # The only precision that a preset stands for.
 _MEANT = {Preset.MID: ("int8",), Preset.LOW: ("nf4",), Preset.HIGH: _FULL, Preset.CPU: _FULL}
 # Settings that name parts of one machine.
 OF_MACHINE = ("gpus", "max_memory", "device_map")
 # What the command line calls the settings -> field of Overrides.
-_KEYS = {"context": "context_tokens"} | {field: field for field in SETTINGS}
+KEYS = {"context": "context_tokens"} | {field: field for field in SETTINGS}
 _EMPTY = Overrides()
 
 
@@ -46,11 +49,9 @@ def quoted(field: str) -> Text:
 def in_words(error: SnugError) -> SnugError:
     """The error, naming a setting as the page does: the planner says what the command line calls it."""
     key, _, device = str(error.values.get("name", "")).partition(".")
-    if not isinstance(error, SettingInvalid) or key not in _KEYS:
+    if not isinstance(error, SettingInvalid) or key not in KEYS:
         return error
-    name = (
-        Text.of("custom.limit_of", "The limit of {device}", device=device) if device else quoted(_KEYS[key])
-    )
+    name = Text.of("custom.limit_of", "The limit of {device}", device=device) if device else quoted(KEYS[key])
     return SettingInvalid(**error.values | {"name": name})
 
 
@@ -153,6 +154,21 @@ def detail_range(model: ModelInfo) -> range:
         return range(0)
     most = model.vision.tokens_per_image
     return range(min(LEAST_PICTURE_TOKENS, most), most + 1)
+
+
+def folder(written: str | None) -> str | None:
+    """A folder that a person typed; None when the field is empty. Raises SettingInvalid."""
+    bare = (written or "").strip().strip('"')
+    if not bare:
+        return None
+    if PurePosixPath(bare).is_absolute() or PureWindowsPath(bare).is_absolute() or bare[0] == "~":
+        return bare
+    raise SettingInvalid(
+        name=quoted("offload_dir"),
+        value=f'"{bare[:60]}"',
+        detail=Text("custom.not_a_path", "It is not a whole path, so it could mean several folders."),
+        suggestion=Text("custom.leave_empty", "Correct it, or leave the field empty."),
+    )
 
 
 def with_limit(overrides: Overrides, device: str, nbytes: int) -> Overrides:

@@ -13,6 +13,7 @@ from backends.text import Text
 
 GIB = 2**30
 MOST_GPUS = 16
+_MOST_CARD_GIB, _MOST_RAM_GIB = 1024, 16_384
 SYSTEMS = ("windows", "linux", "macos")
 _LAPTOPS = tuple(f"NVIDIA GeForce RTX {model} Laptop GPU" for model in (3060, 4060, 4070, 4090))
 
@@ -74,6 +75,9 @@ def build(parts: Parts) -> HardwareSnapshot:
             detail=Text("machine.no_memory", "No table has this card, so its memory is not known."),
             suggestion=Text("machine.no_memory_remedy", "Write how much memory it has."),
         )
+    if card and parts.gib is not None:
+        _check_size(Text("whatif.gib", "GB each"), parts.gib, _MOST_CARD_GIB)
+    _check_size(Text("whatif.ram", "GB of RAM"), parts.ram_gib, _MOST_RAM_GIB)
     entry: dict[str, Any] = {"name": card}
     if parts.gib is not None:
         entry["total_bytes"] = int(parts.gib * GIB)
@@ -89,6 +93,16 @@ def build(parts: Parts) -> HardwareSnapshot:
         "disk": {"path": "C:\\" if parts.os == "windows" else "/"},
     }
     return describe.from_json(document, "the page")
+
+
+def _check_size(name: Text, gib: float, most: int) -> None:
+    if not 0 < gib <= most:
+        raise SettingInvalid(
+            name=Text.of("custom.named", '"{name}"', name=name),
+            value=f"{gib:g}",
+            detail=Text.of("machine.size", "It takes a number above 0, up to {most:count}.", most=most),
+            suggestion=Text("machine.size_remedy", "Correct it; the plan stays as it was meanwhile."),
+        )
 
 
 def parts_of(hardware: HardwareSnapshot) -> Parts:

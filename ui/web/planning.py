@@ -10,7 +10,7 @@ from backends.placement.types import Overrides, Plan, PlanRequest
 from backends.presets import Preset
 from backends.text import Text
 from ui import device_map
-from ui.web import by_hand
+from ui.web import by_hand, kept
 from ui.web.context import Context
 from ui.web.sessions import Session
 
@@ -50,6 +50,27 @@ def settle(context: Context, session: Session, model: str, preset: Preset) -> No
         overrides, dropped = kept.overrides, (*dropped, *kept.dropped)
     session.request = PlanRequest(model, preset, overrides)
     session.notes, session.problem = dropped, None
+
+
+def restore(context: Context, session: Session, text: str) -> None:
+    """Take up what the browser kept from the last visit: what still makes sense of it, the rest is named.
+
+    What the page was started with by name comes first.
+    """
+    found = kept.from_text(text)
+    if found is None or context.start != PlanRequest("starter"):
+        return
+    try:
+        model = context.service.inspect(found.model)
+    except SnugError:
+        gone = Text.of("kept.model", "The model {model} is not there any more.", model=found.model)
+        session.notes = (gone,)
+        return
+    of_preset = by_hand.for_preset(found.overrides, found.preset)
+    of_model = by_hand.for_model(of_preset.overrides, model)
+    of_machine = by_hand.for_machine(of_model.overrides, context.service.usable())
+    session.request = PlanRequest(found.model, found.preset, of_machine.overrides)
+    session.notes = (*of_preset.dropped, *of_model.dropped, *of_machine.dropped)
 
 
 def change(context: Context, session: Session, overrides: Overrides) -> None:

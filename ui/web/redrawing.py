@@ -43,11 +43,12 @@ def custom_updates(
         session.elsewhere is not None,
         session.drafts.get(request.model),
         session.draft_plan,
+        limited=session.limited,
     )
     parts = tuple((gpu.index, gpu.name, gpu.total_bytes) for gpu in hardware.gpus)
     key = (
         say.language, request, plan_key(plan), model and model.path, parts, session.elsewhere,
-        about.draft, session.draft_plan,
+        about.draft, session.draft_plan, session.limited,
     )  # fmt: skip
     if not session.changed("custom.", key):
         return [gr.skip()] * len(custom_panel.NAMES)

@@ -40,12 +40,12 @@ class Session:
     """One tab. `ident` names it to the service; handlers of one tab may run side by side.
 
     `stopping` is set when the person wants the running answer to end, `clearing` when the conversation is
-    to go with it; `draft_images` are the pictures
-    in the message box, by the path of the upload; `shown` the last HTML by panel, to send only changes;
-    `asked_at` when the newest answer began. `notes` say what became of settings by hand, `problem` what is
-    wrong with the one just made; `drafts` are device maps being written, by model, and `draft_plan` what
-    the planner makes of the current one; `elsewhere` is set while plans are for another machine. `climb` is
-    the way down when memory runs out.
+    to go with it; `draft_images` are the pictures in the message box, by the path of the upload; `shown` the
+    last HTML by panel, to send only changes; `asked_at` when the newest answer began. `notes` say what became
+    of settings by hand, `problem` what is wrong with the one just made; `drafts` are device maps being
+    written, by model, and `draft_plan` what the planner makes of the current one; `limited` is the GPU whose
+    memory limit is shown; `elsewhere` is set while plans are for another machine. `climb` is the way down
+    when memory runs out.
     """
 
     ident: str
@@ -61,6 +61,7 @@ class Session:
     problem: SnugError | None = None
     drafts: dict[str, str] = field(default_factory=dict)
     draft_plan: Plan | SnugError | None = None
+    limited: int | None = None
     elsewhere: Elsewhere | None = None
     description: SnugError | None = None
     needs: tuple[PlanRequest, Needs | SnugError] | None = None

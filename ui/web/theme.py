@@ -22,11 +22,51 @@ ON_ARRIVED = "() => window.snug.arrived()"
 ON_LANGUAGE = "(language) => window.snug.language(language)"
 ON_THEME = "() => window.snug.theme()"
 ON_CAMERA = "() => window.snug.camera()"
+ON_KEEP = "(text) => window.snug.keep(text)"
 ON_SETUP = "() => window.snug.setup()"
+
+
+# Gradio's names -> our colours (static/snug.css), which change by themselves between light and dark.
+_COLOURS = {
+    "ground": "body_background_fill background_fill_secondary",
+    "paper": "background_fill_primary input_background_fill button_secondary_background_fill",
+    "ink": "body_text_color block_title_text_color button_secondary_text_color",
+    "ink-2": "body_text_color_subdued block_label_text_color block_info_text_color input_placeholder_color",
+    "line": "border_color_primary input_border_color button_secondary_border_color",
+    "hover": "button_secondary_background_fill_hover",
+    "accent": "border_color_accent input_border_color_focus slider_color button_primary_background_fill "
+    "button_primary_border_color",
+    "accent-2": "button_primary_background_fill_hover button_primary_border_color_hover",
+    "accent-soft": "color_accent_soft",
+    "on-accent": "button_primary_text_color",
+}
+# What is no colour of ours and the same in light and dark; names with a dark twin of their own come first.
+_PLAIN_TWICE = {
+    "block_background_fill": "transparent",
+    "block_label_background_fill": "transparent",
+    "input_shadow_focus": "0 0 0 3px var(--sn-ring)",
+}
+_PLAIN = {
+    "block_border_width": "0px",
+    "block_shadow": "none",
+    "block_padding": "0",
+    "block_label_border_width": "0px",
+    "block_title_text_size": "var(--text-sm)",
+    "block_title_text_weight": "600",
+    "block_info_text_size": "12px",
+    "color_accent": "var(--sn-accent)",
+    "input_border_width": "1px",
+    "input_shadow": "none",
+    "button_border_width": "1px",
+    "button_transition": "background-color .12s",
+}
 
 
 def build_theme() -> gr.themes.Base:
     """A calm, dense theme on system fonts."""
+    twice = _PLAIN_TWICE | {
+        name: f"var(--sn-{colour})" for colour, names in _COLOURS.items() for name in names.split()
+    }
     return gr.themes.Base(
         primary_hue=gr.themes.colors.teal,
         neutral_hue=gr.themes.colors.stone,
@@ -35,76 +75,7 @@ def build_theme() -> gr.themes.Base:
         text_size=gr.themes.sizes.text_md,
         spacing_size=gr.themes.sizes.spacing_sm,
         radius_size=gr.themes.sizes.radius_md,
-    ).set(
-        body_background_fill="var(--sn-ground)",
-        body_background_fill_dark="var(--sn-ground)",
-        body_text_color="var(--sn-ink)",
-        body_text_color_dark="var(--sn-ink)",
-        body_text_color_subdued="var(--sn-ink-2)",
-        body_text_color_subdued_dark="var(--sn-ink-2)",
-        background_fill_primary="var(--sn-paper)",
-        background_fill_primary_dark="var(--sn-paper)",
-        background_fill_secondary="var(--sn-ground)",
-        background_fill_secondary_dark="var(--sn-ground)",
-        block_background_fill="transparent",
-        block_background_fill_dark="transparent",
-        block_border_width="0px",
-        block_shadow="none",
-        block_padding="0",
-        block_label_background_fill="transparent",
-        block_label_background_fill_dark="transparent",
-        block_label_border_width="0px",
-        block_label_text_color="var(--sn-ink-2)",
-        block_label_text_color_dark="var(--sn-ink-2)",
-        block_title_text_size="var(--text-sm)",
-        block_title_text_weight="600",
-        block_title_text_color="var(--sn-ink)",
-        block_title_text_color_dark="var(--sn-ink)",
-        block_info_text_size="12px",
-        block_info_text_color="var(--sn-ink-2)",
-        block_info_text_color_dark="var(--sn-ink-2)",
-        border_color_primary="var(--sn-line)",
-        border_color_primary_dark="var(--sn-line)",
-        border_color_accent="var(--sn-accent)",
-        border_color_accent_dark="var(--sn-accent)",
-        color_accent="var(--sn-accent)",
-        color_accent_soft="var(--sn-accent-soft)",
-        color_accent_soft_dark="var(--sn-accent-soft)",
-        input_background_fill="var(--sn-paper)",
-        input_background_fill_dark="var(--sn-paper)",
-        input_border_color="var(--sn-line)",
-        input_border_color_dark="var(--sn-line)",
-        input_border_color_focus="var(--sn-accent)",
-        input_border_color_focus_dark="var(--sn-accent)",
-        input_border_width="1px",
-        input_shadow="none",
-        input_shadow_focus="0 0 0 3px var(--sn-ring)",
-        input_shadow_focus_dark="0 0 0 3px var(--sn-ring)",
-        input_placeholder_color="var(--sn-ink-2)",
-        input_placeholder_color_dark="var(--sn-ink-2)",
-        button_primary_background_fill="var(--sn-accent)",
-        button_primary_background_fill_dark="var(--sn-accent)",
-        button_primary_background_fill_hover="var(--sn-accent-2)",
-        button_primary_background_fill_hover_dark="var(--sn-accent-2)",
-        button_primary_border_color="var(--sn-accent)",
-        button_primary_border_color_dark="var(--sn-accent)",
-        button_primary_border_color_hover="var(--sn-accent-2)",
-        button_primary_border_color_hover_dark="var(--sn-accent-2)",
-        button_primary_text_color="var(--sn-on-accent)",
-        button_primary_text_color_dark="var(--sn-on-accent)",
-        button_secondary_background_fill="var(--sn-paper)",
-        button_secondary_background_fill_dark="var(--sn-paper)",
-        button_secondary_background_fill_hover="var(--sn-hover)",
-        button_secondary_background_fill_hover_dark="var(--sn-hover)",
-        button_secondary_text_color="var(--sn-ink)",
-        button_secondary_text_color_dark="var(--sn-ink)",
-        button_secondary_border_color="var(--sn-line)",
-        button_secondary_border_color_dark="var(--sn-line)",
-        button_border_width="1px",
-        button_transition="background-color .12s",
-        slider_color="var(--sn-accent)",
-        slider_color_dark="var(--sn-accent)",
-    )
+    ).set(**_PLAIN, **twice, **{f"{name}_dark": value for name, value in twice.items()})
 
 
 def transcript_script() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 import gradio as gr
@@ -12,35 +11,18 @@ import gradio as gr
 from backends.errors import SettingInvalid, SnugError
 from backends.placement.types import Overrides
 from backends.text import Text
-from ui.web import by_hand
+from ui.web import by_hand, theme
 from ui.web.context import Context
-from ui.web.panels.custom import GIB, Custom
+from ui.web.panels.custom import GIB, Custom, limited_gpu
 from ui.web.planning import change, check_draft, forget_draft, hardware_of, undo, use_draft
 from ui.web.sessions import Session
 from ui.web.wiring_model import Page, refresh
-
-_LEAVE_EMPTY = Text("custom.leave_empty", "Correct it, or leave the field empty.")
-
 
 # What a control's value means for its setting; each raises SettingInvalid.
 
 
 def _number(value: float | None) -> int | None:
     return None if value is None else int(value)
-
-
-def _folder(value: str | None) -> str | None:
-    written = (value or "").strip().strip('"')
-    if not written:
-        return None
-    if PurePosixPath(written).is_absolute() or PureWindowsPath(written).is_absolute() or written[0] == "~":
-        return written
-    raise SettingInvalid(
-        name=by_hand.quoted("offload_dir"),
-        value=f'"{written[:60]}"',
-        detail=Text("custom.not_a_path", "It is not a whole path, so it could mean several folders."),
-        suggestion=_LEAVE_EMPTY,
-    )
 
 
 def _gpus(context: Context, session: Session, chosen: list[int]) -> tuple[int, ...] | None:
@@ -96,6 +78,7 @@ def wire(page: Page, context: Context) -> None:
         return [gr.skip(), *refresh(context, session)]
 
     custom.intro.undo(undone, None, outputs, **quiet)
+    custom.kept.change(None, custom.kept, None, js=theme.ON_KEEP)
 
 
 def _wire_values(custom: Custom, context: Context, on: Callable[..., None]) -> None:
@@ -116,7 +99,7 @@ def _wire_values(custom: Custom, context: Context, on: Callable[..., None]) -> N
     def choose_folder(session: Session, written: str | None) -> None:
         session.problem = None
         if (written or "") != session.showing("custom.offload_dir="):
-            sets("offload_dir", _folder)(session, written)
+            sets("offload_dir", by_hand.folder)(session, written)
 
     # What is pasted changes a text without a key: `input` would not tell.
     on(custom.offload_dir.change, custom.offload_dir, choose_folder, "offload_dir")
@@ -132,17 +115,18 @@ def _wire_limits(custom: Custom, context: Context, on: Callable[..., None]) -> N
         overrides = (session.request or context.start).overrides
         change(context, session, by_hand.with_limit(overrides, device, int(float(gib) * GIB)))
 
-    def of_gpu(position: int) -> Callable[[Session, float], None]:
-        def act(session: Session, gib: float) -> None:
-            gpus = (hardware_of(session) or context.service.usable()).gpus
-            if position < len(gpus):
-                limit(session, f"cuda:{gpus[position].index}", gib)
+    def of_gpu(session: Session, gib: float) -> None:
+        gpus = (hardware_of(session) or context.service.usable()).gpus
+        gpu = limited_gpu(gpus, session.limited)
+        if gpu is not None:
+            limit(session, f"cuda:{gpu.index}", gib)
 
-        return act
+    def choose_gpu(session: Session, index: int) -> None:
+        session.limited = index
 
+    on(custom.limited_gpu.input, custom.limited_gpu, choose_gpu, "limited_gpu")
+    on(custom.gpu_limit.input, custom.gpu_limit, of_gpu, "gpu_limit")
     on(custom.ram_limit.input, custom.ram_limit, lambda session, gib: limit(session, "cpu", gib), "ram_limit")
-    for position, slider in enumerate(custom.limits):
-        on(slider.input, slider, of_gpu(position), f"limit.{position}")
 
 
 def _wire_map(custom: Custom, context: Context, on: Callable[..., None]) -> None:

@@ -222,6 +222,7 @@ def test_every_control_has_a_name_and_a_sentence(tab: Tab, language: str, model:
     about = custom_panel.About(asked, make_plan(tab.context, asked), tab.service.inspect(asked.model), TWO)
     view = custom_panel.view(Translator(language), about)  # type: ignore[arg-type]
     silent = {"box", "intro", "cost", "map_check", "map_use", "map_auto", "reset", "memory_box", "map_box"}
+    silent.add("kept")  # nobody sees it
     assert set(view) == set(custom_panel.NAMES)
     for name in set(view) - silent:
         if view[name].props.get("visible", True):
@@ -296,3 +297,54 @@ def test_what_is_needed_is_answered_for_the_request_at_hand(tab: Tab) -> None:
     assert tab.request == answer.change
     gone = whatif_updates(tab.context, tab.session, ())
     assert not any("sn-needs" in str(update) for update in gone)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (Overrides(context_tokens=999_999), '"Context (tokens)" can\'t be 999999.'),
+        (Overrides(gpu_layers=99), '"Layers on the GPU" can\'t be 99.'),
+        (Overrides(images=-1), '"Pictures per chat" can\'t be -1.'),
+        (Overrides(max_memory=(("cuda:0", -1),)), "The limit of cuda:0 can't be -1."),
+    ],
+    ids=["context", "layers", "pictures", "limit"],
+)
+def test_errors_name_settings_as_the_page_does(tab: Tab, overrides: Overrides, says: str) -> None:
+    change(tab.context, tab.session, overrides)
+    found = make_plan(tab.context, tab.request)
+    assert isinstance(found, SettingInvalid)
+    assert Translator("en").text(found.what_text) == says
+    assert "_" not in Translator("zh").text(found.what_text)
+
+
+def test_any_gpu_can_be_limited_however_many_there_are(tab: Tab) -> None:
+    many = machines.machine(*(machines.gpu(index) for index in range(16)), ram=64)
+    tab.service._machine.usable = lambda *_: many  # type: ignore[method-assign]
+    shown = tab.draw()
+    assert len(shown["limited_gpu"]["choices"]) == 16
+    assert shown["limited_gpu"]["value"] == 0
+    tab.session.limited = 15
+    change(tab.context, tab.session, Overrides(max_memory=(("cuda:15", 6 << 30),)))
+    shown = tab.draw()
+    assert shown["gpu_limit"]["label"].startswith("15 · RTX 3090")
+    assert shown["gpu_limit"]["label"].endswith("by hand")
+    assert shown["gpu_limit"]["value"] == 6
+    assert shown["limited_gpu"]["choices"][15][0].endswith("at most 6.0 GB")
+
+
+def test_one_gpu_needs_no_choice_and_none_has_no_limit(tab: Tab) -> None:
+    tab.service._machine.usable = lambda *_: machines.machine(machines.gpu(0), ram=32)  # type: ignore[method-assign]
+    shown = tab.draw()
+    assert not shown["limited_gpu"]["visible"]
+    assert shown["gpu_limit"]["visible"]
+    tab.service._machine.usable = lambda *_: machines.machine(ram=32)  # type: ignore[method-assign]
+    assert not tab.draw()["gpu_limit"]["visible"]
+
+
+@pytest.mark.parametrize(
+    "parts", [Parts(ram_gib=-5), Parts(ram_gib=0), Parts("A100", 1, -1), Parts("A100", 1, 9e9)]
+)
+def test_sizes_that_cannot_be_are_said_in_the_fields_own_words(tab: Tab, parts: Parts) -> None:
+    with pytest.raises(SettingInvalid, match=r'"GB (of RAM|each)" can\'t be') as caught:
+        whatif.put_together(tab.context, tab.session, parts)
+    assert "bytes" not in str(caught.value)

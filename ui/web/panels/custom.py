@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from backends.errors import SnugError
-from backends.hardware.types import HardwareSnapshot
+from backends.hardware.types import Gpu, HardwareSnapshot
 from backends.models.types import ModelInfo
 from backends.placement.types import Plan, PlanRequest
 from backends.presets import Preset
@@ -17,15 +17,12 @@ from backends.text import Text, human_bytes
 from ui.device_map import to_json, to_text
 from ui.i18n import Translator
 from ui.overrides import command_line
-from ui.web import by_hand
+from ui.web import by_hand, kept
 from ui.web.drawing import Shown
 from ui.web.format import error_card, short_gpu
 from ui.web.html import badge, esc
 
 GIB = 2**30
-# Devices with a slider of their own: the first GPUs and RAM. Larger machines are set on the command line.
-GPU_LIMITS = 8
-_PRECISIONS = ("bf16", "fp16", "fp32", "int8", "nf4")
 _MODES = ("compute", "stream")
 _UNDO = """element.addEventListener('click', (event) => {
   const button = event.target.closest('[data-undo]');
@@ -48,8 +45,9 @@ class Custom:
     cost: gr.HTML
     cpu_layers_mode: gr.Radio
     memory_box: gr.Accordion
+    limited_gpu: gr.Dropdown
+    gpu_limit: gr.Slider
     ram_limit: gr.Slider
-    limits: tuple[gr.Slider, ...]
     offload_dir: gr.Textbox
     map_box: gr.Accordion
     map_text: gr.Textbox
@@ -59,16 +57,16 @@ class Custom:
     reset: gr.Button
     command: gr.Textbox
     map_json: gr.Textbox
+    kept: gr.Textbox
 
     @property
     def outputs(self) -> list[Any]:
         """The components in the order of `NAMES`."""
-        return [*(getattr(self, name) for name in _SINGLE), *self.limits]
+        return [getattr(self, name) for name in NAMES]
 
 
-_SINGLE = tuple(field.name for field in fields(Custom) if field.name != "limits")
 # What `view` calls the components.
-NAMES = (*_SINGLE, *(f"limit.{position}" for position in range(GPU_LIMITS)))
+NAMES = tuple(field.name for field in fields(Custom))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,11 @@ class PictureCost:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What the panel is drawn from. `draft` is the text in the map's editor, when a person wrote there."""
+    """What the panel is drawn from.
+
+    `draft` is the text in the map's editor, when a person wrote there; `limited` the number of the GPU whose
+    limit is shown.
+    """
 
     request: PlanRequest
     plan: Plan | SnugError
@@ -92,6 +94,7 @@ class About:
     draft: str | None = None
     draft_plan: Plan | SnugError | None = None
     cost: PictureCost | None = None
+    limited: int | None = None
 
 
 def build(say: Translator) -> Custom:
@@ -103,18 +106,20 @@ def build(say: Translator) -> Custom:
             0, 1, 0, step=1, precision=0, interactive=True, buttons=[], elem_id="gpu-layers"
         )
         precision = gr.Dropdown([("", "")], value="", filterable=False, interactive=True, elem_id="precision")
-        context = gr.Number(precision=0, step=64, interactive=True, elem_id="context")
-        images = gr.Number(precision=0, interactive=True, elem_id="images")
+        context = gr.Number(
+            precision=0, step=64, interactive=True, elem_id="context", elem_classes="sn-field"
+        )
+        images = gr.Number(precision=0, interactive=True, elem_id="images", elem_classes="sn-field")
         detail = gr.Slider(
             0, 1, 0, step=1, precision=0, visible=False, interactive=True, buttons=[], elem_id="detail"
         )
         cost = gr.HTML("", apply_default_css=False, elem_id="detail-cost")
         mode = gr.Radio([("", "")], value="", interactive=True, elem_id="cpu-layers")
         with gr.Accordion("", open=False, elem_id="memory-box", elem_classes="sn-inner") as memory_box:
-            limits = tuple(
-                gr.Slider(0, 1, 0, step=0.25, visible=False, interactive=True, buttons=[])
-                for _ in range(GPU_LIMITS)
-            )
+            which = gr.Dropdown([("", 0)], value=0, filterable=False, visible=False, interactive=True,
+                                elem_id="limited-gpu")  # fmt: skip
+            limit = gr.Slider(0, 1, 0, step=0.25, visible=False, interactive=True, buttons=[],
+                              elem_id="gpu-limit")  # fmt: skip
             ram = gr.Slider(0, 1, 0, step=0.25, interactive=True, buttons=[], elem_id="ram-limit")
             offload = gr.Textbox("", interactive=True, elem_id="offload")
         with gr.Accordion("", open=False, elem_id="map-box", elem_classes="sn-inner") as map_box:
@@ -127,9 +132,10 @@ def build(say: Translator) -> Custom:
         command = gr.Textbox("", lines=2, interactive=False, buttons=["copy"], elem_id="command")
         json = gr.Textbox("", lines=3, max_lines=6, interactive=False, visible=False, buttons=["copy"],
                           elem_id="map-json")  # fmt: skip
+        kept_text = gr.Textbox("", visible=False)
     return Custom(
-        box, intro, gpus, gpu_layers, precision, context, images, detail, cost, mode, memory_box, ram,
-        limits, offload, map_box, text, check, use, auto, reset, command, json,
+        box, intro, gpus, gpu_layers, precision, context, images, detail, cost, mode, memory_box, which,
+        limit, ram, offload, map_box, text, check, use, auto, reset, command, json, kept_text,
     )  # fmt: skip
 
 
@@ -142,6 +148,11 @@ def view(say: Translator, about: About) -> dict[str, Shown]:
         **_memory(say, about),
         **_map(say, about),
     }
+
+
+def limited_gpu(gpus: Sequence[Gpu], chosen: int | None) -> Gpu | None:
+    """The GPU whose limit is shown: the one that was chosen, else the first."""
+    return next((gpu for gpu in gpus if gpu.index == chosen), gpus[0] if gpus else None)
 
 
 def remarks(say: Translator, notes: Sequence[Text], problem: SnugError | None) -> str:
@@ -176,6 +187,8 @@ def _frame(say: Translator, about: About) -> dict[str, Shown]:
             {"label": "device_map.json", "info": say("custom.map_json_info"), "visible": placed is not None},
             to_json(placed or ()),
         ),
+        # Another machine's settings are not for the next visit.
+        "kept": Shown({}, None if about.elsewhere else kept.to_text(about.request)),
     }
 
 
@@ -237,7 +250,7 @@ def _devices(say: Translator, about: About) -> dict[str, Shown]:
     automatic = say("custom.automatic")
     if plan is not None and overrides.precision is None:
         automatic = f"{automatic} ({plan.precision})"
-    precisions = [(automatic, ""), *((say(f"custom.precision_{name}"), name) for name in _PRECISIONS)]
+    precisions = [(automatic, ""), *((say(f"custom.precision_{name}"), name) for name in by_hand.PRECISIONS)]
     modes = [(say("custom.automatic"), ""), *((say(f"custom.mode_{mode}"), mode) for mode in _MODES)]
     return {
         "gpus": Shown({**_words(say, about, "gpus"), "choices": names, "visible": bool(gpus)}, chosen),
@@ -295,23 +308,27 @@ def _memory(say: Translator, about: About) -> dict[str, Shown]:
     plan = about.plan if isinstance(about.plan, Plan) else None
     budgets = {share.device: share.budget_bytes for share in plan.devices} if plan else {}
 
-    def slider(device: str, total: int, *, visible: bool = True) -> Shown:
+    def slider(device: str, total: int) -> Shown:
         by_whom = say("custom.by_hand" if device in limits else "custom.auto")
         name = _device_name(say, about, device)
         highest = max(1.0, -(-total // (GIB // 4)) / 4)
         size = limits.get(device, budgets.get(device, total))
         words = {"label": f"{name} · {by_whom}", "info": say("custom.limit_info", total=total)}
-        return Shown({**words, "maximum": highest, "visible": visible}, min(size * 4 // GIB / 4, highest))
+        return Shown({**words, "maximum": highest, "visible": True}, min(size * 4 // GIB / 4, highest))
 
-    shown = {"ram_limit": slider("cpu", ram.total_bytes)}
-    for position in range(GPU_LIMITS):
-        if position < len(gpus):
-            shown[f"limit.{position}"] = slider(f"cuda:{gpus[position].index}", gpus[position].total_bytes)
-        else:
-            shown[f"limit.{position}"] = Shown({"visible": False})
+    def name(gpu: Gpu) -> str:
+        limit = limits.get(f"cuda:{gpu.index}")
+        full = _device_name(say, about, f"cuda:{gpu.index}")
+        return full if limit is None else say("custom.limited", name=full, limit=limit)
+
+    of = limited_gpu(gpus, about.limited)
+    which = {"label": say("custom.limited_gpu"), "info": say("custom.limited_gpu_info")}
+    choices = [(name(gpu), gpu.index) for gpu in gpus]
     planned = plan.offload_dir if plan else None
     return {
-        **shown,
+        "limited_gpu": Shown({**which, "choices": choices, "visible": len(gpus) > 1}, of and of.index),
+        "gpu_limit": slider(f"cuda:{of.index}", of.total_bytes) if of else Shown({"visible": False}),
+        "ram_limit": slider("cpu", ram.total_bytes),
         "memory_box": Shown({"label": say("custom.memory_box")}),
         "offload_dir": Shown(
             {**_words(say, about, "offload_dir"), "placeholder": planned or say("custom.automatic")},
@@ -345,7 +362,7 @@ def _checked(say: Translator, about: About) -> str:
     """What the planner says of the map in the editor."""
     found = about.draft_plan
     if found is None:
-        return ""
+        return f'<p class="sn-note">{esc(say("custom.map_note"))}</p>'
     if isinstance(found, SnugError):
         return error_card(found, say)
     held = " · ".join(

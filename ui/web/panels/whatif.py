@@ -79,17 +79,15 @@ def build(say: Translator, back: gr.Button) -> WhatIf:
         card = gr.Dropdown(
             [("", "")], value="", allow_custom_value=True, elem_id="whatif-card", interactive=True
         )
-        with gr.Row(elem_classes="sn-row"):
-            count = gr.Number(
-                0, precision=0, minimum=None, elem_id="whatif-count", interactive=True, min_width=60
-            )
-            gib = gr.Number(elem_id="whatif-gib", interactive=True, min_width=60)
-            ram = gr.Number(16, elem_id="whatif-ram", interactive=True, min_width=60)
+        field: dict[str, Any] = {"interactive": True, "elem_classes": "sn-field"}
+        count = gr.Number(0, precision=0, elem_id="whatif-count", **field)
+        gib = gr.Number(elem_id="whatif-gib", **field)
+        ram = gr.Number(16, elem_id="whatif-ram", **field)
         system = gr.Radio([(name, name) for name in machines.SYSTEMS], elem_id="whatif-os", interactive=True)
+        check = gr.HTML("", apply_default_css=False, elem_id="whatif-check")
         with gr.Accordion("", open=False, elem_id="whatif-described", elem_classes="sn-inner") as described:
             text = gr.Textbox("", lines=5, max_lines=12, elem_id="whatif-text", interactive=True)
             upload = gr.UploadButton("", size="sm", file_types=None, elem_id="whatif-upload")
-        check = gr.HTML("", apply_default_css=False, elem_id="whatif-check")
         ask = gr.Button("", size="sm", elem_id="whatif-ask")
         answer = gr.HTML("", apply_default_css=False, elem_id="whatif-answer")
         take = gr.Button("", size="sm", variant="primary", visible=False, elem_id="whatif-take")
@@ -112,9 +110,9 @@ def view(say: Translator, about: About) -> dict[str, Shown]:
         "box": Shown({"label": say("whatif.title")}),
         "machine": Shown({**_words(say, "machine"), "choices": _choices(say)}, chosen),
         "card": Shown({**_words(say, "card"), "choices": _cards(say)}, parts.card),
-        "count": Shown({"label": say("whatif.count")}, parts.count),
-        "gib": Shown({"label": say("whatif.gib")}, parts.gib or 0),
-        "ram": Shown({"label": say("whatif.ram")}, parts.ram_gib),
+        "count": Shown(_words(say, "count"), parts.count),
+        "gib": Shown(_words(say, "gib"), parts.gib or 0),
+        "ram": Shown(_words(say, "ram"), parts.ram_gib),
         "os": Shown(
             {**_words(say, "os"), "choices": [(_SYSTEM[name], name) for name in machines.SYSTEMS]}, parts.os
         ),
@@ -152,7 +150,7 @@ def _cards(say: Translator) -> list[tuple[str, str]]:
 
 def _answer(say: Translator, needs: Needs | SnugError | None) -> str:
     if needs is None:
-        return ""
+        return f'<p class="sn-note">{esc(say("whatif.ask_note"))}</p>'
     if isinstance(needs, SnugError):
         return error_card(needs, say)
     lines = "".join(f"<li>{esc(say.text(sentence))}</li>" for sentence in needs.sentences)

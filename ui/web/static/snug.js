@@ -115,6 +115,9 @@
     }).catch(() => answer(true));
   });
 
+  // What is chosen on the page: a reload gets its own tab's back, a new tab what was chosen last.
+  let read = false;
+
   window.snug = {
     async arrive() {
       paint();
@@ -125,7 +128,14 @@
       const tab = (await claim(source)) ? source : crypto.randomUUID();
       if (tab !== source) await claim(tab);
       sessionStorage.setItem("snug-tab", tab);
-      return [first, `${tab} ${source}`];
+      read = true;
+      const kept = sessionStorage.getItem("snug-chosen") ?? store.getItem("snug-chosen") ?? "";
+      return [first, `${tab} ${source}`, kept];
+    },
+    keep(text) {
+      if (!read || !text) return;
+      sessionStorage.setItem("snug-chosen", text);
+      store.setItem("snug-chosen", text);
     },
     arrived() {
       requestAnimationFrame(() => requestAnimationFrame(arrived));
