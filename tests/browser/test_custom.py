@@ -98,6 +98,55 @@ def test_presets_and_models_keep_what_makes_sense_and_say_what_does_not(page: Pa
     expect(page.locator("#custom-intro")).to_contain_text("Everything is chosen for you")
 
 
+def test_choices_outlive_a_reload_and_a_new_tab_each_tab_with_its_own(page: Page) -> None:
+    choose(page, "Preset", "Low VRAM")
+    page.get_by_role("spinbutton", name="Context (tokens)").fill("3000")
+    expect(page.locator("#custom-intro")).to_contain_text("3,000")
+    page.wait_for_function("(localStorage.getItem('snug-chosen') ?? '').includes('context=3000')")
+
+    def opened_with(tab: Page, preset: str, context: str) -> None:
+        expect(tab.locator("#plan .sn-meter").first).to_be_visible()
+        expect(tab.get_by_role("combobox", name="Model")).to_have_value("llava-1.5-7b")
+        expect(tab.get_by_role("combobox", name="Preset")).to_have_value(preset)
+        expect(tab.get_by_role("button", name="Custom · 1 by hand")).to_be_visible()
+        open_fold(tab, "custom")
+        expect(tab.locator("#custom-intro")).to_contain_text(f"Context (tokens): {context}")
+        expect(tab.locator("#command textarea")).to_have_value(re.compile(context.replace(",", "")))
+
+    page.reload()
+    opened_with(page, "Low VRAM", "3,000")
+    other = page.context.new_page()
+    other.goto(page.url)
+    opened_with(other, "Low VRAM", "3,000")
+    other.get_by_role("spinbutton", name="Context (tokens)").fill("3500")
+    other.wait_for_function("(localStorage.getItem('snug-chosen') ?? '').includes('context=3500')")
+    page.reload()
+    opened_with(page, "Low VRAM", "3,000")
+
+
+def test_what_the_browser_gives_back_is_not_trusted(page: Page) -> None:
+    for kept in ("{", '{"model": "m", "preset": "auto", "settings": ["device_map=/etc/passwd"]}', "[" * 9999):
+        page.evaluate("text => sessionStorage.setItem('snug-chosen', text)", kept)
+        page.reload()
+        expect(page.locator("#plan .sn-meter").first).to_be_visible()
+        expect(page.get_by_role("combobox", name="Preset")).to_have_value("Recommended")
+        expect(page.locator("#plan .sn-notice")).to_have_count(0)
+
+
+def test_each_gpu_has_a_limit_of_its_own(page: Page) -> None:
+    open_fold(page, "memory-box")
+    slide(page, "gpu-limit", 0.5)
+    page.mouse.up()
+    expect(page.locator("#custom-intro")).to_contain_text("0 · RTX 3060")
+    choose(page, "GPU to limit", "1 · RTX 3060")
+    expect(page.locator("#gpu-limit")).to_contain_text("1 · RTX 3060 · automatic")
+    slide(page, "gpu-limit", 0.6)
+    page.mouse.up()
+    expect(page.locator("#command textarea")).to_have_value(
+        re.compile(r"--set max_memory.cuda:0=.* --set max_memory.cuda:1=")
+    )
+
+
 def test_picture_detail_says_what_it_takes(page: Page) -> None:
     choose(page, "Model", "qwen2.5-vl-7b")
     expect(page.locator("#detail-cost")).to_contain_text("1,282 tokens")
