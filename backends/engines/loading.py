@@ -8,8 +8,6 @@ from threading import Event as Flag
 from typing import Any
 
 import transformers
-from transformers.conversion_mapping import get_checkpoint_conversion_mapping
-from transformers.core_model_loading import WeightConverter
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from backends.engines.base import ProgressSink
@@ -116,19 +114,6 @@ def load_options(plan: Plan, offload_folder: Path | None = None) -> dict[str, An
             llm_int8_skip_modules=list(UNQUANTIZED),
         )
     return options
-
-
-def writes_converted(folder: Path) -> bool:
-    """Whether weights of this family are put together from several tensors when they are loaded.
-
-    What rests on the disk is then written anew; the weights of all others are read where they are.
-    """
-    config = _config(folder)
-    kinds = [config.model_type]
-    kinds += [part.model_type for part in vars(config).values() if hasattr(part, "model_type")]
-    kinds += config.architectures or []
-    found = [get_checkpoint_conversion_mapping(kind) or [] for kind in kinds]
-    return any(isinstance(entry, WeightConverter) for entries in found for entry in entries)
 
 
 def _config(folder: Path) -> Any:

@@ -23,7 +23,7 @@ from backends.engines.base import ChatRequest, ProgressSink
 from backends.engines.detail import limit_detail
 from backends.engines.devices import compute_dtype, is_streamed, runtime_units, use_physical_cores
 from backends.engines.errors import as_snug_errors
-from backends.engines.loading import Loaded, load_model, writes_converted
+from backends.engines.loading import Loaded, load_model
 from backends.engines.offload import OffloadFolder
 from backends.engines.paths import Path, choose_path
 from backends.engines.placing import first_device, runs_alike
@@ -258,8 +258,7 @@ def _offload_folder(plan: Plan) -> OffloadFolder | None:
         return None
     folder = _made_folder(plan)
     try:
-        if writes_converted(FilePath(plan.model_path)):
-            folder.check(plan.disk_needed_bytes)
+        folder.check(plan.disk_needed_bytes)
     except BaseException:
         folder.remove()
         raise

@@ -15,6 +15,7 @@ from backends.models.adapter import is_adapter, merging_not_yet, read_adapter
 from backends.models.caches import layer_shapes, with_caches
 from backends.models.checkpoint import has_safetensors, read_headers, read_json, read_json_if_there
 from backends.models.consistency import check_sizes
+from backends.models.conversions import with_conversions
 from backends.models.defaults import completed
 from backends.models.geometry import number, text_config, text_geometry, visited_experts
 from backends.models.gguf import identify_gguf
@@ -89,6 +90,7 @@ def identify(path: Path) -> ModelInfo:
     vision = vision_geometry(whole, _processor(path), tensors, names)
     shapes = layer_shapes(tensors, names, built)
     modules = with_caches(built.modules, text_config(whole), text, vision, shapes)
+    modules = with_conversions(modules, tensors, names, config)
     return ModelInfo(
         path=path,
         name=path.name,

@@ -76,6 +76,8 @@ class Module:
     pass: experts that it does not visit. `unit_parameters` is the largest block inside a vision part, which
     is placed as a whole but read block by block (0: the module is read as a whole). `cache` is what a decoder
     layer keeps of a conversation (None: keys and values of every token, in the language model's sizes).
+    `converted_parameters` are those that loading puts together anew (experts in one tensor), so that their
+    values are in no file as they are used.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Module:
     idle_parameters: int = 0
     unit_parameters: int = 0
     cache: LayerCache | None = None
+    converted_parameters: int = 0
 
     @property
     def piece_parameters(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from backends.hardware.types import Gpu, HardwareSnapshot
@@ -157,9 +158,37 @@ def load_transient(model: ModelInfo, precision: Precision) -> int:
     return largest if precision.compute not in (model.dtype, "float32") else 0
 
 
-def disk_share(case: Case, load: Load) -> DeviceShare:
-    """Sum up the weights that stay on the disk."""
-    return DeviceShare(DISK, case.name(DISK), case.budgets[DISK], load.weights, 0, 0, 0, 0)
+def disk_share(case: Case, layout: Layout) -> DeviceShare:
+    """Sum up the weights that stay on the disk.
+
+    What is read from the checkpoint's own files needs no space: it counts as weights and as budget.
+    """
+    in_place = sum(
+        module.nbytes * (module.parameters - _written(case, module)) // max(1, module.parameters)
+        for module in _on_disk(case, layout)
+    )
+    budget_bytes = case.budgets[DISK] + in_place
+    weights = in_place + written_bytes(case, layout)
+    return DeviceShare(DISK, case.name(DISK), budget_bytes, weights, 0, 0, 0, 0)
+
+
+def written_bytes(case: Case, layout: Layout) -> int:
+    """Bytes that loading writes to the offload folder, in the dtype that they are used in.
+
+    Those are the weights that loading puts together anew, and all of a model into which a LoRA is merged;
+    all others are read where they lie, converted to their dtype each time.
+    """
+    return sum(_written(case, module) for module in _on_disk(case, layout)) * layout.precision.width
+
+
+def _on_disk(case: Case, layout: Layout) -> Iterator[Module]:
+    return (
+        module for module, device in zip(case.model.modules, layout.devices, strict=True) if device == DISK
+    )
+
+
+def _written(case: Case, module: Module) -> int:
+    return module.parameters if case.model.adapter is not None else module.converted_parameters
 
 
 def budgets(

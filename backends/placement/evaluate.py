@@ -131,7 +131,7 @@ def _shares(case: Case, layout: Layout) -> tuple[DeviceShare, ...]:
         if device != DISK
     ]
     if DISK in found:
-        shares.append(disk_share(case, found[DISK]))
+        shares.append(disk_share(case, layout))
     return tuple(shares)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from backends.models.types import ModuleKind
 from backends.placement import gguf_words, reasons, shortages, topology, why_not
 from backends.placement.candidates import Candidate
-from backends.placement.case import CPU, DISK, Case, cuda
+from backends.placement.case import CPU, DISK, Case, cuda, written_bytes
 from backends.placement.evaluate import Outcome
 from backends.placement.labels import device_label, precision_label, rest_label, set_by_hand, settings_label
 from backends.placement.precision import has_bf16, is_tiny, quality
@@ -137,9 +137,11 @@ def _placement(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Ite
         return
     stored = _share(outcome, DISK).weights_bytes
     if case.request.overrides.device_map is not None:
-        yield reasons.disk_by_hand(stored, case.offload_dir)
+        yield reasons.disk_by_hand(stored)
     else:
-        yield reasons.disk_layers(layers.count(DISK), stored, case.offload_dir)
+        yield reasons.disk_layers(layers.count(DISK), stored)
+    written = written_bytes(case, outcome.layout)
+    yield reasons.disk_written(written, case.offload_dir) if written else reasons.disk_in_place()
 
 
 def _merged(case: Case, outcome: Outcome) -> Text:

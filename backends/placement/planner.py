@@ -215,7 +215,6 @@ def _to_plan(asked: Case, chosen: Candidate, others: list[Candidate]) -> Plan:
         for module, device in zip(model.modules, layout.devices, strict=True)
         if module.kind is ModuleKind.LAYER
     ]
-    on_disk = sum(share.weights_bytes for share in outcome.devices if share.device == DISK)
     off_gpu = any(device in (CPU, DISK) for device in layout.devices)
     split_layers = bool(layout.gpus) and any(device in (CPU, DISK) for device in layer_devices)
     return Plan(
@@ -239,7 +238,7 @@ def _to_plan(asked: Case, chosen: Candidate, others: list[Candidate]) -> Plan:
         visible_gpus=tuple(sorted(int(device.removeprefix("cuda:")) for device in layout.gpus)),
         devices=outcome.devices,
         load_peak_ram_bytes=outcome.load_peak_ram,
-        disk_needed_bytes=on_disk,
+        disk_needed_bytes=case.written_bytes(asked, layout),
         expected=outcome.expected,
         reasons=(
             *explain(asked, chosen, others),

@@ -83,23 +83,39 @@ def stream_mode(compute: float, stream: float) -> Text:
     )
 
 
-def disk_layers(layers: int, nbytes: int, folder: str) -> Text:
+def disk_layers(layers: int, nbytes: int) -> Text:
     """Some layers are read from the disk."""
     return Text.of(
         "reason.disk",
-        "The memory is full, so {nbytes:bytes} are read from the disk ({folder}) for every token: {layers} "
-        "of the layers.",
+        "The memory is full, so {nbytes:bytes} are read from the disk for every token: {layers} of the "
+        "layers.",
         layers=layers,
         nbytes=nbytes,
-        folder=folder,
     )
 
 
-def disk_by_hand(nbytes: int, folder: str) -> Text:
+def disk_by_hand(nbytes: int) -> Text:
     """Weights are on the disk because the person's map says so."""
     return Text.of(
         "reason.disk_by_hand",
-        "As you set it, {nbytes:bytes} are read from the disk ({folder}) whenever they are needed.",
+        "As you set it, {nbytes:bytes} are read from the disk whenever they are needed.",
+        nbytes=nbytes,
+    )
+
+
+def disk_in_place() -> Text:
+    """The disk holds them already."""
+    return Text(
+        "reason.disk_in_place", "They are read from the model's own files, which takes no space on the disk."
+    )
+
+
+def disk_written(nbytes: int, folder: str) -> Text:
+    """Weights that are in no file as they are used."""
+    return Text.of(
+        "reason.disk_written",
+        "This model's weights are put together while they are loaded, so {nbytes:bytes} are written to "
+        "{folder} first, and removed afterwards.",
         nbytes=nbytes,
         folder=folder,
     )

@@ -97,6 +97,8 @@ class Plan:
     indices that the child process may see (`CUDA_VISIBLE_DEVICES`, PCI order), none for the CPU preset.
     `cuda:N` in `device_map` and `devices` is the driver's index; the engine renumbers it by the position
     in `visible_gpus`. `compute_dtype` is torch's name of the dtype of everything that is not quantized.
+    `disk_needed_bytes` is what loading writes to `offload_dir`; other weights on the disk are read from the
+    model's own files, and a disk's share has them among its weights and in its budget.
     `image_tokens` is what one picture may take at most (dynamic families are limited to it).
     """
 
