@@ -43,7 +43,7 @@ def from_text(text: str) -> PlanRequest | None:
 
 def _request(found: object) -> PlanRequest:
     match found:
-        case {"model": str(model), "preset": str(preset), "settings": list(settings)}:
+        case {"model": str(model), "preset": str(preset), "settings": list(settings), **rest}:
             pass
         case _:
             raise ValueError(found)
@@ -57,7 +57,7 @@ def _request(found: object) -> PlanRequest:
         raise ValueError(found)
     if overrides.offload_dir is not None:
         overrides = replace(overrides, offload_dir=by_hand.folder(overrides.offload_dir))
-    placed = found.get("device_map")
+    placed = rest.get("device_map")
     if placed is not None:
         overrides = replace(overrides, device_map=map_from_text(str(placed)))
     return PlanRequest(model, Preset(preset), overrides)

@@ -21,6 +21,7 @@ from ui.web import wiring_whatif as whatif
 from ui.web.context import Context, Loader
 from ui.web.machines import Parts
 from ui.web.panels import custom as custom_panel
+from ui.web.panels import whatif as whatif_panel
 from ui.web.planning import change, check_draft, make_plan, settle, undo, use_draft
 from ui.web.redrawing import above_plan, custom_updates, whatif_updates
 from ui.web.sessions import Session
@@ -297,6 +298,35 @@ def test_what_is_needed_is_answered_for_the_request_at_hand(tab: Tab) -> None:
     assert tab.request == answer.change
     gone = whatif_updates(tab.context, tab.session, ())
     assert not any("sn-needs" in str(update) for update in gone)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("machine", ["", "laptop_6"], ids=["here", "elsewhere"])
+def test_every_field_of_another_machine_has_a_name_and_a_sentence(
+    tab: Tab, language: str, machine: str
+) -> None:
+    whatif.choose(tab.context, tab.session, machine)
+    view = whatif_panel.view(Translator(language), whatif_panel.About(tab.session.elsewhere))  # type: ignore[arg-type]
+    for name in ("machine", "card", "count", "gib", "ram", "os", "description"):
+        assert view[name].props["label"]
+        assert view[name].props["info"].endswith((".", "。"))
+    for name in ("described", "upload"):
+        assert view[name].props["label"]
+    assert view["answer"].value.endswith((".</p>", "。</p>")), "what the button beside it finds out"
+
+
+def test_no_answer_says_this_machine_of_another_one(tab: Tab) -> None:
+    for machine in ("laptop_6", "server_8", "office"):
+        whatif.choose(tab.context, tab.session, machine)
+        for preset in Preset:
+            settle(tab.context, tab.session, tab.llava, preset)
+            whatif.ask_needs(tab.context, tab.session)
+            assert tab.session.needs is not None
+            found = tab.session.needs[1]
+            assert isinstance(found, Needs)
+            said = " ".join(map(str, found.sentences))
+            assert "this machine" not in said.lower()
+            assert "this one" not in said.lower()
 
 
 @pytest.mark.parametrize(
