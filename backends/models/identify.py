@@ -109,6 +109,12 @@ def identify(path: Path) -> ModelInfo:
     )
 
 
+_ORIGINAL_REMEDY = Text("original.not_yet_remedy", "Use a conversion that transformers supports itself.")
+_GGUF_REMEDY = Text(
+    "gguf.not_yet_remedy", "Until then, use the same model with config.json and .safetensors files."
+)
+
+
 def ensure_loadable(model: ModelInfo) -> None:
     """Check that `model` can be loaded.
 
@@ -118,7 +124,7 @@ def ensure_loadable(model: ModelInfo) -> None:
         raise ModelUnsupported(
             path=str(model.path),
             detail=model.unloadable,
-            suggestion=Text("original.not_yet_remedy", "Use a conversion that transformers supports itself."),
+            suggestion=_GGUF_REMEDY if model.format == "gguf" else _ORIGINAL_REMEDY,
         )
     if model.weights_present:
         return

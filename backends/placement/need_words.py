@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from backends.models.types import ModelInfo
 from backends.placement.labels import precision_label, preset_label
 from backends.placement.types import Plan
 from backends.text import Text
@@ -74,24 +75,32 @@ def full_here(full: Plan) -> Text:
     )
 
 
-def card(name: str, size: int, tokens_per_s: float) -> Text:
-    """The smallest single card at full precision."""
+def holding(model: ModelInfo) -> Text:
+    """What a card must do that needs no compromise: a GGUF file has one precision only."""
+    if model.format == "gguf":
+        return Text("need.holds_file", "holds the whole file")
+    return Text("need.holds_full", "holds it at full precision")
+
+
+def card(holds: Text, name: str, size: int, tokens_per_s: float) -> Text:
+    """The smallest single card; `holds` is what it does."""
     return Text.of(
         "need.card",
-        "The smallest card that holds it at full precision is the {card} ({size:bytes}): about "
-        "{tokens_per_s:.1f} tokens/s.",
+        "The smallest card that {holds} is the {card} ({size:bytes}): about {tokens_per_s:.1f} tokens/s.",
+        holds=holds,
         card=name,
         size=size,
         tokens_per_s=tokens_per_s,
     )
 
 
-def cards(count: int, name: str, size: int, tokens_per_s: float) -> Text:
+def cards(holds: Text, count: int, name: str, size: int, tokens_per_s: float) -> Text:
     """No single card holds it, several do."""
     return Text.of(
         "need.cards",
-        "No single card holds it at full precision; {count} of the {card} ({size:bytes} each) do, at about "
+        "No single card {holds}; {count} of the {card} ({size:bytes} each) do, at about "
         "{tokens_per_s:.1f} tokens/s.",
+        holds=holds,
         count=count,
         card=name,
         size=size,
@@ -110,11 +119,12 @@ def cards_instead(count: int, name: str, tokens_per_s: float) -> Text:
     )
 
 
-def no_card(most: int) -> Text:
+def no_card(holds: Text, most: int) -> Text:
     """Nothing that is known holds it."""
     return Text.of(
         "need.no_card",
-        "No card that Snug knows holds it at full precision, and neither do {most} gaming cards together.",
+        "No card that Snug knows {holds}, and neither do {most} gaming cards together.",
+        holds=holds,
         most=most,
     )
 

@@ -105,8 +105,8 @@ def needs(
         ram_bytes=ram,
         page_file_bytes=page_file,
         sentences=(
-            *_said_here(now, changed, full_here),
-            *_said_cards(_card_need(single), _card_need(several)),
+            *_said_here(model, now, changed, full_here),
+            *_said_cards(need_words.holding(model), _card_need(single), _card_need(several)),
             *(_said_memory(hardware, found, credit, ram, page_file) if found else ()),
         ),
     )
@@ -203,26 +203,27 @@ def _memory(hardware: HardwareSnapshot, found: tuple[Card, Plan], credit: Credit
     return installed, budget.page_file(committed, max(installed, hardware.ram.total_bytes), others)
 
 
-def _said_here(now: Plan, changed: Plan | None, full_here: Plan) -> Iterator[Text]:
+def _said_here(model: ModelInfo, now: Plan, changed: Plan | None, full_here: Plan) -> Iterator[Text]:
     if now.verdict != "no":
         yield need_words.runs(now)
     elif changed is None:
         yield need_words.nothing_here()
     else:
         yield need_words.change(now, changed)
-    if full_here.verdict != "no" and now.request.preset is not Preset.HIGH:
+    other = model.format != "gguf" and now.request.preset is not Preset.HIGH
+    if full_here.verdict != "no" and other:
         yield need_words.full_here(full_here)
 
 
-def _said_cards(single: CardNeed | None, several: CardNeed | None) -> Iterator[Text]:
+def _said_cards(holds: Text, single: CardNeed | None, several: CardNeed | None) -> Iterator[Text]:
     if single is not None:
-        yield need_words.card(single.name, single.bytes_each, single.tokens_per_s)
+        yield need_words.card(holds, single.name, single.bytes_each, single.tokens_per_s)
         if several is not None:
             yield need_words.cards_instead(several.count, several.name, several.tokens_per_s)
     elif several is not None:
-        yield need_words.cards(several.count, several.name, several.bytes_each, several.tokens_per_s)
+        yield need_words.cards(holds, several.count, several.name, several.bytes_each, several.tokens_per_s)
     else:
-        yield need_words.no_card(max(_COUNTS))
+        yield need_words.no_card(holds, max(_COUNTS))
 
 
 def _said_memory(
