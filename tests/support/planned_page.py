@@ -1,7 +1,7 @@
 """The page on a pretended machine with two GPUs: `python -m tests.support.planned_page PORT HOME`.
 
 Plans are real, of models of published shapes (headers only, written into HOME/models); the engine that
-"loads" them is the fake one.
+"loads" them is the fake one, and HOME/worker.pid holds its process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HARDWARE = machines.machine(
 def main() -> None:
     from backends.hardware.types import HardwareSnapshot
     from backends.presets import Preset
-    from backends.service import Service
+    from backends.service import ModelState, Service
     from backends.service.machine import Machine
     from backends.settings import load_settings
     from ui.i18n import Translator
@@ -45,8 +45,14 @@ def main() -> None:
             super().__init__(settings, engine="fake", preload=False)
             self._machine.__class__ = PretendedMachine
 
+        def state(self) -> ModelState:
+            state = super().state()
+            (HOME / "worker.pid").write_text(str(state.worker_pid or ""), encoding="utf-8")
+            return state
+
     folder = HOME / "models"
     checkpoints.llava_15_7b(folder / "llava-1.5-7b")
+    checkpoints.llava_15_7b(folder / "llava-slow-move")
     checkpoints.qwen25_vl_7b(folder / "qwen2.5-vl-7b")
     checkpoints.llama(folder / "text-6b")
     settings = load_settings({**os.environ, "SNUG_HOME": str(HOME)})
