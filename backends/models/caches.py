@@ -115,7 +115,9 @@ def layer_shapes(
         name = names[tensor.name]
         if structure.blocks and name.startswith(prefix):
             number_, _, inner = name[len(prefix) :].partition(".")
-            found.setdefault(prefix + number_, {})[inner] = tensor.shape
+            inside = found.setdefault(prefix + number_, {})
+            # Several tensors of the file that become one in the model stand under their own names.
+            inside[inner if inner not in inside else tensor.name] = tensor.shape
     return found
 
 

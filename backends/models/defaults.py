@@ -17,6 +17,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from backends.models.registry import package_folder
@@ -121,6 +122,22 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     return _completed(config, kind) if kind is not None else dict(config)
 
 
+def model_class(model_type: object) -> str:
+    """What transformers calls the bare model of a type, by its config's class; empty for unknown types."""
+    name = _tables()[1].get(model_type) if isinstance(model_type, str) else None
+    return f"{name.removesuffix('Config')}Model" if name else ""
+
+
+def source_folder(model_type: object) -> Path | None:
+    """Where transformers keeps the source of a model type; None for unknown types."""
+    folders, names = _tables()
+    root = package_folder("transformers")
+    if root is None or not isinstance(model_type, str) or model_type not in names:
+        return None
+    twin = next((kind for kind, name in names.items() if name == names[model_type]), model_type)
+    return root / "models" / (folders.get(model_type) or folders.get(twin) or twin.replace("-", "_"))
+
+
 def remapped(layer_types: object) -> list[str] | None:
     """The kinds of layers by transformers' present names; None for anything else than a list of names."""
     if not isinstance(layer_types, list) or not all(isinstance(kind, str) for kind in layer_types):
@@ -166,6 +183,7 @@ def _values(config: Mapping[str, Any], kind: type[_Config]) -> dict[str, Any]:
     found = {name: value for name, value in told.items() if value is not _UNTOLD}
     for alias, name in kind.attribute_map.items():
         found.setdefault(alias, found.get(name))
+    found.setdefault("model_type", getattr(kind, "model_type", None))
     if (layers := remapped(found.get("layer_types"))) is not None:
         found["layer_types"] = layers
     return {name: value for name, value in found.items() if isinstance(value, _PLAIN)}
@@ -182,12 +200,8 @@ def _told(made: _Config, name: str) -> object:
 @lru_cache(maxsize=64)
 def _class_of(model_type: object) -> type[_Config] | None:
     """The config class of a model type, rebuilt from its source; None where there is none to read."""
-    folders, names = _tables()
-    if not isinstance(model_type, str) or model_type not in names:
-        return None
-    twin = next((kind for kind, name in names.items() if name == names[model_type]), model_type)
-    folder = folders.get(model_type) or folders.get(twin) or twin.replace("-", "_")
-    found = _classes(folder).get(names[model_type])
+    folder = source_folder(model_type)
+    found = _classes(folder).get(_tables()[1][str(model_type)]) if folder is not None else None
     return found if isinstance(found, type) and issubclass(found, _Config) else None
 
 
@@ -209,15 +223,14 @@ def _tables() -> tuple[dict[str, str], dict[str, str]]:
 
 
 @lru_cache(maxsize=32)
-def _classes(folder: str) -> dict[str, Any]:
+def _classes(folder: Path) -> dict[str, Any]:
     """The classes of one family's configuration, by name."""
-    root = package_folder("transformers")
-    files = sorted((root / "models" / folder).glob("configuration_*.py")) if root else []
+    files = sorted(folder.glob("configuration_*.py"))
     anything = _Anything()
     usual = {kind.__name__: kind for kind in _BUILTINS}
     known: dict[str, Any] = {
         "__builtins__": usual | {"__build_class__": builtins.__build_class__},
-        "__name__": f"snug.{folder}",
+        "__name__": f"snug.{folder.name}",
         "PreTrainedConfig": _Config,
         "SubConfigSpec": _Spec,
         "AutoConfig": None,

@@ -139,6 +139,14 @@ def visited_experts(config: Mapping[str, Any]) -> int | None:
     return number(text, "num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
 
 
+def rotates(config: Mapping[str, Any]) -> bool:
+    """Whether the language model rotates queries and keys by position: its class has settings for it."""
+    text = text_config(config)
+    if text.get("position_embedding_type") in ("nope", "learned", "absolute"):
+        return False
+    return "vocab_size" not in text or any(name.startswith(("rope", "rotary")) for name in text)
+
+
 def _expert_width(text: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> int:
     """Width of the experts that one token passes together, the shared ones included."""
     visited = visited_experts(text)

@@ -16,14 +16,16 @@ from backends.models.caches import layer_shapes, with_caches
 from backends.models.checkpoint import has_safetensors, read_headers, read_json, read_json_if_there
 from backends.models.consistency import check_sizes
 from backends.models.conversions import with_conversions
-from backends.models.defaults import completed
-from backends.models.geometry import number, text_config, text_geometry, visited_experts
+from backends.models.defaults import completed, model_class
+from backends.models.geometry import number, rotates, text_config, text_geometry, visited_experts
 from backends.models.gguf import identify_gguf
 from backends.models.gguf_files import holds_gguf
 from backends.models.gguf_header import is_gguf
 from backends.models.naming import loaded_names
 from backends.models.originals import in_common_words, not_yet, original_family, original_names
 from backends.models.registry import known_types
+from backends.models.renaming import renamed
+from backends.models.runnable import ensure_runnable
 from backends.models.safetensors_header import shown_name
 from backends.models.types import ModelFile, ModelInfo, Tensor
 from backends.models.vision import has_vision, vision_geometry
@@ -67,21 +69,24 @@ def identify(path: Path) -> ModelInfo:
     family = original or _check_family(path, config)
     if original:
         config = in_common_words(config, original)
+    whole = config if original else completed(config)
+    if not original:
+        ensure_runnable(str(path), whole, family, _architecture(config, family))
     headers = read_headers(path)
     tensors = [tensor for header in headers for tensor in header.tensors]
     if not tensors:
         detail = Text("model.no_tensors", "The weight files hold no tensor.")
         raise ModelDamaged(path=str(path), detail=detail, file=headers[0].file)
     stored = [tensor.name for tensor in tensors]
-    names = (
-        original_names(stored, original)
-        if original
-        else loaded_names(stored, multimodal=has_vision(config), family=family)
-    )
+    names = original_names(stored, original) if original else _names(stored, config, family)
     layers = number(text_config(config), "num_hidden_layers", "n_layer", "num_layers")
-    whole = config if original else completed(config)
     built = structure.build(
-        tensors, names, layers=layers, tied=_tied(config), visited_experts=visited_experts(whole)
+        tensors,
+        names,
+        layers=layers,
+        tied=_tied(config),
+        visited_experts=visited_experts(whole),
+        rotary=original is not None or rotates(whole),
     )
     _check_layers(path, built.layers, layers)
     if not original:
@@ -281,6 +286,15 @@ def _not_answering(path: Path, name: str) -> ModelUnsupported:
         ),
         suggestion=_USE_A_VLM,
     )
+
+
+def _names(stored: Sequence[str], config: Mapping[str, Any], family: str) -> Mapping[str, str]:
+    """Every tensor's name in the loaded model: by transformers' rules, then by the shape of all families."""
+    text = str(text_config(config).get("model_type", family))
+    inside = () if text == family else (model_class(text), text)
+    by_rule = renamed(stored, family, _architecture(config, family), inside)
+    later = loaded_names(by_rule.values(), multimodal=has_vision(config), family=family)
+    return {name: later[new] for name, new in by_rule.items()}
 
 
 def _architecture(config: Mapping[str, Any], family: str) -> str:

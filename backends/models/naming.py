@@ -23,6 +23,7 @@ _RENAMED = {"mlp_AR": "projector"}
 _LANGUAGE_ROOTS = ("language_model", "text_model")
 _BLOCK = re.compile(r"^(.*?)\.?(\w+)\.(\d+)\.")
 # CLIP-like towers are flat once loaded; their files keep the level of the class that wrapped them.
+_LANGUAGE_LEVEL = re.compile(rf"^(model\.(?:{'|'.join(_LANGUAGE_ROOTS)}))\.model\.")
 _TOWER_LEVEL = re.compile(r"^((?:model\.)?vision_tower)\.vision_model\.")
 
 
@@ -53,7 +54,7 @@ def loaded_names(names: Iterable[str], *, multimodal: bool, family: str = "") ->
 
 def _multimodal_name(name: str, *, flat_language: bool) -> str:
     name = _inside_model(name, flat_language=flat_language)
-    return _TOWER_LEVEL.sub(r"\1.", name)
+    return _TOWER_LEVEL.sub(r"\1.", _LANGUAGE_LEVEL.sub(r"\1.", name))
 
 
 def _inside_model(name: str, *, flat_language: bool) -> str:

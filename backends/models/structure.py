@@ -71,11 +71,13 @@ def build(
     layers: int | None,
     tied: bool,
     visited_experts: int | None = None,
+    rotary: bool = True,
 ) -> Structure:
     """Group `tensors` (named as loaded in `names`) into modules.
 
     `layers` is the config's number of decoder layers, used to recognise the decoder's stack among the
-    numbered ones, `visited_experts` how many a token passes. A head that the file lacks, or repeats although
+    numbered ones, `visited_experts` how many a token passes; `rotary` says whether positions are rotated, by
+    a module that no file holds. A head that the file lacks, or repeats although
     tied, is the embedding once more.
     """
     stack, count = _decoder_stack(tuple(names.values()), layers)
@@ -96,7 +98,7 @@ def build(
     if not has_head:
         groups["lm_head"] = _Group(ModuleKind.HEAD)
     learned_positions = any(word in place for place in groups for word in _POSITION_WORDS)
-    if not learned_positions and root and any(name.endswith("embed_tokens") for name in groups):
+    if rotary and not learned_positions and root and any(name.endswith("embed_tokens") for name in groups):
         groups[f"{root}.rotary_emb"] = _Group(ModuleKind.OTHER)
     return Structure(_in_order(groups, visited_experts), root, blocks, count, tied=not has_head)
 

@@ -145,14 +145,18 @@ def _rule(family: str, config: Mapping[str, Any], processor: Mapping[str, Any], 
     match family:
         case "llava_next" | "llava_next_video" | "llava_onevision":
             found = _anyres(config, tower, limit=_ONEVISION_TILES if family == "llava_onevision" else None)
-        case "idefics3" | "smolvlm":
+        case "idefics3" | "smolvlm" | "granite_docling":
             found = _split(config, processor, tower)
-        case "internvl":
+        case "internvl" | "qianfan_ocr":
             found = _cropped(config, processor, tower)
         case "minicpmv4_6" | "minicpmv4_7":
             found = _sliced(processor, tower)
         case "phi4_multimodal":
             found = _high_definition(processor, tower)
+        case "molmo2":
+            found = _overlapping(processor, tower)
+        case "idefics2":
+            found = _resampled(config, processor)
         case "cogvlm":
             # A marker before and one behind: 1,227 for 490 px, 2,306 for CogVLM2's 1,344 px.
             found = _Tokens((tower.image // tower.patch // tower.merge) ** 2 + 2)
@@ -160,9 +164,24 @@ def _rule(family: str, config: Mapping[str, Any], processor: Mapping[str, Any], 
             # Pictures enter through cross-attention; only one marker stands in the prompt.
             found = _Tokens(1, tiles=number(_vision_config(config) or {}, "max_num_tiles") or 4)
         case _:
-            dynamic = _is_dynamic(family, processor, tower)
-            found = _dynamic(processor, tower) if dynamic else _fixed(family, config, tower)
+            found = _by_size(family, config, processor, tower)
     return found
+
+
+def _by_size(family: str, config: Mapping[str, Any], processor: Mapping[str, Any], tower: _Tower) -> _Tokens:
+    """Pictures that are scaled to some size: to a limit of pixels, to a longest side, or to one square."""
+    if _is_dynamic(family, processor, tower):
+        return _dynamic(processor, tower)
+    if "merge_size" in processor and family.startswith("glm"):
+        # Its limit depends on more than the picture: as many as a stored picture has.
+        tokens = math.ceil(math.isqrt(_LARGEST_PIXELS) / (tower.patch * tower.merge)) ** 2
+        return _Tokens(tokens + 2, patches=tokens * tower.merge**2)
+    vision = _vision_config(config) or {}
+    if vision.get("model_type") == "pixtral":
+        # As many rows as fit the longest side, a break behind each.
+        side = math.ceil((_side(processor.get("size")) or tower.image) / (tower.patch * tower.merge))
+        return _Tokens(side * (side + 1), patches=(side * tower.merge) ** 2)
+    return _fixed(family, config, tower)
 
 
 def _fixed(family: str, config: Mapping[str, Any], tower: _Tower) -> _Tokens:
@@ -211,6 +230,8 @@ def _split(config: Mapping[str, Any], processor: Mapping[str, Any], tower: _Towe
     longest = _side(processor.get("size")) or 4 * tower.image
     tile = _side(processor.get("max_image_size")) or tower.image
     per_side = max(1, math.ceil(longest / tile))
+    if config.get("model_type") == "granite_docling":
+        per_side = math.isqrt(number(processor, "max_patches") or 32)
     tiles = per_side**2 if processor.get("do_image_splitting", True) else 0
     sequence = (tower.image // tower.patch) ** 2 // max(1, number(config, "scale_factor") or 2) ** 2
     # Two markers a tile, a line break a row, and the overview's three.
@@ -239,6 +260,31 @@ def _sliced(processor: Mapping[str, Any], tower: _Tower) -> _Tokens:
     )
 
 
+def _overlapping(processor: Mapping[str, Any], tower: _Tower) -> _Tokens:
+    """Molmo2: an overview and up to eight crops that overlap by eight patches, four patches to a token.
+
+    A token ends each row; two markers stand around both parts.
+    """
+    crops = number(processor, "max_crops") or 8
+    side = (_side(processor.get("size")) or 378) // tower.patch
+    step = side - 8
+
+    def pooled(rows: int, columns: int) -> int:
+        return math.ceil(rows / 2) * (math.ceil(columns / 2) + 1)
+
+    grids = [(rows, columns) for rows in range(1, crops + 1) for columns in range(1, crops // rows + 1)]
+    most = max(pooled(rows * step + 8, columns * step + 8) for rows, columns in grids)
+    return _Tokens(most + pooled(side, side) + 4, tiles=1 + crops, patches=side**2)
+
+
+def _resampled(config: Mapping[str, Any], processor: Mapping[str, Any]) -> _Tokens:
+    """Idefics2: 64 tokens for the picture, and for each of its quarters where it is split; two markers."""
+    perceiver = config.get("perceiver_config")
+    each = number(perceiver if isinstance(perceiver, dict) else {}, "resampler_n_latents") or 64
+    tiles = 5 if processor.get("do_image_splitting") else 1
+    return _Tokens(tiles * (each + 2), tiles=tiles)
+
+
 def _high_definition(processor: Mapping[str, Any], tower: _Tower) -> _Tokens:
     """Phi-4: an overview and up to `dynamic_hd` crops of 448 px, four patches to a token.
 
@@ -260,7 +306,14 @@ def _is_dynamic(family: str, processor: Mapping[str, Any], tower: _Tower) -> boo
     named = family.startswith(
         ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "glm4v", "glm46v", "paddleocr_vl")
     )
-    return named or (tower.merge > 1 and isinstance(limits, int) and limits > 100_000)
+    limited = isinstance(limits, int) and limits > 100_000
+    merges = tower.merge > 1 or "merge_size" in processor
+    return named or (merges and limited) or _patch_limit(processor) is not None
+
+
+def _patch_limit(processor: Mapping[str, Any]) -> int | None:
+    """Kimi's limit, which is one of patches; where nothing is merged the key means tiles."""
+    return number(processor, "max_patches") if "merge_size" in processor else None
 
 
 def _size(processor: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -270,11 +323,15 @@ def _size(processor: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _dynamic(processor: Mapping[str, Any], tower: _Tower) -> _Tokens:
     """Qwen-VL and its kin: as many tokens as the picture's pixels, up to the processor's limit."""
-    default = 1280 * (tower.patch * tower.merge) ** 2
+    # The processor cuts the patches; the tower's own figures stand in where it says nothing.
+    patch = number(processor, "patch_size") or tower.patch
+    merge = number(processor, "merge_size") or tower.merge
+    default = 1280 * (patch * merge) ** 2
     limit = (
         number(processor, "max_pixels") or number(_size(processor), "longest_edge", "max_pixels") or default
     )
-    pixels = min(limit, _LARGEST_PIXELS)
-    tokens = pixels // (tower.patch * tower.merge) ** 2
+    if (patches := _patch_limit(processor)) is not None:
+        limit = patches * patch**2
+    tokens = min(limit, _LARGEST_PIXELS) // (patch * merge) ** 2
     # Two markers stand around every picture.
-    return _Tokens(tokens + 2, patches=tokens * tower.merge**2, dynamic=True)
+    return _Tokens(tokens + 2, patches=tokens * merge**2, dynamic=True)

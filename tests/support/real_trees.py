@@ -121,6 +121,7 @@ def published() -> tuple[str, ...]:
         *("llava", "llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl"),
         *("smolvlm", "paligemma", "gemma3", "gemma4", "glm4v", "mllama", "phi4_multimodal", "minicpmv4_6"),
         *("llama4", "mistral3", "idefics2", "aria", "cohere2_vision", "ovis2", "janus", "lfm2_vl"),
+        *("kimi_k25", "molmo2", "qianfan_ocr", "ernie4_5_vl_moe", "shieldgemma2", "cosmos3_edge"),
         *("mixtral", "qwen2_moe", "qwen3_moe", "qwen3_vl_moe", "deepseek_v2", "gpt_oss", "olmoe", "phimoe"),
         # Names that no rule of ours was written for: numbered blocks tell what is what.
         *(
@@ -133,6 +134,9 @@ def published() -> tuple[str, ...]:
             "muse_glimmer",
             "pp_chart2table",
             "glm",
+            "gpt_neox",
+            "jamba",
+            "bailing_hybrid",
         ),
     )
 
@@ -165,7 +169,8 @@ def describe(model: Any) -> dict[str, Any]:
     saved = revert_weight_conversion(model, remove_tied_weights_from_state_dict(state, model))
     names = {name: part.numel() for name, part in model.named_parameters()} | buffers
     return {
-        "config": json.loads(model.config.to_json_string(use_diff=False)),
+        "config": json.loads(model.config.to_json_string(use_diff=False))
+        | {"architectures": [type(model).__name__]},
         "shapes": {name: list(tensor.shape) for name, tensor in saved.items()},
         "modules": {
             path: sum(part.numel() for part in module.parameters())

@@ -136,6 +136,43 @@ def geometry(config: dict[str, Any], processor: dict[str, Any] | None = None) ->
             13,
             id="InternVL: twelve crops and a thumbnail",
         ),
+        pytest.param(
+            {
+                "model_type": "qianfan_ocr",
+                "vision_config": {"image_size": 448, "patch_size": 14},
+                "downsample_ratio": 0.5,
+            },
+            {"max_patches": 12},
+            13 * 256 + 2,
+            13,
+            id="Qianfan-OCR: as InternVL",
+        ),
+        pytest.param(
+            {
+                "model_type": "mistral3",
+                "vision_config": {"model_type": "pixtral", "image_size": 1540, "patch_size": 14},
+                "spatial_merge_size": 2,
+            },
+            {"size": {"longest_edge": 1540}, "patch_size": 14},
+            55 * 56,
+            1,
+            id="Mistral 3: a break behind each row",
+        ),
+        pytest.param(
+            {"model_type": "molmo2", "vision_config": {"image_size": 378, "patch_size": 14}},
+            {"max_crops": 8, "size": {"height": 378, "width": 378}},
+            # Eight crops below each other, 160 by 27 patches, and the overview; a token ends each row.
+            80 * 15 + 14 * 15 + 4,
+            9,
+            id="Molmo2: eight crops that overlap",
+        ),
+        pytest.param(
+            {"model_type": "idefics2", "vision_config": {"image_size": 980, "patch_size": 14}},
+            {"do_image_splitting": True},
+            5 * 66,
+            5,
+            id="Idefics2: resampled to 64, split into quarters",
+        ),
     ],
 )
 def test_tokens_and_tiles(config: dict[str, Any], processor: dict[str, Any], tokens: int, tiles: int) -> None:
@@ -179,6 +216,7 @@ def test_qwen_takes_as_many_tokens_as_pixels(max_pixels: int, tokens: int) -> No
         pytest.param("qwen3_vl", 16, 16_777_216, 4096 + 2, id="Qwen3-VL: larger patches, fewer tokens"),
         pytest.param("qwen3_vl_moe", 16, 1_048_576, 1024 + 2, id="Qwen3-VL-MoE, limited by its processor"),
         pytest.param("glm4v", 14, 9_633_792, 5349 + 2, id="GLM-4.1V"),
+        pytest.param("ernie4_5_vl_moe", 14, 4_816_896, 5349 + 2, id="ERNIE-4.5-VL"),
     ],
 )
 def test_dynamic_families_count_pixels_of_their_own_patches(
@@ -190,6 +228,27 @@ def test_dynamic_families_count_pixels_of_their_own_patches(
 
     assert found.dynamic
     assert found.tokens_per_image == tokens
+
+
+@pytest.mark.parametrize(
+    ("processor", "tokens"),
+    [
+        pytest.param({"max_patches": 16384, "patch_size": 14, "merge_size": 2}, 4096, id="Kimi: of patches"),
+        pytest.param({"max_patches": 1024, "patch_size": 14, "merge_size": 2}, 256, id="a lower one"),
+        pytest.param(
+            {"size": {"longest_edge": 28 * 28 * 640}, "patch_size": 14, "merge_size": 2},
+            640,
+            id="the processor's patches count, not the tower's",
+        ),
+    ],
+)  # fmt: skip
+def test_the_processor_decides(processor: dict[str, Any], tokens: int) -> None:
+    config = {"model_type": "kimi_k25", "vision_config": {"patch_size": 16, "merge_kernel_size": [2, 2]}}
+
+    found = geometry(config, processor)
+
+    assert found.dynamic
+    assert (found.tokens_per_image, found.patches) == (tokens + 2, tokens * 4)
 
 
 def test_a_text_model_has_no_vision(tmp_path: Path) -> None:
