@@ -47,6 +47,7 @@ def to_json(snapshot: HardwareSnapshot) -> dict[str, Any]:
             "available_bytes": snapshot.ram.available_bytes,
             "commit_limit_bytes": snapshot.ram.commit_limit_bytes,
             "memory_gbps": snapshot.ram.memory_gbps,
+            **_commit_left(snapshot.ram),
         },
         "cpu": {
             "name": snapshot.cpu.name,
@@ -267,7 +268,9 @@ def _cpu(root: JsonObject, assumed: list[str]) -> Cpu:
 
 def _ram(root: JsonObject, cpu: Cpu, assumed: list[str]) -> Ram:
     entry = root.child("ram", required=True)
-    entry.check_names("total_bytes", "available_bytes", "commit_limit_bytes", "memory_gbps")
+    entry.check_names(
+        "total_bytes", "available_bytes", "commit_limit_bytes", "commit_available_bytes", "memory_gbps"
+    )
     total = entry.size("total_bytes", least=1)
     absent = (key for key in ("available_bytes", "memory_gbps") if entry.get(key) is None)
     assumed.extend(f"ram.{key}" for key in absent)
@@ -285,7 +288,14 @@ def _ram(root: JsonObject, cpu: Cpu, assumed: list[str]) -> Ram:
         available,
         None if given is None else entry.size("commit_limit_bytes", least=1),
         known.assumed_ram_gbps(cpu.name, cpu.cores) if speed is None else speed,
+        None if entry.get("commit_available_bytes") is None else entry.size("commit_available_bytes"),
     )
+
+
+def _commit_left(ram: Ram) -> dict[str, int]:
+    """What Windows still promises, where it tells."""
+    left = ram.commit_available_bytes
+    return {} if left is None else {"commit_available_bytes": left}
 
 
 def _disk(root: JsonObject, assumed: list[str]) -> Disk:

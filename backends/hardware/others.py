@@ -38,7 +38,8 @@ def read_ram(memory_gbps: float) -> tuple[Ram, tuple[Text, ...]]:
         notes = (note("hardware.ram_limited", limit=limit.limit_bytes, total=total),)
         total = limit.limit_bytes
         available = min(available, limit.available_bytes)
-    return Ram(total, available, windows.commit_limit(), memory_gbps), notes
+    limit_bytes, left_bytes = windows.commit() or (None, None)
+    return Ram(total, available, limit_bytes, memory_gbps, left_bytes), notes
 
 
 def read_disk(path: Path) -> Disk:

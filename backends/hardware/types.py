@@ -48,12 +48,17 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Ram:
-    """Main memory. On Windows `commit_limit_bytes` is RAM + page file, else None."""
+    """Main memory.
+
+    On Windows `commit_limit_bytes` is RAM + page file, and `commit_available_bytes` what of it is promised to
+    no program yet (None: not told); elsewhere both are None.
+    """
 
     total_bytes: int
     available_bytes: int
     commit_limit_bytes: int | None = None
     memory_gbps: float | None = None
+    commit_available_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,10 +42,10 @@ class MemoryStatusEx(ctypes.Structure):
     ]
 
 
-def commit_limit() -> int | None:
-    """RAM + page file in bytes: what all programs together may ask for."""
+def commit() -> tuple[int, int] | None:
+    """RAM + page file in bytes, which is what all programs together may ask for, and what is left of it."""
     if sys.platform == "win32":
         status = MemoryStatusEx(length=ctypes.sizeof(MemoryStatusEx))
         if ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
-            return int(status.total_commit)
+            return int(status.total_commit), int(status.free_commit)
     return None

@@ -38,21 +38,20 @@ def ram_budget(hardware: HardwareSnapshot, credit: Credit) -> int:
 def commit_budget(hardware: HardwareSnapshot, credit: Credit) -> int | None:
     """Bytes that Windows will still promise (RAM + page file); None where there is no such limit.
 
-    Windows backs memory of the GPU with a promise too, so a plan's GPU bytes count against it. What others
-    have been promised is not known; what they use of RAM stands for it.
+    Windows backs memory of the GPU with a promise too, so a plan's GPU bytes count against it.
     """
     limit = hardware.ram.commit_limit_bytes
     if limit is None:
         return None
-    return max(0, limit - others_ram(hardware, credit) - _ram_margin(hardware.ram.total_bytes))
+    return max(0, limit - others_commit(hardware, credit) - _ram_margin(hardware.ram.total_bytes))
 
 
 def page_file(committed: int, total_ram: int, others: int) -> int:
     """The page file, in whole GiB, with which Windows promises `committed` bytes on a machine.
 
-    Windows promises what RAM and page file hold together. Of that go `others`, which other programs use, and
-    the margin. It follows from the RAM alone, whatever the page file is now; RAM that is too small to answer
-    from stays too small.
+    Windows promises what RAM and page file hold together. Of that go `others`, promised to other programs,
+    and the margin. It follows from the RAM alone, whatever the page file is now; RAM that is too small to
+    answer from stays too small.
     """
     missing = committed + others + _ram_margin(total_ram) - total_ram
     return max(0, -(-missing // GIB)) * GIB
@@ -62,6 +61,18 @@ def sold_ram(needed: int, others: int) -> int | None:
     """The least RAM, of the sizes that are sold, with which a plan may use `needed` bytes beside `others`."""
     sizes = (gib * GIB for gib in _SOLD_RAM_GIB)
     return next((size for size in sizes if size - others - _ram_margin(size) >= needed), None)
+
+
+def others_commit(hardware: HardwareSnapshot, credit: Credit) -> int:
+    """Bytes that Windows has promised to other programs, more than they use; at least what they use of RAM.
+
+    Where Windows does not tell (a machine that is described), what they use stands for it.
+    """
+    ram, used = hardware.ram, others_ram(hardware, credit)
+    if ram.commit_limit_bytes is None or ram.commit_available_bytes is None:
+        return used
+    ours = credit.ram_bytes + sum(nbytes for _, nbytes in credit.gpu_bytes)
+    return max(used, ram.commit_limit_bytes - ram.commit_available_bytes - ours)
 
 
 def others_ram(hardware: HardwareSnapshot, credit: Credit) -> int:

@@ -107,7 +107,7 @@ def _merging(case: Case, layout: Layout) -> int:
 def _page_file(case: Case, committed: int, total_ram: int) -> int:
     if case.commit is None:
         return 0
-    return budget.page_file(committed, total_ram, budget.others_ram(case.hardware, case.credit))
+    return budget.page_file(committed, total_ram, budget.others_commit(case.hardware, case.credit))
 
 
 def _with_more_ram(case: Case, committed: int, needed: int) -> tuple[int, int] | None:

@@ -200,7 +200,8 @@ def _memory(hardware: HardwareSnapshot, found: tuple[Card, Plan], credit: Credit
     if hardware.os != "windows":
         return installed, 0
     committed = committed_bytes(made.devices, made.load_peak_ram_bytes)
-    return installed, budget.page_file(committed, max(installed, hardware.ram.total_bytes), others)
+    promised = budget.others_commit(hardware, credit)
+    return installed, budget.page_file(committed, max(installed, hardware.ram.total_bytes), promised)
 
 
 def _said_here(model: ModelInfo, now: Plan, changed: Plan | None, full_here: Plan) -> Iterator[Text]:

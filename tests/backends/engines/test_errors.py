@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from backends.engines.base import ChatRequest
 from backends.engines.errors import as_snug_errors, translate
-from backends.engines.placing import NoRoom, Stuck
+from backends.engines.placing import NoRoom
 from backends.engines.transformers_engine import TransformersEngine
 from backends.errors import (
     Cancelled,
@@ -31,6 +31,7 @@ from backends.errors import (
     SnugError,
 )
 from backends.messages import Message, Role, SamplingParams, TextPart
+from backends.placement.moving import Stuck
 from tests.support.plans import make_plan
 from ui.i18n import Translator
 

@@ -56,6 +56,14 @@ def test_the_keys_are_the_contracts() -> None:
     assert set(document["disk"]) == {"path", "free_bytes", "read_gbps"}
 
 
+def test_what_windows_still_promises_is_told_where_it_is_known() -> None:
+    ram = {**FULL["ram"], "commit_limit_bytes": 20 * 2**30, "commit_available_bytes": 9 * 2**30}
+    read = from_json({**FULL, "os": "windows", "ram": ram}, "test")
+    assert read.ram.commit_available_bytes == 9 * 2**30
+    assert to_json(read)["ram"] == ram
+    assert from_json(to_json(read), "test") == read
+
+
 def test_a_sparse_description_is_completed_and_says_what_is_assumed() -> None:
     document = {
         "os": "linux",
@@ -139,6 +147,7 @@ def test_a_key_that_no_version_knows_is_left_alone() -> None:
             ["ram", "available_bytes"], 10**13, "ram.available_bytes", id="more RAM free than there"
         ),
         pytest.param(["ram", "commit_limit_bytes"], 0, "ram.commit_limit_bytes", id="commit limit of zero"),
+        pytest.param(["ram", "commit_available_bytes"], -1, "ram.commit_available_bytes", id="negative rest"),
         pytest.param(["cpu", "cores"], 0, "cpu.cores", id="no cores"),
         pytest.param(["cpu", "features"], "avx2", "cpu.features", id="features are no list"),
         pytest.param(["cpu", "features"], ["avx2", 1], "cpu.features[1]", id="a feature is no text"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from backends.placement.budget import commit_budget, disk_budget, gpu_budget, ram_budget
 from backends.placement.types import Credit
 from tests.support.machines import GIB, MIB, gpu, machine
@@ -41,6 +43,20 @@ def test_commit_is_a_limit_on_windows_only() -> None:
     assert commit_budget(machine(ram=16, available=12, commit=20, os="windows"), NONE) == 16 * GIB - int(
         16 * GIB * 0.08
     )
+
+
+def test_what_windows_has_promised_to_others_counts_not_what_they_use() -> None:
+    """Programs ask for more than they touch: 4 GiB in use here, and 9 promised."""
+    seen = machine(ram=16, available=12, commit=20, os="windows")
+    told = replace(seen, ram=replace(seen.ram, commit_available_bytes=11 * GIB))
+    margin = int(16 * GIB * 0.08)
+    assert commit_budget(told, NONE) == 11 * GIB - margin
+    # Our own model gives back what it was promised, for the card as well.
+    ours = Credit(ram_bytes=GIB, gpu_bytes=((0, 2 * GIB),))
+    assert commit_budget(told, ours) == 14 * GIB - margin
+    # A figure below what is in use is none to believe.
+    odd = replace(seen, ram=replace(seen.ram, commit_available_bytes=19 * GIB))
+    assert commit_budget(odd, NONE) == commit_budget(seen, NONE)
 
 
 def test_the_disk_keeps_a_gib() -> None:

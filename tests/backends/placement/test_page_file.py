@@ -117,6 +117,19 @@ def test_what_is_told_comes_true(ram: int, pages: int, preset: Preset, llava: Mo
         assert plan(better, llava, request).verdict != "no"
 
 
+def test_what_others_were_promised_needs_a_page_file_too(llava: ModelInfo) -> None:
+    """They use 3.5 GiB and were promised 9: 15.92 + 9 + 1.28 - 16 = 10.2."""
+    seen = windows(16, 8)
+    told_by_windows = replace(seen, ram=replace(seen.ram, commit_available_bytes=(24 - 9) * GIB))
+    made = balanced(llava, told_by_windows, gpu_layers=4)
+    commit = told(made, "reason.short_commit")
+    assert commit is not None
+    assert dict(commit.values)["page_file"] == 11 * GIB
+    more = told(made, "reason.with_more_ram") or told(made, "reason.with_more_ram_only")
+    assert more is not None
+    assert dict(more.values) == {"ram": 24 * GIB, "page_file": 3 * GIB}  # 15.92 + 9 + 1.92 - 24 = 2.84
+
+
 def test_a_card_that_is_too_small_is_no_matter_of_the_page_file(llava: ModelInfo) -> None:
     made = balanced(llava, windows(16, 0), gpu_layers=32)
     assert [reason.code for reason in made.reasons if "short" in reason.code] == ["reason.short"]
