@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Literal
 
 # Reading speed of an adult, in tokens: below this an answer is slower than its reader (DESIGN section 3).
@@ -20,6 +22,12 @@ class Preset(StrEnum):
     CPU = "cpu"
     CUSTOM = "custom"
 
+
+FULL_PRECISIONS = ("bf16", "fp16", "fp32")
+# The precisions that a preset's name stands for; the others stand for none.
+MEANT: Mapping[Preset, tuple[str, ...]] = MappingProxyType(
+    {Preset.HIGH: FULL_PRECISIONS, Preset.MID: ("int8",), Preset.LOW: ("nf4",)}
+)
 
 PlacementKind = Literal["gpu", "gpus", "hybrid", "disk", "cpu"]
 

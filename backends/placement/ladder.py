@@ -15,7 +15,7 @@ from backends.placement import ladder_words as words
 from backends.placement.case import CPU, DISK
 from backends.placement.types import DeviceShare, Overrides, Plan, PlanRequest
 from backends.placement.workload import LEAST_PICTURE_TOKENS
-from backends.presets import Preset
+from backends.presets import MEANT, Preset
 from backends.text import Text
 
 When = Literal["load", "image", "chat"]
@@ -31,8 +31,6 @@ _ROUND_TO = 64
 # that is not known, the margin that was not enough stands for it.
 _LEAST_SHARE, _UNKNOWN_SHARE = 256, 64
 _MOST_TRIALS = 12
-# The precisions that presets are named for.
-_MEANT = {Preset.HIGH: ("bf16", "fp16", "fp32"), Preset.MID: ("int8",), Preset.LOW: ("nf4",)}
 
 
 class Rung(StrEnum):
@@ -287,7 +285,7 @@ class _Climb:
     def _changed(self, overrides: Overrides) -> PlanRequest:
         """The request with `overrides`; a preset that would no longer mean what it says becomes Custom."""
         preset = self.failed.request.preset
-        meant = _MEANT.get(preset)
+        meant = MEANT.get(preset)
         if meant is not None and overrides.precision not in meant:
             preset = Preset.CUSTOM
         if preset is Preset.HIGH and overrides.gpu_layers is not None:

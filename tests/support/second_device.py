@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -19,6 +19,15 @@ from torch.utils._pytree import tree_iter, tree_map
 FAR = "cuda:0"
 _DEVICE = torch.device(FAR)
 _COPIES = ("_to_copy", "copy_", "to")
+# What torch hands to its hooks.
+_Arguments: TypeAlias = Sequence[Any]
+_Named: TypeAlias = Mapping[str, Any] | None
+
+
+def _dispatch(
+    _owner: Any, func: Any, types: Sequence[type], args: _Arguments = (), kwargs: _Named = None
+) -> Any:
+    return _run(func, args, kwargs or {})
 
 
 class FarTensor(torch.Tensor):
@@ -43,11 +52,7 @@ class FarTensor(torch.Tensor):
 
     @classmethod
     def __torch_function__(
-        cls,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        cls, func: Any, types: Sequence[type], args: _Arguments = (), kwargs: _Named = None
     ) -> Any:
         # Indexing asks torch for the device's driver before it reaches `__torch_dispatch__`.
         if func is torch.Tensor.__getitem__ and isinstance(args[0], FarTensor):
@@ -58,37 +63,18 @@ class FarTensor(torch.Tensor):
         with torch._C.DisableTorchFunctionSubclass():
             return func(*args, **(kwargs or {}))
 
-    @classmethod
-    def __torch_dispatch__(
-        cls,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        return _run(func, args, kwargs or {})
+    __torch_dispatch__ = classmethod(_dispatch)
 
 
 class _Makes(TorchDispatchMode):
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        return _run(func, args, kwargs or {})
+    __torch_dispatch__ = _dispatch
 
 
 class _MakesFromNumbers(TorchFunctionMode):
     """`torch.tensor` copies to its device by itself, past every dispatcher."""
 
     def __torch_function__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
+        self, func: Any, types: Sequence[type], args: _Arguments = (), kwargs: _Named = None
     ) -> Any:
         given = dict(kwargs or {})
         device = given.get("device")

@@ -13,14 +13,12 @@ from backends.models.types import ModelInfo
 from backends.placement.labels import SETTINGS, set_by_hand
 from backends.placement.types import Overrides
 from backends.placement.workload import LEAST_PICTURE_TOKENS
-from backends.presets import Preset
+from backends.presets import FULL_PRECISIONS, MEANT, Preset
 from backends.text import Text
 
-_FULL = ("bf16", "fp16", "fp32")
 # What a person can choose from.
-PRECISIONS = (*_FULL, "int8", "nf4")
-# The only precision that a preset stands for.
-_MEANT = {Preset.MID: ("int8",), Preset.LOW: ("nf4",), Preset.HIGH: _FULL, Preset.CPU: _FULL}
+PRECISIONS = (*FULL_PRECISIONS, "int8", "nf4")
+_MEANT = {**MEANT, Preset.CPU: FULL_PRECISIONS}
 # Settings that name parts of one machine.
 OF_MACHINE = ("gpus", "max_memory", "device_map")
 # What the command line calls the settings -> field of Overrides.
