@@ -88,7 +88,7 @@ class Conversations:
                 if isinstance(event, Done) and plan and report and pid:
                     answer = Answer(request.session, request.messages, event, plan, report, pid, task.memory)
                     if (measurement := self._comparison.answered(answer)) is not None:
-                        self._host.measured(pid, measurement)
+                        self._host.measured(report, measurement)
                 yield event
         except SnugError as error:
             if plan:

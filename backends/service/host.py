@@ -104,13 +104,16 @@ class ModelHost:
                 case _:
                     raise self._state.error or NotLoaded()
 
-    def measured(self, pid: int, measurement: Measurement) -> None:
-        """Publish what the model in process `pid` has held."""
+    def measured(self, report: LoadReport, measurement: Measurement) -> None:
+        """Publish what the model of `report` has held, unless it has gone, or to other places, meanwhile."""
         with self.changed:
-            if self._state.status == "ready" and self._state.worker_pid == pid:
-                self._become(replace(self._state, measured=measurement))
-                if self._standing is not None:
-                    self._standing = replace(self._standing, state=self._state)
+            standing = self._standing
+            if standing is None or standing.state.report is not report:
+                return
+            # Also where it is about to be moved, and may come back.
+            self._standing = replace(standing, state=replace(standing.state, measured=measurement))
+            if self._state.report is report:
+                self._become(self._standing.state)
 
     def why_reload(self, plan: Plan) -> Text | None:
         """Why `plan` takes a load from the model's files; None where what is in memory is moved."""

@@ -78,6 +78,44 @@ def test_a_real_model_is_measured_shown_and_learnt_from(settings: Settings, tabl
         assert service.measured(service.plan(other)) is None, "another context was never run"
 
 
+def test_what_is_measured_after_a_move_belongs_to_the_new_plan(settings: Settings, table: Path) -> None:
+    with Service(settings, preload=False) as service:
+        plan = service.plan(PlanRequest("starter", Preset.CPU))
+        list(service.load(plan))
+        before = ask(service, settings, "How many shapes are there?")
+        first = service.state().measured
+        assert first is not None
+
+        on_disk = tuple(
+            (name, "disk" if name.endswith(("layers.1", "layers.2")) else "cpu")
+            for name, _ in plan.device_map
+        )
+        overrides = Overrides(device_map=on_disk, precision="fp32")
+        moved = service.plan(PlanRequest("starter", Preset.CUSTOM, overrides))
+        assert service.why_reload(moved) is None
+        list(service.load(moved))
+        assert service.state().measured is None, "nothing was asked of it yet"
+        after = ask(service, settings, "How many shapes are there?")
+        assert after.token_ids == before.token_ids
+
+        second = service.state().measured
+        assert second is not None
+        assert (second.load_s, second.load_peak_ram_bytes) == (None, None), "it was not loaded"
+        (then,), now = first.devices, {one.device: one for one in second.devices}
+        shares = {share.device: share for share in moved.devices}
+        assert now["cpu"].weights_bytes == pytest.approx(shares["cpu"].weights_bytes, rel=0.02)
+        assert now["cpu"].weights_bytes < then.weights_bytes
+        assert abs(now["cpu"].held_bytes - now["cpu"].expected_bytes) < 150 * MIB
+
+        rows = Measurements(table).rows()
+        assert len({row.placement for row in rows}) == len({row.run for row in rows}) == 2
+        for one in (plan, moved):
+            assert service.measured(one) is not None
+
+        list(service.load(plan))
+        assert ask(service, settings, "How many shapes are there?").token_ids == before.token_ids
+
+
 def total(plan: Plan) -> int:
     return sum(share.total_bytes for share in plan.devices)
 
