@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import OpenPage, Served
-from tests.browser.steps import ask, message_box, turns, wait_for_answer, wait_until_ready
+from tests.browser.steps import add_pictures, ask, message_box, turns, wait_for_answer, wait_until_ready
 
 Shoot = Callable[[Page, str], None]
 
@@ -32,6 +32,11 @@ def test_chinese_changes_every_visible_word_and_is_remembered(
     expect(page.locator("html")).to_have_attribute("lang", "zh")
     english = page.evaluate(probe("english_words.js"))
     assert [line for line in english if not line.startswith(("Intel", "AMD", "Xeon", "Starter"))] == []
+    # What only a screen reader says is in Chinese, too, also of a button that has just come.
+    add_pictures(page, picture)
+    named = page.locator("#message [aria-label]").evaluate_all("all => all.map((one) => one.ariaLabel)")
+    assert {"添加图片", "移除图片", "发送", "你的问题"} <= set(named)
+    assert [label for label in named if label.isascii()] == []
     page.reload()
     expect(page.locator("#hardware")).to_contain_text("本机")
     expect(turns(page)).to_have_count(1)

@@ -94,6 +94,35 @@
     new ResizeObserver(stay).observe(view);
   };
 
+  // Gradio names the parts of its message box in English only; they come and go.
+  const parts = {
+    "Multimedia input field": ["Question and pictures", "问题与图片"],
+    "Upload a file": ["Add pictures", "添加图片"],
+    "File upload": ["Add pictures", "添加图片"],
+    "Click to upload or drop files": ["Add pictures", "添加图片"],
+    "Uploaded files": ["Pictures", "图片"],
+    "File thumbnail": ["Picture", "图片"],
+    "Remove file": ["Remove the picture", "移除图片"],
+    Uploading: ["Uploading", "正在上传"],
+    Submit: ["Send", "发送"],
+    Stop: ["Stop", "停止"],
+  };
+  const nameParts = () => {
+    for (const part of document.querySelectorAll("#message [aria-label]")) {
+      part.dataset.part ??= part.ariaLabel;
+      const word = parts[part.dataset.part]?.[spoken === "zh" ? 1 : 0];
+      if (!word || part.ariaLabel === word) continue;
+      part.ariaLabel = word;
+      if (part.tagName === "BUTTON") part.title = word;
+    }
+  };
+  const watchParts = () => {
+    const box = document.getElementById("message");
+    if (!box || box.dataset.watched) return;
+    box.dataset.watched = "1";
+    new MutationObserver(nameParts).observe(box, { childList: true, subtree: true });
+  };
+
   // Gradio leaves these controls without a name of their own.
   const name = () => {
     // Gradio writes its own language there when it begins.
@@ -104,6 +133,8 @@
     theme?.setAttribute("aria-label", words[1]);
     theme?.setAttribute("title", words[1]);
     document.querySelector("#message input[type=file]")?.setAttribute("accept", "image/*");
+    nameParts();
+    watchParts();
   };
 
   // True when no other tab goes by this name; the lock is held for as long as the page lives.
