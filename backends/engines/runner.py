@@ -156,7 +156,11 @@ class WholeRunner:
 
     def _run(self, prepared: dict[str, Any]) -> torch.Tensor:
         output = self._model(**prepared, return_dict=True)
-        self._state = self._model._update_model_kwargs_for_generation(output, self._state)  # noqa: SLF001 - the hook of `generate`
+        self._state = self._model._update_model_kwargs_for_generation(  # noqa: SLF001 - the hook of `generate`
+            output,
+            self._state,
+            is_encoder_decoder=False,  # Mllama's has no default for it
+        )
         logits: torch.Tensor = output.logits[:, -1].to(self._device)
         return logits
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 # Parts of a model by the words that transformers' families name them with.
 VISION_WORDS = ("vision", "visual", "vit", "image_tower", "image_encoder", "image_embed", "vqmodel")
@@ -27,11 +28,13 @@ _LANGUAGE_LEVEL = re.compile(rf"^(model\.(?:{'|'.join(_LANGUAGE_ROOTS)}))\.model
 _TOWER_LEVEL = re.compile(r"^((?:model\.)?vision_tower)\.vision_model\.")
 
 
+@lru_cache(maxsize=4096)
 def is_vision(component: str) -> bool:
     """Tell whether a path component names the vision part (and not the projector behind it)."""
     return any(word in component for word in VISION_WORDS) and not is_projector(component)
 
 
+@lru_cache(maxsize=4096)
 def is_projector(component: str) -> bool:
     """Tell whether a path component names what turns picture features into tokens."""
     return any(word in component for word in PROJECTOR_WORDS)

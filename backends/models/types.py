@@ -138,6 +138,7 @@ class VisionGeometry:
     max_tiles: int = 1
     dynamic: bool = False
     merge: int = 1
+    crossing: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ class _Tokens:
     tiles: int = 1
     patches: int | None = None
     dynamic: bool = False
+    crossing: bool = False
 
 
 def has_vision(config: Mapping[str, Any]) -> bool:
@@ -79,6 +80,7 @@ def vision_geometry(
         max_tiles=max(1, rule.tiles),
         dynamic=rule.dynamic,
         merge=tower.merge,
+        crossing=rule.crossing,
     )
 
 
@@ -162,7 +164,8 @@ def _rule(family: str, config: Mapping[str, Any], processor: Mapping[str, Any], 
             found = _Tokens((tower.image // tower.patch // tower.merge) ** 2 + 2)
         case "mllama":
             # Pictures enter through cross-attention; only one marker stands in the prompt.
-            found = _Tokens(1, tiles=number(_vision_config(config) or {}, "max_num_tiles") or 4)
+            tiles = number(_vision_config(config) or {}, "max_num_tiles") or 4
+            found = _Tokens(1, tiles=tiles, crossing=True)
         case _:
             found = _by_size(family, config, processor, tower)
     return found

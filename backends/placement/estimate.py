@@ -193,7 +193,8 @@ def vision_activation(
     inputs = load.images * vision.max_tiles * pixels * (_FP32 + width)
     # As the tower gives them, as the projector does, and as they are kept or put among the words.
     copies = load.images + 2 if one_by_one else 3 * load.images
-    features = copies * load.image_tokens * text.hidden * width
+    taken = vision.max_tiles * patches if vision.crossing else load.image_tokens
+    features = copies * taken * text.hidden * width
     return tower + inputs + features
 
 

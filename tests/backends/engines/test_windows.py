@@ -20,7 +20,7 @@ SIZES: dict[str, Any] = {
     "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 6, "num_attention_heads": 2,
     "num_key_value_heads": 1, "head_dim": 32, "vocab_size": 320, "sliding_window": 16,
 }  # fmt: skip
-PROMPT = 200
+PROMPT, STEPS = 200, 4
 KEYS = 2 * 32
 
 
@@ -42,9 +42,10 @@ def answered(made: Any) -> tuple[list[torch.Tensor], list[list[int]]]:
     """Logits of the prompt and of four steps, and the bytes that each layer held after each."""
     runner = WholeRunner(made, torch.device("cpu"), torch.float32)
     ids = torch.arange(PROMPT).remainder(300).unsqueeze(0)
-    logits = [runner.start({"input_ids": ids, "attention_mask": torch.ones_like(ids)}, Flag())]
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    logits = [runner.start(inputs, PROMPT + STEPS, Flag())]
     held = [bytes_of(runner._state["past_key_values"])]
-    for token in range(4):
+    for token in range(STEPS):
         logits.append(runner.step(token))
         held.append(bytes_of(runner._state["past_key_values"]))
     return logits, held
@@ -72,8 +73,8 @@ def test_no_layer_ever_holds_more_than_was_planned(family: str, kinds: list[Laye
     found, held = answered(made)
 
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
-    for step, layers in enumerate(held):
-        planned = [kind.nbytes(PROMPT + step, 0, 4) for kind in kinds]
+    planned = [kind.nbytes(PROMPT + STEPS, 0, 4) for kind in kinds]
+    for layers in held:
         assert all(0.9 * most <= here <= most for here, most in zip(layers, planned, strict=True))
     # What they are for: without them every layer holds the whole prompt until the next token.
     assert loose[0][0] == KEYS * 4 * PROMPT
