@@ -31,8 +31,9 @@ def resolve(model: str, settings: Settings, environ: Mapping[str, str] = os.envi
     try:
         path = Path(wanted).expanduser()
         if path.exists():
-            return path.resolve()
-        known = _known(settings, environ)
+            # The Hub's cache links files to blobs that lie without a name, away from what belongs to them.
+            return path.absolute() if path.is_file() else path.resolve()
+        known = _known(settings, environ, gguf=True)
     except (OSError, RuntimeError, ValueError) as error:
         detail = Text("catalog.invalid_path", "That is not a valid path.")
         raise ModelNotFound(path=wanted, detail=detail) from error
@@ -59,7 +60,7 @@ def entries(settings: Settings, environ: Mapping[str, str] = os.environ) -> tupl
     found: list[ModelEntry] = []
     if (settings.starter / "config.json").is_file():
         found.append(ModelEntry(STARTER, "Starter", settings.starter))
-    known = _known(settings, environ)
+    known = _known(settings, environ, gguf=False)
     found += [ModelEntry(str(path), name, path) for name, path in sorted(known.items(), key=_by_name)]
     return tuple(found)
 
@@ -68,19 +69,22 @@ def _by_name(item: tuple[str, Path]) -> tuple[str, str]:
     return item[0].casefold(), item[0]
 
 
-def _known(settings: Settings, environ: Mapping[str, str]) -> dict[str, Path]:
-    """Every model folder by the name a person would use; earlier folders win."""
+def _known(settings: Settings, environ: Mapping[str, str], *, gguf: bool) -> dict[str, Path]:
+    """Every model folder by the name a person would use; earlier folders win.
+
+    `gguf` counts folders of GGUF files, too, which can be planned with by name and not be loaded.
+    """
     known: dict[str, Path] = {}
     for folder in settings.model_folders:
         for path in _folders(folder):
-            if _is_model(path):
+            if _is_model(path, gguf=gguf):
                 known.setdefault(path.name, path)
-            else:
+            if not _is_model(path, gguf=False):
                 # One level more: publisher/model.
                 for inner in _folders(path):
-                    if _is_model(inner):
+                    if _is_model(inner, gguf=gguf):
                         known.setdefault(f"{path.name}/{inner.name}", inner)
-    for name, path in _hub_snapshots(_hub_cache(environ)):
+    for name, path in _hub_snapshots(_hub_cache(environ), gguf=gguf):
         known.setdefault(name, path)
     return known
 
@@ -92,13 +96,13 @@ def _folders(folder: Path) -> list[Path]:
         return []
 
 
-def _is_model(folder: Path) -> bool:
+def _is_model(folder: Path, *, gguf: bool) -> bool:
     try:
-        return (folder / "config.json").is_file() and any(
-            name.suffix == ".safetensors" for name in folder.iterdir()
-        )
+        endings = {name.suffix for name in folder.iterdir()}
+        whole = ".safetensors" in endings and (folder / "config.json").is_file()
     except OSError:
         return False
+    return whole or (gguf and ".gguf" in endings)
 
 
 def _hub_cache(environ: Mapping[str, str]) -> Path:
@@ -111,12 +115,12 @@ def _hub_cache(environ: Mapping[str, str]) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "huggingface" / "hub"
 
 
-def _hub_snapshots(cache: Path) -> Iterator[tuple[str, Path]]:
+def _hub_snapshots(cache: Path, *, gguf: bool) -> Iterator[tuple[str, Path]]:
     """Yield (owner/name, newest usable snapshot folder); the branch `main` is preferred."""
     for repo in _folders(cache):
         if not repo.name.startswith("models--"):
             continue
-        snapshots = [path for path in _folders(repo / "snapshots") if _is_model(path)]
+        snapshots = [path for path in _folders(repo / "snapshots") if _is_model(path, gguf=gguf)]
         if not snapshots:
             continue
         main = _revision(repo / "refs" / "main")

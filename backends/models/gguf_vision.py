@@ -35,6 +35,8 @@ _SLICES, _QUERIES, _QUERIES_OLD = 10, 64, 96
 _INTERNVL_TILES, _LLAMA4_SIDE = 12, 3
 # Two markers stand around a picture, or a tile of one.
 _MARKERS = 2
+# Projectors of one matrix, by which of its sides gives out; Gemma 3 and MiniCPM-V multiply from the other one.
+_SINGLE_LAYERS = {"mm.model.fc.weight": 0, "mm.input_projection.weight": 1, "resampler.proj.weight": 1}
 _LAST_LAYER = re.compile(r"(?:mm|mm\.model\.mlp)\.(\d+)\.weight")
 
 
@@ -64,10 +66,8 @@ def projected_width(header: GgufHeader) -> int | None:
     if numbered:
         return numbered[max(numbered)][0]
     for tensor in header.tensors:
-        if tensor.name == "mm.input_projection.weight" and len(tensor.shape) == 2:
-            return tensor.shape[1]  # Gemma 3 multiplies from the other side
-        if tensor.name == "resampler.proj.weight" and len(tensor.shape) == 2:
-            return tensor.shape[1]
+        if tensor.name in _SINGLE_LAYERS and len(tensor.shape) == 2:
+            return tensor.shape[_SINGLE_LAYERS[tensor.name]]
     return None
 
 

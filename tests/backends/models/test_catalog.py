@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from backends.errors import ModelNotFound, StarterMissing
 from backends.models.catalog import entries, resolve
 from backends.settings import Settings
-from tests.support import checkpoints
+from tests.support import checkpoints, gguf_files
 
 
 @pytest.fixture
@@ -76,6 +77,30 @@ def test_a_path_is_itself_also_in_quotes(settings: Settings, environ: dict[str, 
 
     assert resolve(str(folder), settings, environ) == folder
     assert resolve(f'"{folder}"', settings, environ) == folder
+
+
+def test_folders_of_gguf_files_have_names_and_are_not_offered_yet(
+    settings: Settings, environ: dict[str, str], tmp_path: Path
+) -> None:
+    local = gguf_files.llava_15_7b(tmp_path / "models" / "acme").parent
+    hub = tmp_path / "hub" / "models--acme--pear-gguf" / "snapshots" / "c"
+    gguf_files.mixtral_8x7b(hub)
+
+    assert resolve("acme", settings, environ) == local
+    assert resolve("acme/pear-gguf", settings, environ) == hub
+    assert resolve("acme/nested", settings, environ) == tmp_path / "models" / "acme" / "nested"
+    assert not {"acme", "acme/pear-gguf"} & {entry.label for entry in entries(settings, environ)}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_a_file_keeps_its_name_and_its_neighbours(settings: Settings, tmp_path: Path) -> None:
+    """The Hub's cache: names are links to blobs that lie elsewhere."""
+    blob = gguf_files.mixtral_8x7b(tmp_path / "blobs")
+    link = tmp_path / "snapshots" / "pear-Q4_0.gguf"
+    link.parent.mkdir()
+    link.symlink_to(blob)
+
+    assert resolve(str(link), settings) == link
 
 
 def test_a_misspelt_name_gets_the_nearest(settings: Settings, environ: dict[str, str]) -> None:

@@ -494,6 +494,25 @@ def test_files_that_are_refused(
         identify(make(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        pytest.param("mm.2.weight", (512, 64), id="the last of an MLP: LLaVA, Qwen-VL"),
+        pytest.param("mm.model.mlp.3.weight", (512, 64), id="InternVL"),
+        pytest.param("mm.model.fc.weight", (512, 64), id="SmolVLM"),
+        pytest.param("mm.input_projection.weight", (64, 512), id="Gemma 3"),
+        pytest.param("resampler.proj.weight", (512, 512), id="MiniCPM-V"),
+    ],
+)
+def test_the_width_that_a_projector_gives_out(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
+    metadata, tensors = tower(**SMALL_EYES)
+    kept = [entry for entry in tensors if not entry[0].startswith("mm.")]
+    write_gguf(tmp_path / "mmproj.gguf", metadata, [*kept, (name, shape, "f16")])
+
+    with pytest.raises(ModelDamaged, match="width 512, and this one has 256"):
+        identify(tiny(tmp_path / "model.gguf"))
+
+
 def test_an_mmproj_of_another_model_is_nothing_to_a_folder_of_many(tmp_path: Path) -> None:
     path = tiny(tmp_path / "small.gguf")
     tiny(tmp_path / "large.gguf", hidden=512)
