@@ -35,7 +35,7 @@ _SLICES, _QUERIES, _QUERIES_OLD = 10, 64, 96
 _INTERNVL_TILES, _LLAMA4_SIDE = 12, 3
 # Two markers stand around a picture, or a tile of one.
 _MARKERS = 2
-# Projectors of one matrix, by which of its sides gives out; Gemma 3 and MiniCPM-V multiply from the other one.
+# Projectors of one matrix, by which of its sides gives out: Gemma 3 and MiniCPM-V multiply from the other.
 _SINGLE_LAYERS = {"mm.model.fc.weight": 0, "mm.input_projection.weight": 1, "resampler.proj.weight": 1}
 _LAST_LAYER = re.compile(r"(?:mm|mm\.model\.mlp)\.(\d+)\.weight")
 

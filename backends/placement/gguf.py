@@ -90,7 +90,7 @@ def _held(case: Case, layout: Layout) -> dict[str, Held]:
     largest = case.model.gguf.largest_matrix_bytes if case.model.gguf is not None else 0
     first = next(iter(layout.gpus), None)
     return {
-        device: Held(tuple(modules), largest if away and device == first else 0)
+        device: Held(tuple(modules), largest if away and device == first else 0, len(layout.gpus) > 1)
         for device, modules in parts.items()
     }
 
@@ -166,7 +166,7 @@ def _several(case: Case) -> Iterator[Outcome]:
 def _room(case: Case, gpus: Sequence[str]) -> list[int]:
     """What each GPU has left for layers and their caches."""
     empty = _layout(case, gpus, [0] * len(gpus), pictures=gpus[0])
-    return [_left(case, gpu, _on(case, empty, gpu)) for gpu in gpus]
+    return [_left(case, gpu, Held(tuple(_on(case, empty, gpu)), piped=True)) for gpu in gpus]
 
 
 def _on(case: Case, layout: Layout, device: str) -> list[Module]:
@@ -174,9 +174,8 @@ def _on(case: Case, layout: Layout, device: str) -> list[Module]:
     return [module for module, where in placed if where == device]
 
 
-def _left(case: Case, device: str, modules: Sequence[Module], visiting: int = 0) -> int:
-    precision = Precision(case.model.dtype, "float16")
-    found: DeviceShare = share(case, device, Held(tuple(modules), visiting), precision, with_gpu=True)
+def _left(case: Case, device: str, held: Held) -> int:
+    found: DeviceShare = share(case, device, held, Precision(case.model.dtype, "float16"), with_gpu=True)
     return found.budget_bytes - found.total_bytes
 
 
@@ -192,7 +191,8 @@ def _packed(case: Case, gpus: Sequence[str], *, pictures: str) -> list[int]:
             here = layers[len(layers) - counts[slot] - 1 :] if counts[slot] < len(layers) else []
             # Nothing visits a model that lies on GPUs as a whole.
             visits = slot == 0 and len(here) < len(layers)
-            if not here or _left(case, gpus[slot], [*fixed, *here], largest if visits else 0) < 0:
+            trial = Held((*fixed, *here), largest if visits else 0, len(gpus) > 1)
+            if not here or _left(case, gpus[slot], trial) < 0:
                 break
             counts[slot] += 1
         layers = layers[: len(layers) - counts[slot]]

@@ -28,6 +28,7 @@ from backends.placement.types import DeviceShare
 ROWS = 512
 _CELLS = 256
 _FP32, _FP16 = 4, 2
+_PIPE_COPIES = 4
 # A process with Python and llama.cpp's libraries, without and with CUDA's; and the words of the vocabulary,
 # which are kept as text and looked up both ways. Measured without CUDA: 45 MB, and 190 bytes a word.
 _PROCESS_BYTES, _CUDA_PROCESS_BYTES, _WORD_BYTES = 100 * MIB, 450 * MIB, 200
@@ -39,11 +40,13 @@ _SLACK = 0.1
 class Held:
     """What lies on one device: whole modules, in execution order.
 
-    `visiting` is the largest matrix that comes to be multiplied here while a prompt is read.
+    `visiting` is the largest matrix that comes to be multiplied here while a prompt is read. `piped` says that
+    several GPUs work one behind the other, for which llama.cpp keeps four copies of a pass's inputs.
     """
 
     modules: tuple[Module, ...]
     visiting: int = 0
+    piped: bool = False
 
     @property
     def layers(self) -> tuple[Module, ...]:
@@ -123,6 +126,8 @@ def share(case: Case, device: str, held: Held, precision: Precision, *, with_gpu
         active = text_buffer(text, work)
     elif gpu is None:
         active = input_buffer(text, work)
+    if held.piped and gpu is not None:
+        active += (_PIPE_COPIES - 1) * input_buffer(text, work)
     if held.has(ModuleKind.VISION):
         active += picture_buffer(case)
     if gpu is not None:

@@ -228,6 +228,15 @@ class TestBuffers:
         assert gguf_memory.picture_buffer(_question(found["llava"], images=0)) == 0
         assert gguf_memory.picture_buffer(_question(found["mixtral"])) == 0
 
+    def test_several_gpus_keep_copies_of_the_inputs(self, found: dict[str, ModelInfo]) -> None:
+        model = found["qwen"]
+        result = made(model, TWO_8_GB, "high")
+        work = Workload(result.context_tokens, 1, result.image_tokens)
+        text = gguf_memory.text_buffer(model.text, work)
+
+        extra = share(result, "cuda:1").activation_bytes - text
+        assert extra == 3 * gguf_memory.input_buffer(model.text, work)
+
     def test_matrices_in_ram_visit_the_gpu_for_long_prompts(self, found: dict[str, ModelInfo]) -> None:
         model = found["mixtral"]
         assert model.gguf is not None
