@@ -124,7 +124,8 @@ class VisionGeometry:
     `tokens_per_image` is the number of tokens that one picture adds to the prompt in the worst case
     that the processor allows by default (all tiles of anyres models); `max_tiles` the number of
     tower passes for it; `patches` the tower's sequence length per tile. `dynamic` families (Qwen-VL) turn
-    every `merge` x `merge` patches into one token, so that fewer pixels mean fewer tokens.
+    every `merge` x `merge` patches into one token, so that fewer pixels mean fewer tokens. `crossing`
+    families (Mllama) put no tokens into the prompt: layers of their own look at all patches of all tiles.
     """
 
     layers: int

@@ -3,7 +3,7 @@
     python -m tests.support.all_families [--configs] [MODEL_TYPE ...]
 
 Prints one JSON document a line: the default config (cut to its first few layers), names and shapes as they
-are saved, the modules of the model, and what its cache holds, layer by layer, after a prompt of `TOKENS`.
+are saved, the modules of the model, and what its cache holds, layer by layer, after `TOKENS` tokens.
 With `--configs` only what each default config says of its layers is told. Everything is on torch's meta
 device. A process of its own, so that torch stays out of the tests' one.
 """
@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tests.support.family_check import TOKENS
 from tests.support.real_trees import describe
 
-TOKENS = 9000
 _LAYERS = 4
 _SECONDS = 25
 FACTS = ("num_hidden_layers", "hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim")
@@ -118,7 +118,7 @@ def _kept(model: Any) -> list[list[int]]:
 
     model = model.to(torch.bfloat16).eval()
     cache = DynamicCache(config=model.config)
-    ids = torch.zeros((1, TOKENS), dtype=torch.long, device="meta")
+    ids = torch.zeros((1, TOKENS - 1), dtype=torch.long, device="meta")
     with torch.inference_mode():
         model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
         model(input_ids=ids[:, :1], past_key_values=cache, use_cache=True, logits_to_keep=1)

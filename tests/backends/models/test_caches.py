@@ -17,10 +17,9 @@ import pytest
 from backends.models.caches import layer_kinds
 from backends.models.defaults import completed
 from backends.models.geometry import text_config
-from backends.models.identify import identify
-from backends.models.types import LayerCache, ModelInfo, ModuleKind
-from tests.support.all_families import FACTS, TOKENS
-from tests.support.checkpoints import write_model
+from backends.models.types import LayerCache
+from tests.support.all_families import FACTS
+from tests.support.family_check import differences, read
 
 REPOSITORY = Path(__file__).parents[3]
 MEASURED = (
@@ -68,28 +67,14 @@ def configs() -> dict[str, dict[str, Any]]:
     return told("--configs")
 
 
-def read(tmp_path: Path, family: dict[str, Any]) -> ModelInfo:
-    shapes = {name: tuple(shape) for name, shape in family["shapes"].items()}
-    return identify(write_model(tmp_path / "m", family["config"], shapes, dtype="BF16"))
-
-
-def kept(model: ModelInfo, cache: LayerCache | None) -> int:
-    """Bytes after the prompt and the token behind it, in bfloat16 and without a picture."""
-    if cache is None:
-        return 2 * model.text.kv_heads * model.text.head_dim * 2 * (TOKENS + 1)
-    return cache.nbytes(TOKENS + 1, 0, 2)
-
-
 @pytest.mark.parametrize("family", MEASURED)
 def test_each_layer_keeps_what_was_measured(
     family: str, built: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
-    model = read(tmp_path, built[family])
+    found = built[family]
 
-    layers = [module for module in model.modules if module.kind is ModuleKind.LAYER]
-    assert [kept(model, layer.cache) for layer in layers] == [
-        half * 2 + full * 4 for half, full in built[family]["cache"]
-    ]
+    assert found["cache"]
+    assert differences(found, read(found, tmp_path / "m")) == []
 
 
 def test_every_family_s_class_is_read_as_it_is(configs: dict[str, dict[str, Any]]) -> None:
