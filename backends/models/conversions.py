@@ -1,8 +1,8 @@
 """Which tensors loading puts together, splits or turns: on the disk, only those are written anew.
 
 transformers reads all others where they lie in the checkpoint, whatever it renames them to and whatever dtype
-they are used in. Its own rules tell which are which; they are read from its source, since importing it brings
-torch. Where they can't be found, numbered experts count as put together, as in every family of today.
+they are used in. Its own rules tell which are which. Where they can't be found, numbered experts count as put
+together, as in every family of today.
 """
 
 from __future__ import annotations
@@ -14,17 +14,10 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from backends.models.conversion_rules import rules_are_known, written_rules
 from backends.models.naming import is_vision
-from backends.models.registry import package_folder
 from backends.models.types import Module, Tensor
 
-# The text of a rule for one model type or class: in the table, or below it, anew or in addition.
-_RULES = (
-    r"\n        \"{key}\": \[\n(.*?)\n        \],",
-    r"\n    mapping\[\"{key}\"\] \+?= \[\n(.*?)\n    \]",
-)
-_COPIED = r"\n    mapping\[\"{key}\"\] \+?= mapping\[\"([\w.-]+)\"\]\.copy\(\)"
-_SAME_AS = re.compile(r"^    \"([\w.-]+)\": \"([\w.-]+)\",$", re.MULTILINE)
 _CONVERTER = re.compile(r"WeightConverter\(\s*(?:source_patterns=)?(\[[^\]]*\]|r?\"[^\"]*\")")
 _NUMBERED_EXPERT = re.compile(r"\.experts\.\d+\.")
 _TASK = re.compile(r"For[A-Z]\w*$")
@@ -42,6 +35,8 @@ def with_conversions(
     `names` maps the files' tensor names to those of the loaded model.
     """
     rules = _Rules(config)
+    if not rules.convert_anything:
+        return tuple(modules)
     places = {module.name for module in modules}
     found: dict[str, int] = {}
     for tensor in tensors:
@@ -71,9 +66,14 @@ class _Rules:
         self._vision = _patterns([_part(config, "vision_config")])
         self._text = _patterns([_part(config, "text_config"), _part(config, "llm_config")])
 
+    @property
+    def convert_anything(self) -> bool:
+        """Whether there is any rule."""
+        return not rules_are_known() or bool(self._whole or self._vision or self._text)
+
     def convert(self, stored: str, loaded: str) -> bool:
         """Whether loading converts the tensor."""
-        if not _source():
+        if not rules_are_known():
             return _NUMBERED_EXPERT.search(stored) is not None
         inner = self._vision if any(is_vision(part) for part in loaded.split(".")) else self._text
         return any(pattern.search(name) for pattern in (*self._whole, *inner) for name in {stored, loaded})
@@ -98,14 +98,8 @@ def _patterns(kinds: Iterable[object]) -> _Patterns:
 @lru_cache(maxsize=64)
 def _of(kind: str) -> _Patterns:
     """What the rules of a model type or class convert."""
-    source, key = _source(), re.escape(kind)
-    parts = [part for rule in _RULES for part in re.findall(rule.format(key=key), source, re.DOTALL)]
-    copied = [pattern for other in re.findall(_COPIED.format(key=key), source) for pattern in _of(other)]
-    if not parts and not copied:
-        twin = _twins().get(kind)
-        return _of(twin) if twin else ()
-    found = [text for part in parts for text in _CONVERTER.findall(part)]
-    return (*copied, *(pattern for text in found for pattern in _compiled(text)))
+    found = [text for written in written_rules(kind) for text in _CONVERTER.findall(written)]
+    return tuple(pattern for text in found for pattern in _compiled(text))
 
 
 def _compiled(text: str) -> Iterable[re.Pattern[str]]:
@@ -117,16 +111,3 @@ def _compiled(text: str) -> Iterable[re.Pattern[str]]:
         return [re.compile(source.replace("*", ".*")) for source in sources]
     except (ValueError, SyntaxError, AttributeError, re.error):
         return []
-
-
-@lru_cache(maxsize=1)
-def _twins() -> dict[str, str]:
-    """Families with the rules of another one."""
-    return dict(_SAME_AS.findall(_source().partition("\ndef ")[0]))
-
-
-@lru_cache(maxsize=1)
-def _source() -> str:
-    root = package_folder("transformers")
-    path = root / "conversion_mapping.py" if root else None
-    return path.read_text(encoding="utf-8") if path is not None and path.is_file() else ""

@@ -1,9 +1,8 @@
 """What transformers calls the tensors of a published file, by its own rules of renaming.
 
-The rules are lists of calls such as `WeightRenaming(source, target)`, by family. A family's list is cut out
-of transformers' source and evaluated with stand-ins that only take down what they are given, since importing
-it brings torch. Rules that join experts or split a fused matrix are left out: what they do stays inside of
-modules.
+The rules are lists of calls such as `WeightRenaming(source, target)`, by family. A family's list is evaluated
+with stand-ins that only take down what they are given, since importing it brings torch. Rules that join
+experts or split a fused matrix are left out: what they do stays inside of modules.
 """
 
 from __future__ import annotations
@@ -13,14 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from backends.models.registry import package_folder
+from backends.models.conversion_rules import written_rules
 
-# A family that has the rules of another one.
-_SAME_AS = re.compile(r"^    \"([\w.-]+)\": \"([\w.-]+)\",$", re.MULTILINE)
-# Where a family's rules are written: in the table, and below it, anew or in addition.
-_IN_TABLE = r"\n        \"{key}\": \[\n(.*?)\n        \],"
-_BELOW = r"\n    mapping\[\"{key}\"\] \+?= \[\n(.*?)\n    \]"
-_COPIED = r"\n    mapping\[\"{key}\"\] \+?= mapping\[\"([\w.-]+)\"\]\.copy\(\)"
 _LOOK_AROUND = re.compile(r"\(\?.+?\)?\)")
 _GROUP = re.compile(r"\(.+?\)")
 # Every other kind of rule that the function names.
@@ -72,15 +65,7 @@ def renamed(
 @lru_cache(maxsize=64)
 def _rules(key: str) -> tuple[Rename, ...]:
     """The rules of a model type or class."""
-    source, twins = _source()
-    escaped = re.escape(key)
-    found: list[Rename] = []
-    for other in re.findall(_COPIED.format(key=escaped), source):
-        found += _rules(other)
-    for form in (_IN_TABLE, _BELOW):
-        for written in re.findall(form.format(key=escaped), source, re.DOTALL):
-            found += _evaluated(written)
-    return tuple(found) if found or key not in twins else _rules(twins[key])
+    return tuple(rule for written in written_rules(key) for rule in _evaluated(written))
 
 
 def _evaluated(written: str) -> list[Rename]:
@@ -100,15 +85,6 @@ def _evaluated(written: str) -> list[Rename]:
 
 def _nothing(*_: object, **__: object) -> None:
     """What is left out."""
-
-
-@lru_cache(maxsize=1)
-def _source() -> tuple[str, dict[str, str]]:
-    root = package_folder("transformers")
-    path = root / "conversion_mapping.py" if root else None
-    source = path.read_text(encoding="utf-8") if path and path.is_file() else ""
-    table = source.partition("\ndef ")[0]
-    return source, dict(_SAME_AS.findall(table))
 
 
 def _renaming(
