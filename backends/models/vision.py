@@ -224,8 +224,12 @@ def _anyres(config: Mapping[str, Any], tower: _Tower, limit: int | None) -> _Tok
 
 
 def _is_pinpoint(point: object) -> bool:
-    """Whether an entry of the config is a height and a width."""
-    return isinstance(point, list) and len(point) == 2 and all(_side(side) for side in point)
+    """Whether an entry of the config is a height and a width, both plain numbers."""
+    return (
+        isinstance(point, list)
+        and len(point) == 2
+        and all(type(side) is int and 0 < side <= _LARGEST_SIDE for side in point)
+    )
 
 
 def _split(config: Mapping[str, Any], processor: Mapping[str, Any], tower: _Tower) -> _Tokens:

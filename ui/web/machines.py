@@ -20,10 +20,13 @@ _LAPTOPS = tuple(f"NVIDIA GeForce RTX {model} Laptop GPU" for model in (3060, 40
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A machine as one would order it; sizes in GiB, `gib` of each card (None: what its data sheet says)."""
+    """A machine as one would order it; sizes in GiB, `gib` of each card (None: what its data sheet says).
+
+    Numbers are as a person wrote them: `build` checks them.
+    """
 
     card: str = ""
-    count: int = 0
+    count: float = 0
     gib: float | None = None
     ram_gib: float = 16
     os: str = "windows"
@@ -77,6 +80,13 @@ def build(parts: Parts) -> HardwareSnapshot:
         )
     if card and parts.gib is not None:
         _check_size(Text("whatif.gib", "GB each"), parts.gib, _MOST_CARD_GIB)
+    if not 0 <= parts.count <= MOST_GPUS:
+        raise SettingInvalid(
+            name=Text("machine.count", "The number of cards"),
+            value=f"{parts.count:g}",
+            detail=Text("machine.too_many", "No machine is planned with as many."),
+            suggestion=Text.of("check.up_to", "a number from 0 to {most}", most=MOST_GPUS),
+        )
     _check_size(Text("whatif.ram", "GB of RAM"), parts.ram_gib, _MOST_RAM_GIB)
     entry: dict[str, Any] = {"name": card}
     if parts.gib is not None:
@@ -87,7 +97,7 @@ def build(parts: Parts) -> HardwareSnapshot:
         cpu["features"] = ["neon"] if parts.os == "macos" else list(_DESKTOP_FEATURES)
     document = {
         "os": parts.os,
-        "gpus": [{**entry, "index": index} for index in range(parts.count)] if card else [],
+        "gpus": [{**entry, "index": index} for index in range(int(parts.count))] if card else [],
         "ram": {"total_bytes": int(parts.ram_gib * GIB)},
         "cpu": cpu,
         "disk": {"path": "C:\\" if parts.os == "windows" else "/"},

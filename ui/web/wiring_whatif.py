@@ -37,13 +37,6 @@ def go(context: Context, session: Session, key: str, name: Text | str, hardware:
 
 def put_together(context: Context, session: Session, parts: machines.Parts) -> None:
     """Plan for a machine of these parts. Raises SettingInvalid."""
-    if not 0 <= parts.count <= machines.MOST_GPUS:
-        raise SettingInvalid(
-            name=Text("machine.count", "The number of cards"),
-            value=str(parts.count),
-            detail=Text("machine.too_many", "No machine is planned with as many."),
-            suggestion=Text.of("check.up_to", "a number from 0 to {most}", most=machines.MOST_GPUS),
-        )
     hardware = machines.build(parts)
     gpus, ram = hardware.gpus, hardware.ram.total_bytes
     name = Text.of("machine.own_cpu", "no GPU, {ram:bytes} of RAM", ram=ram)

@@ -254,3 +254,16 @@ def test_the_processor_decides(processor: dict[str, Any], tokens: int) -> None:
 def test_a_text_model_has_no_vision(tmp_path: Path) -> None:
     assert identify(checkpoints.llama(tmp_path / "m")).vision is None
     assert not has_vision({"model_type": "llama"})
+
+
+@pytest.mark.parametrize(
+    "point",
+    [[[1, 2], 672], [{"height": 336}, 672], [672], [0, 672], ["672", 336], [True, 672], 672],
+    ids=str,
+)
+def test_a_pinpoint_that_is_no_pair_of_numbers_counts_for_nothing(point: Any) -> None:
+    config = {"model_type": "llava_next", "vision_config": CLIP_336}
+
+    found = geometry({**config, "image_grid_pinpoints": [point, *PINPOINTS]})
+
+    assert found == geometry({**config, "image_grid_pinpoints": PINPOINTS})

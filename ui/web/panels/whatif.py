@@ -174,7 +174,7 @@ def read_parts(
     """The fields as parts; an emptied number means none, or what the data sheet says."""
     return machines.Parts(
         card=card or "",
-        count=int(count or 0),
+        count=count or 0,
         gib=gib or None,
         ram_gib=ram or 0,
         os=system or machines.SYSTEMS[0],
