@@ -40,8 +40,8 @@ _SLACK = 0.1
 class Held:
     """What lies on one device: whole modules, in execution order.
 
-    `visiting` is the largest matrix that comes to be multiplied here while a prompt is read. `piped` says that
-    several GPUs work one behind the other, for which llama.cpp keeps four copies of a pass's inputs.
+    `visiting` is the largest matrix that comes to be multiplied here while a prompt is read. `piped`: several
+    GPUs work one behind the other, for which llama.cpp keeps four copies of a pass's inputs.
     """
 
     modules: tuple[Module, ...]
