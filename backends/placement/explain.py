@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from backends.models.types import ModuleKind
-from backends.placement import gguf_words, reasons, shortages, topology, why_not
+from backends.placement import cache_words, gguf_words, reasons, shortages, topology, why_not
 from backends.placement.candidates import Candidate
 from backends.placement.case import CPU, DISK, Case, cuda, written_bytes
 from backends.placement.evaluate import Outcome
@@ -283,6 +283,11 @@ def _cpu_precision(case: Case, outcome: Outcome, others: Sequence[Candidate]) ->
 
 
 def _context(case: Case) -> Iterator[Text]:
+    yield from _room(case)
+    yield from cache_words.kept(case.model, case.work)
+
+
+def _room(case: Case) -> Iterator[Text]:
     work, vision = case.work, case.model.vision
     if vision is None:
         yield reasons.text_context(work.context_tokens)

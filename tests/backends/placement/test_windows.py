@@ -82,3 +82,34 @@ def test_windows_leave_room_for_more_layers_and_read_less_for_a_token(llava: Mod
 
     assert windows.gpu_layers > everything.gpu_layers
     assert windows.expected.tokens_per_s > everything.expected.tokens_per_s
+
+
+@pytest.mark.parametrize(
+    ("kinds", "sentences"),
+    [
+        pytest.param([None], [], id="nothing to say"),
+        pytest.param(
+            [WINDOW, None, None, None],
+            ["Of 32 layers, 8 keep the last 1,024 tokens only."],
+            id="windows",
+        ),
+        pytest.param(
+            [STATE, STATE, STATE, None],
+            ["Of 32 layers, 24 keep no tokens: at most a state whose size does not grow."],
+            id="states",
+        ),
+        pytest.param(
+            [PICTURES, None, None, None],
+            ["Of 32 layers, 8 keep the 6,404 patches of each picture instead of words."],
+            id="pictures",
+        ),
+        pytest.param([LayerCache(KEYS, window=1 << 20)], [], id="a window that nothing leaves"),
+    ],
+)
+def test_a_plan_says_what_layers_keep(
+    kinds: list[LayerCache | None], sentences: list[str], llava: ModelInfo
+) -> None:
+    made = plan(machine(gpu(0), ram=64), with_kinds(llava, kinds), PlanRequest("m"))
+
+    said = [str(reason) for reason in made.reasons]
+    assert [sentence for sentence in said if sentence.startswith("Of 32 layers")] == sentences
