@@ -101,6 +101,8 @@ def parse_overrides(settings: Iterable[str]) -> Overrides:
             overrides = replace(overrides, device_map=_device_map(Path(value)))
         elif key.startswith("max_memory."):
             limit = (_device(key), _parsed(parse_size, key, value, "a size, such as 6GiB"))
+            if limit[0] in dict(overrides.max_memory):
+                raise _invalid(key, value, "this device's limit is set twice")
             overrides = replace(overrides, max_memory=(*overrides.max_memory, limit))
         elif key in _KEYS:
             field, parse, takes = _KEYS[key]
@@ -167,17 +169,20 @@ def _parsed(parse: Callable[[str], Any], key: str, value: str, takes: str) -> An
 
 def _device_map(path: Path) -> tuple[tuple[str, str], ...]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        # Objects as pairs: a module that stands there twice is the planner's to refuse.
+        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=tuple)
     except OSError as error:
+        if (advice := put_right(str(path))) is not None:
+            raise _refused("device_map", str(path), advice) from error
         raise _invalid("device_map", str(path), f"the file can't be read ({error.strerror})") from error
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}: {error.msg}"
         raise _invalid("device_map", str(path), f"the file is not JSON ({where})") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, no valid path, endless digits or nesting
         raise _invalid("device_map", str(path), "the file is not JSON") from error
-    if not isinstance(content, dict) or not content:
+    if not isinstance(content, tuple) or not content:
         raise _invalid("device_map", str(path), "the file must hold an object of module: device")
-    return tuple((str(module), device_name(device)) for module, device in content.items())
+    return tuple((module, device_name(device)) for module, device in content)
 
 
 def _invalid(key: str, value: str, detail: str) -> SettingInvalid:

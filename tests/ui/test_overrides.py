@@ -77,6 +77,8 @@ def test_settings(settings: list[str], overrides: Overrides) -> None:
         ("engine=ollama", "transformers, llamacpp or remote"),
         ("max_memory.gpu=6GiB", "A device is cuda:0"),
         ("max_memory.cuda:0=lots", "a size"),
+        ("device_map=auto", "not a device but a strategy"),
+        ('device_map="balanced"', "not a device but a strategy"),
         ("precison=nf4", "did you mean precision"),
         ("colour=red", "known settings are"),
         ("device_map=missing.json", "can't be read"),
@@ -85,6 +87,23 @@ def test_settings(settings: list[str], overrides: Overrides) -> None:
 def test_what_can_not_be_set(setting: str, says: str) -> None:
     with pytest.raises(SettingInvalid, match=says):
         parse_overrides([setting])
+
+
+def test_a_limit_that_is_set_twice_is_not_guessed_at() -> None:
+    with pytest.raises(SettingInvalid, match="limit is set twice"):
+        parse_overrides(["max_memory.cuda:0=6GiB", "max_memory.cpu=8GiB", "max_memory.cuda:0=4GiB"])
+
+
+def test_a_map_file_named_like_a_strategy_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("auto").write_text('{"": "cpu"}', encoding="utf-8")
+    assert parse_overrides(["device_map=auto"]).device_map == (("", "cpu"),)
+
+
+def test_a_module_that_stands_twice_in_a_file_reaches_the_planner(tmp_path: Path) -> None:
+    path = tmp_path / "map.json"
+    path.write_text('{"lm_head": "cpu", "lm_head": 0}', encoding="utf-8")
+    assert parse_overrides([f"device_map={path}"]).device_map == (("lm_head", "cpu"), ("lm_head", "cuda:0"))
 
 
 def test_a_device_map_file(tmp_path: Path) -> None:
