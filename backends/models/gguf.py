@@ -95,6 +95,16 @@ def _architecture(path: Path, header: GgufHeader) -> str:
                 "Put the model's other GGUF file into the same folder, and open that one.",
             ),
         )
+    if header.text("general.type") == "adapter":
+        raise ModelUnsupported(
+            path=str(path),
+            detail=Text.of(
+                "gguf.adapter",
+                "{file} is an adapter (LoRA): an addition to a model, and no model.",
+                file=path.name,
+            ),
+            suggestion=Text("gguf.adapter_remedy", "Open the GGUF file of the model that it belongs to."),
+        )
     check_architecture(path, family)
     return family
 

@@ -76,10 +76,12 @@ def _picture_cost(
     """What one picture takes: the plan with one, beside the same placement without any."""
     if model is None or model.vision is None or not model.vision.dynamic or isinstance(plan, SnugError):
         return None
+    # llama.cpp is told a number of layers, not where each module lies.
+    by_number = plan.format == "gguf"
     overrides = replace(
         plan.request.overrides,
-        device_map=plan.device_map,
-        gpu_layers=None,
+        device_map=None if by_number else plan.device_map,
+        gpu_layers=plan.gpu_layers if by_number else None,
         precision=plan.precision,
         context_tokens=plan.context_tokens,
         image_tokens=plan.image_tokens or None,

@@ -481,6 +481,12 @@ def _strange_eyes(folder: Path) -> Path:
             id="a folder with an mmproj alone",
         ),
         pytest.param(
+            lambda folder: tiny(folder / "lora.gguf", more={"general.type": "adapter"}),
+            ModelUnsupported,
+            "lora.gguf is an adapter",
+            id="a LoRA",
+        ),
+        pytest.param(
             _foreign_eyes, ModelDamaged, "width 512, and this one has 256", id="mmproj of another model"
         ),
         pytest.param(_damaged_eyes, ModelDamaged, "has 4 bytes", id="a damaged mmproj"),

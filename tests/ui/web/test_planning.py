@@ -14,7 +14,7 @@ from backends.placement.needs import Needs
 from backends.placement.types import Overrides, Plan, PlanRequest
 from backends.presets import Preset
 from backends.service import Service
-from tests.support import checkpoints, machines
+from tests.support import checkpoints, gguf_files, machines
 from tests.support.fake_service import fake_settings
 from ui.i18n import LANGUAGES, Translator
 from ui.web import wiring_whatif as whatif
@@ -37,6 +37,7 @@ class Tab:
         self.llava = str(checkpoints.llava_15_7b(home / "llava"))
         self.qwen = str(checkpoints.qwen25_vl_7b(home / "qwen"))
         self.text = str(checkpoints.llama(home / "text"))
+        self.gguf = str(gguf_files.qwen25_vl_7b(home / "gguf"))
         settings = fake_settings(home)
         self.service = Service(settings, preload=False)
         self.service._machine.snapshot = lambda *_, **__: TWO  # type: ignore[method-assign]
@@ -216,8 +217,23 @@ def test_detail_is_offered_where_the_model_has_it_with_what_it_takes(tab: Tab) -
     assert "300 tokens" in tab.draw("image_tokens")["cost"]["value"]
 
 
+def test_a_gguf_file_has_the_same_controls(tab: Tab) -> None:
+    tab.draw()
+    settle(tab.context, tab.session, tab.gguf, Preset.AUTO)
+    drawn = tab.draw()
+    assert drawn["gpu_layers"]["maximum"] == 28
+    assert "1,282 tokens" in drawn["cost"]["value"]
+    change(tab.context, tab.session, Overrides(gpu_layers=12))
+    made = make_plan(tab.context, tab.request, None)
+    assert isinstance(made, Plan)
+    assert (made.engine, made.gpu_layers) == ("llamacpp", 12)
+    assert "1,282 tokens" in tab.draw("gpu_layers").get("cost", drawn["cost"])["value"]
+    change(tab.context, tab.session, Overrides(precision="nf4"))
+    assert isinstance(make_plan(tab.context, tab.request, None), SettingInvalid)
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("model", ["llava", "qwen", "text"])
+@pytest.mark.parametrize("model", ["llava", "qwen", "text", "gguf"])
 def test_every_control_has_a_name_and_a_sentence(tab: Tab, language: str, model: str) -> None:
     asked = PlanRequest(getattr(tab, model))
     about = custom_panel.About(asked, make_plan(tab.context, asked), tab.service.inspect(asked.model), TWO)
