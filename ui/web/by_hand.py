@@ -24,6 +24,9 @@ OF_MACHINE = ("gpus", "max_memory", "device_map")
 # What the command line calls the settings -> field of Overrides.
 KEYS = {"context": "context_tokens"} | {field: field for field in SETTINGS}
 _EMPTY = Overrides()
+# More than any field can mean.
+_MOST = 10**9
+_LEAVE_EMPTY = Text("custom.leave_empty", "Correct it, or leave the field empty.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,20 @@ def detail_range(model: ModelInfo) -> range:
     return range(min(LEAST_PICTURE_TOKENS, most), most + 1)
 
 
+def number(field: str, value: float | None) -> int | None:
+    """A number that a person wrote; None when the field is empty. Raises SettingInvalid."""
+    if value is None:
+        return None
+    if not -_MOST <= value <= _MOST:  # NaN neither
+        raise SettingInvalid(
+            name=quoted(field),
+            value=f"{value:g}",
+            detail=Text.of("ui.number_too_large", "It takes a whole number up to {most:count}.", most=_MOST),
+            suggestion=_LEAVE_EMPTY,
+        )
+    return int(value)
+
+
 def folder(written: str | None) -> str | None:
     """A folder that a person typed; None when the field is empty. Raises SettingInvalid."""
     bare = (written or "").strip().strip('"')
@@ -165,7 +182,7 @@ def folder(written: str | None) -> str | None:
         name=quoted("offload_dir"),
         value=f'"{bare[:60]}"',
         detail=Text("custom.not_a_path", "It is not a whole path, so it could mean several folders."),
-        suggestion=Text("custom.leave_empty", "Correct it, or leave the field empty."),
+        suggestion=_LEAVE_EMPTY,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -18,11 +19,8 @@ from ui.web.planning import change, check_draft, forget_draft, hardware_of, undo
 from ui.web.sessions import Session
 from ui.web.wiring_model import Page, refresh
 
-# What a control's value means for its setting; each raises SettingInvalid.
-
-
-def _number(value: float | None) -> int | None:
-    return None if value is None else int(value)
+_NUMBERS = ("gpu_layers", "context_tokens", "images", "image_tokens")
+_MOST_GIB = 1 << 20
 
 
 def _gpus(context: Context, session: Session, chosen: list[int]) -> tuple[int, ...] | None:
@@ -89,10 +87,12 @@ def _wire_values(custom: Custom, context: Context, on: Callable[..., None]) -> N
 
         return act
 
-    for field, parse in (
-        ("gpu_layers", _number), ("context_tokens", _number), ("images", _number), ("image_tokens", _number),
-        ("precision", lambda value: value or None), ("cpu_layers_mode", lambda value: value or None),
-    ):  # fmt: skip
+    parsers: dict[str, Callable[[Any], Any]] = {
+        **{field: partial(by_hand.number, field) for field in _NUMBERS},
+        "precision": lambda value: value or None,
+        "cpu_layers_mode": lambda value: value or None,
+    }
+    for field, parse in parsers.items():
         component = getattr(custom, field)
         on(component.input, component, sets(field, parse), field)
 
@@ -113,7 +113,8 @@ def _wire_values(custom: Custom, context: Context, on: Callable[..., None]) -> N
 def _wire_limits(custom: Custom, context: Context, on: Callable[..., None]) -> None:
     def limit(session: Session, device: str, gib: float) -> None:
         overrides = (session.request or context.start).overrides
-        change(context, session, by_hand.with_limit(overrides, device, int(float(gib) * GIB)))
+        nbytes = int(min(max(0, gib), _MOST_GIB) * GIB)
+        change(context, session, by_hand.with_limit(overrides, device, nbytes))
 
     def of_gpu(session: Session, gib: float) -> None:
         gpus = (hardware_of(session) or context.service.usable()).gpus

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from backends.errors import SettingInvalid
 from backends.models.types import ModelInfo, TextGeometry, VisionGeometry
 from backends.placement.types import Overrides
 from backends.presets import Preset
@@ -117,3 +119,38 @@ def test_every_setting_is_listed_once_it_is_made() -> None:
     assert len(by_hand.set_fields(made)) == 10
     assert by_hand.set_fields(by_hand.without(made, *by_hand.set_fields(made))) == ()
     assert by_hand.set_fields(replace(Overrides(), images=0)) == ("images",)
+
+
+@pytest.mark.parametrize(
+    ("written", "means"),
+    [(None, None), (0, 0), (2048, 2048), (-1, -1), (1e308, "1e+308"), (-1e12, "-1e+12"), (math.inf, "inf"),
+     (math.nan, "nan")],
+)  # fmt: skip
+def test_numbers(written: float | None, means: int | str | None) -> None:
+    if not isinstance(means, str):
+        assert by_hand.number("context_tokens", written) == means
+        return
+    with pytest.raises(SettingInvalid, match="It takes a whole number up to 1,000,000,000") as caught:
+        by_hand.number("context_tokens", written)
+    assert str(caught.value.what_text) == f'"Context (tokens)" can\'t be {means}.'
+
+
+@pytest.mark.parametrize(
+    ("written", "means"),
+    [
+        ("", None),
+        (None, None),
+        ("  ", None),
+        ('"D:\\a b"', "D:\\a b"),
+        ("/tmp/图片", "/tmp/图片"),
+        ("~/x", "~/x"),
+    ],
+)
+def test_folders(written: str | None, means: str | None) -> None:
+    assert by_hand.folder(written) == means
+
+
+@pytest.mark.parametrize("written", ["offload", "./a", "C:a", "..", "a\\b"])
+def test_a_folder_that_could_mean_several(written: str) -> None:
+    with pytest.raises(SettingInvalid, match="whole path"):
+        by_hand.folder(written)
