@@ -65,6 +65,15 @@ class Case:
             return gpu.name
         return self.hardware.cpu.name if device == CPU else self.hardware.disk.path
 
+    @property
+    def read_as(self) -> str:
+        """The family by which the engine reads a prompt; none where a layer's cache can't be cut back."""
+        for module in self.model.modules:
+            cache = module.cache
+            if cache and (cache.window or cache.picture_tokens or not cache.per_token):
+                return ""
+        return self.model.family
+
     def process_bytes(self, *, with_gpu: bool) -> int:
         """RAM of the worker's process before it holds anything."""
         return estimate.CUDA_PROCESS_BYTES if with_gpu else estimate.CPU_PROCESS_BYTES
@@ -136,7 +145,7 @@ def executing_share(
         work=case.work,
         precision=precision,
         overhead=overhead,
-        family=case.model.family,
+        family=case.read_as,
     )
     return case.correction.apply(share, ENGINE, precision.name, with_gpu=with_gpu)
 

@@ -113,3 +113,24 @@ def test_a_plan_says_what_layers_keep(
 
     said = [str(reason) for reason in made.reasons]
     assert [sentence for sentence in said if sentence.startswith("Of 32 layers")] == sentences
+
+
+@pytest.mark.parametrize(
+    ("kind", "in_pieces"),
+    [
+        pytest.param(None, True, id="all tokens"),
+        pytest.param(LayerCache(KEYS // 2), True, id="all tokens, narrow"),
+        pytest.param(WINDOW, False, id="a window"),
+        pytest.param(STATE, False, id="a state"),
+        pytest.param(PICTURES, False, id="pictures"),
+    ],
+)
+def test_prompts_are_read_in_pieces_only_where_a_cache_can_be_cut_back(
+    kind: LayerCache | None, in_pieces: bool, llava: ModelInfo
+) -> None:
+    def active(model: ModelInfo) -> int:
+        return plan(machine(ram=64), model, PlanRequest("m", Preset.CPU)).devices[0].activation_bytes
+
+    usual, whole = active(llava), active(replace(llava, family="another"))
+    assert usual < whole
+    assert (active(with_kinds(llava, [kind])) == usual) == in_pieces
