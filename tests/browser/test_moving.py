@@ -128,7 +128,7 @@ def test_the_starter_goes_to_the_disk_and_back_and_answers_the_same(
     assert starter_page.worker_pid == worker
 
     page.get_by_role("spinbutton", name=re.compile("^Context")).fill("1024")
-    expect(page.locator("#setup-note")).to_contain_text("Only limits change")
+    expect(page.locator("#setup-note")).to_contain_text("Nothing has to move")
     expect(page.locator("#load")).to_have_text("Apply")
     page.locator("#load").click()
     expect(page.locator("#load")).to_have_text("Loaded")

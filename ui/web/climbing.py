@@ -19,7 +19,10 @@ _QUESTION_TOKENS = 192
 
 def failed(context: Context, session: Session, error: OutOfMemory) -> None:
     """Note what an answer failed with, while it is still known which plan that was."""
-    found = _failure(context.service.state(), session.turns, error)
+    state = context.service.state()
+    if state.status == "loading":
+        return  # the next plan is on its way already, and `state` speaks of that one
+    found = _failure(state, session.turns, error)
     if found is not None:
         _remember(context, session, found)
 

@@ -26,11 +26,13 @@ _LABELS = {
 class Route:
     """From nothing (`load`), in place of what is loaded (`swap`), or with it: `same`, `limits` or `move`.
 
-    `why` says why the model that is loaded has to be loaded again.
+    `why` says why the model that is loaded has to be loaded again, `from_disk` that a move reads weights that
+    rest there.
     """
 
     kind: Literal["load", "swap", "same", "limits", "move"]
     why: Text | None = None
+    from_disk: bool = False
 
     def label(self, say: Translator) -> str:
         """What the button says."""
@@ -40,7 +42,9 @@ class Route:
         """One sentence on what pressing the button does to the model that is loaded; "" for another model."""
         if self.why is not None:
             return say("setup.note_reload", why=self.why)
-        return say(f"setup.note_{self.kind}") if self.kind in ("limits", "move") else ""
+        if self.kind == "move":
+            return say("setup.note_move_disk" if self.from_disk else "setup.note_move")
+        return say("setup.note_limits") if self.kind == "limits" else ""
 
 
 def route(
@@ -56,4 +60,12 @@ def route(
     why = why_reload(plan)
     if why is not None:
         return Route("swap", why if state.plan.model_path == plan.model_path else None)
-    return Route("limits" if same_places(state.plan, plan) else "move")
+    if same_places(state.plan, plan):
+        return Route("limits")
+    places = dict(plan.device_map)
+    return Route(
+        "move",
+        from_disk=any(
+            device == "disk" and places.get(name) != "disk" for name, device in state.plan.device_map
+        ),
+    )

@@ -334,3 +334,17 @@ def test_without_a_step_nothing_is_taken_or_undone(open_tab: Open) -> None:
     tab = open_tab()
     assert climbing.take(tab.context, tab.session) is None
     assert climbing.undo(tab.context, tab.session) is None
+
+
+def test_what_runs_out_while_the_next_plan_waits_is_not_blamed_on_that_one(
+    open_tab: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A move lets the answer under way end first; if that runs out, the way on is taken already."""
+    tab = open_tab()
+    tab.load()
+    moving = replace(tab.service.state(), status="loading", moving=True)
+    monkeypatch.setattr(tab.service, "state", lambda: moving)
+    error = OutOfRam(stage="answering", needed_bytes=4 << 20, free_bytes=0)
+    climbing.failed(tab.context, tab.session, error)
+    assert tab.session.climb.failure is None
+    assert tab.session.climb.tried == {}

@@ -57,11 +57,20 @@ READY = ModelState("ready", LOADED, REPORT)
             "The loaded model takes its new places in memory; its files are not read again.",
         ),
         (
+            replace(
+                READY, plan=replace(LOADED, device_map=(("model.embed", "cpu"), ("model.layers.0", "disk")))
+            ),
+            MOVED,
+            None,
+            "Rearrange",
+            "The loaded model takes its new places; only what rests on the disk is read.",
+        ),
+        (
             READY,
             OTHER,
             None,
             "Apply",
-            "Only limits change: that takes effect at once, and nothing is loaded again.",
+            "Nothing has to move: this takes effect at once, and no file is read again.",
         ),
         (READY, MOVED, FILES, "Load this", f"It has to be loaded again: {FILES}"),
         (READY, ANOTHER, FILES, "Load this", ""),
@@ -71,6 +80,7 @@ READY = ModelState("ready", LOADED, REPORT)
         "nothing is loaded",
         "as it is loaded",
         "other places",
+        "what rested on the disk comes into memory",
         "other limits",
         "the files are needed",
         "another model",
