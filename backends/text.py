@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -10,6 +11,8 @@ from typing import Any, TypeAlias
 # A figure, a name, or a sentence inside a sentence (which is translated first).
 Value: TypeAlias = "str | int | float | Text"
 
+# As much of a name from a file as a sentence repeats.
+_SHOWN_NAME = 80
 _KIB = 1024
 _UNITS = ("B", "KB", "MB", "GB", "TB")
 
@@ -36,8 +39,24 @@ def human_seconds(seconds: float) -> str:
     return f"{seconds / 60:.0f} min"
 
 
+def plain(text: str) -> str:
+    """Return `text` without characters that steer a terminal, break a line or turn the writing round."""
+    if text.isprintable():
+        return text
+    # The spaces of other scripts do not count as printable; they may stand in a path.
+    return "".join(
+        letter if letter.isprintable() or unicodedata.category(letter) == "Zs" else "?" for letter in text
+    )
+
+
+def shown_name(name: str) -> str:
+    """A name from somebody's file as a sentence may show it: plain and short."""
+    short = plain(name[: _SHOWN_NAME + 1])
+    return short if len(short) <= _SHOWN_NAME else short[:_SHOWN_NAME] + "..."
+
+
 class _Formatter(string.Formatter):
-    """Adds the format specs `bytes`, `seconds` and `count` to the usual ones."""
+    """Adds the format specs `bytes`, `seconds` and `count` to the usual ones; names stay plain."""
 
     def format_field(self, value: Any, format_spec: str) -> str:  # noqa: ANN401 - the base class's signature
         match format_spec:
@@ -48,7 +67,7 @@ class _Formatter(string.Formatter):
             case "count":
                 return f"{value:,}"
             case _:
-                return str(super().format_field(value, format_spec))
+                return plain(str(super().format_field(value, format_spec)))
 
 
 def render(template: str, values: Mapping[str, Value]) -> str:

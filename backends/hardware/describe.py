@@ -12,7 +12,7 @@ from backends.hardware import known
 from backends.hardware.fields import MISSING, BadValue, JsonObject, dotted, is_whole
 from backends.hardware.locate import line_of
 from backends.hardware.types import Cpu, Disk, Gpu, GpuProcess, HardwareSnapshot, OsName, Ram
-from backends.text import Text, Value
+from backends.text import Text, Value, shown_name
 
 # What is taken for a part that a description leaves out: an ordinary desktop.
 _CORES, _FEATURES = 4, ("avx", "avx2", "fma", "f16c")
@@ -163,7 +163,7 @@ def _gpu(entry: JsonObject, position: int, assumed: list[str]) -> Gpu:
         *("index", "name", "total_bytes", "free_bytes", "compute_capability", "utilization", "display"),
         *("memory_gbps", "pcie_gbps", "nvlink_peers", "processes"),
     )
-    name = entry.text("name")
+    name = shown_name(entry.text("name"))
     facts = known.gpu_facts(name)
     table_bytes = int(facts.gib * known.GIB) if facts else None
     if entry.get("total_bytes") is None and table_bytes:
@@ -220,7 +220,9 @@ def _capability(entry: JsonObject) -> tuple[int, int] | None:
 def _process(entry: JsonObject) -> GpuProcess:
     entry.check_names("pid", "name", "bytes")
     return GpuProcess(
-        entry.whole("pid", 0, 0, 2**32) or 0, entry.text("name", "a process"), entry.size("bytes", 0)
+        entry.whole("pid", 0, 0, 2**32) or 0,
+        shown_name(entry.text("name", "a process")),
+        entry.size("bytes", 0),
     )
 
 
@@ -259,7 +261,7 @@ def _cpu(root: JsonObject, assumed: list[str]) -> Cpu:
     )
     gflops = entry.speed("gflops_fp32")
     return Cpu(
-        entry.text("name", "CPU"),
+        shown_name(entry.text("name", "CPU")),
         cores,
         features,
         known.assumed_gflops(cores, features) if gflops is None else gflops,

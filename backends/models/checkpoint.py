@@ -8,8 +8,8 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from backends.errors import ModelDamaged, ModelNotFound, ModelUnsupported
-from backends.models.safetensors_header import Header, read_header, shown_name
-from backends.text import Text
+from backends.models.safetensors_header import Header, read_header
+from backends.text import Text, shown_name
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"

@@ -15,10 +15,9 @@ from typing import Any
 
 from backends.errors import ModelDamaged
 from backends.models.geometry import number, text_config
-from backends.models.safetensors_header import shown_name
 from backends.models.structure import Structure
 from backends.models.types import Tensor
-from backends.text import Text
+from backends.text import Text, shown_name
 
 _Sizes = tuple[int, ...]
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from backends.errors import ModelUnsupported
 from backends.models.gguf_header import GgufHeader
-from backends.models.safetensors_header import shown_name
-from backends.text import Text
+from backends.text import Text, shown_name
 
 # llama.cpp's names. Left out: recurrent and mixed ones (mamba, rwkv, jamba, lfm2, ...), whose state this
 # version does not count, and encoders (bert, t5encoder, ...), which don't answer.

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from backends.errors import ModelDamaged, ModelUnsupported
-from backends.models.safetensors_header import shown_name
-from backends.text import Text
+from backends.text import Text, shown_name
 
 
 def damaged(path: Path, detail: Text) -> ModelDamaged:

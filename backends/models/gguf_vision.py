@@ -11,9 +11,8 @@ import re
 
 from backends.errors import ModelUnsupported
 from backends.models.gguf_header import GgufHeader
-from backends.models.safetensors_header import shown_name
 from backends.models.types import VisionGeometry
-from backends.text import Text
+from backends.text import Text, shown_name
 
 _VISION = "clip.vision."
 # One token a patch: LLaVA 1.5 and 1.6, Janus.

@@ -26,10 +26,9 @@ from backends.models.originals import in_common_words, not_yet, original_family,
 from backends.models.registry import known_types
 from backends.models.renaming import renamed
 from backends.models.runnable import ensure_runnable
-from backends.models.safetensors_header import shown_name
 from backends.models.types import ModelFile, ModelInfo, Tensor
 from backends.models.vision import has_vision, vision_geometry
-from backends.text import Text
+from backends.text import Text, shown_name
 
 # Classes of one architecture that label, rank or fill gaps, and never write an answer.
 _OTHER_TASKS = (

@@ -10,9 +10,8 @@ from backends.errors import ModelUnsupported
 from backends.models.defaults import source_folder
 from backends.models.geometry import text_config
 from backends.models.registry import known_types
-from backends.models.safetensors_header import shown_name
 from backends.models.vision import has_vision
-from backends.text import Text
+from backends.text import Text, shown_name
 
 
 def ensure_runnable(path: str, config: Mapping[str, Any], family: str, architecture: str) -> None:

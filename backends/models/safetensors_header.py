@@ -9,13 +9,12 @@ from typing import TypeGuard
 
 from backends.errors import ModelDamaged
 from backends.models.types import Tensor
-from backends.text import Text, Value
+from backends.text import Text, Value, shown_name
 
 # The format's own limit for a header, which also keeps a garbage length from being read into memory.
 _MAX_HEADER_BYTES = 100_000_000
 # No disk holds a tensor beyond this; a garbage figure must not turn into a plan.
 _MAX_EXTENT = 1 << 50
-_SHOWN_NAME = 80
 
 # Format's dtype name -> (torch's name, bytes per element).
 _DTYPES: dict[str, tuple[str, int]] = {
@@ -85,12 +84,6 @@ def read_header(path: Path) -> Header:
     spans, tensors = _parse(path, raw)
     complete = _check_spans(path, spans, size - 8 - length)
     return Header(path.name, size, tensors, complete)
-
-
-def shown_name(name: str) -> str:
-    """A tensor's name as an error may show it: short, and without characters that steer a terminal."""
-    plain = "".join(letter if letter.isprintable() else "?" for letter in name[: _SHOWN_NAME + 1])
-    return plain if len(plain) <= _SHOWN_NAME else plain[:_SHOWN_NAME] + "..."
 
 
 def _damaged(path: Path, detail: Text) -> ModelDamaged:

@@ -10,7 +10,7 @@ from backends.errors import DeviceMapInvalid
 from backends.models.types import ModelInfo, ModuleKind
 from backends.placement.foreign_names import translated
 from backends.placement.hearsay import put_right
-from backends.text import Text
+from backends.text import Text, shown_name
 
 _DEVICE = re.compile(r"^(?:cuda:)?(\d+)$")
 
@@ -28,8 +28,8 @@ def check_device(device: str, gpus: Iterable[int], *, key: str) -> str:
         detail=Text.of(
             "map.no_device",
             "{module} is placed on {device}, which does not exist here.",
-            module=key or Text("map.whole", "The whole model"),
-            device=device,
+            module=shown_name(key) or Text("map.whole", "The whole model"),
+            device=shown_name(device),
         ),
         suggestion=Text.of(
             "map.no_device_remedy",
@@ -110,7 +110,7 @@ def _check_key(key: str, names: Sequence[str]) -> None:
             detail=Text.of(
                 "map.inside",
                 "{module} lies inside {whole}, which must stay on one device.",
-                module=key,
+                module=shown_name(key),
                 whole=inside,
             ),
             suggestion=Text.of("map.inside_remedy", "Place {whole} as a whole.", whole=inside),
@@ -121,7 +121,8 @@ def _check_key(key: str, names: Sequence[str]) -> None:
     if near:
         hint = Text.of("map.nearest", "The nearest names are {names}.", names=", ".join(near))
     raise DeviceMapInvalid(
-        detail=Text.of("map.unknown", "The model has no module {module}.", module=key), suggestion=hint
+        detail=Text.of("map.unknown", "The model has no module {module}.", module=shown_name(key)),
+        suggestion=hint,
     )
 
 

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from backends.errors import SnugError, all_errors
-from backends.text import Text, human_bytes, human_seconds
+from backends.text import Text, human_bytes, human_seconds, shown_name
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,26 @@ def test_human_seconds(seconds: float, shown: str) -> None:
 def test_a_sentence_can_hold_a_sentence() -> None:
     inner = Text.of("inner", "{free_bytes:bytes} are free", free_bytes=2048)
     assert str(Text.of("outer", "Too little: {detail}.", detail=inner)) == "Too little: 2.0 KB are free."
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("NVIDIA GeForce RTX 3090", "NVIDIA GeForce RTX 3090"),
+        ("显卡\u3000模型 é", "显卡\u3000模型 é"),
+        ("\x1b[31mred", "?[31mred"),
+        ("one\r\ntwo\x7f\x9b", "one??two??"),
+        ("txt.\u202eexe", "txt.?exe"),
+        ("x" * 5000, "x" * 80 + "..."),
+    ],
+    ids=["a card", "Chinese", "colours", "lines", "writing turned round", "endless"],
+)
+def test_names_from_files_are_shown_short_and_plain(name: str, shown: str) -> None:
+    assert shown_name(name) == shown
+
+
+def test_a_figure_of_a_sentence_can_not_steer_the_terminal() -> None:
+    assert str(Text.of("held", "{who} holds it", who="\x1b]0;evil\x07")) == "?]0;evil? holds it"
 
 
 @pytest.mark.parametrize("kind", all_errors(), ids=lambda kind: kind.__name__)

@@ -20,7 +20,7 @@ from backends.presets import Preset
 from backends.reports import DeviceMeasured, Measurement
 from backends.service import Service
 from backends.settings import Settings
-from backends.text import human_bytes, human_seconds
+from backends.text import human_bytes, human_seconds, plain
 from ui.i18n import Translator
 from ui.overrides import parse_overrides
 
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int
         lines = describe(plan, say, measured[1] if measured else None)
         if needs is not None:
             lines += [f"? {say.text(sentence)}" for sentence in needs.sentences]
-        print("\n".join(lines))
+        print("\n".join(map(plain, lines)))
     return 0
 
 

@@ -241,3 +241,17 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, name: str) -> Non
 def test_lines_of_values(path: list[str | int], line: int) -> None:
     text = '{\n  "a" : "} \\" ,",\n  "b": [1,\n    {"x": [],\n     "c": null}]\n}'
     assert line_of(text, path) == line
+
+
+def test_names_that_would_steer_a_terminal_are_read_without_that() -> None:
+    held = {"pid": 1, "name": "\x1b[2Jx", "bytes": 0}
+    card = {"name": "\x1b[31mcard", "total_bytes": 1 << 30, "processes": [held]}
+    document = {"os": "linux", "gpus": [card], "ram": {"total_bytes": 1 << 34}, "cpu": {"name": "\u202ecpu"}}
+
+    found = from_json(document, "test")
+
+    assert (found.gpus[0].name, found.gpus[0].processes[0].name, found.cpu.name) == (
+        "?[31mcard",
+        "?[2Jx",
+        "?cpu",
+    )

@@ -14,6 +14,7 @@ MAKERS = {
     "qwen2.5-vl-7b": checkpoints.qwen25_vl_7b,
     "starter": checkpoints.starter_like,
     "text-6b": checkpoints.llama,
+    "chatglm3-6b": checkpoints.chatglm3_6b,
 }
 
 
@@ -34,3 +35,9 @@ def llava(models: dict[str, ModelInfo]) -> ModelInfo:
 def starter(models: dict[str, ModelInfo]) -> ModelInfo:
     """A model of the starter's shape."""
     return models["starter"]
+
+
+@pytest.fixture(scope="session")
+def chatglm(models: dict[str, ModelInfo]) -> ModelInfo:
+    """ChatGLM3-6B, in its authors' layout."""
+    return models["chatglm3-6b"]

@@ -112,6 +112,31 @@ HALF = {index: "cuda:0" if index < 16 else "cpu" for index in range(32)}
         ),
         pytest.param(
             {
+                "": "cpu",
+                "transformer.embedding.word_embeddings": "cuda:0",
+                "transformer.rotary_pos_emb": "cuda:0",
+                **{f"transformer.encoder.layers.{index}": HALF[index] for index in HALF},
+                "transformer.encoder.final_layernorm": "cpu",
+                "transformer.output_layer": "cpu",
+                "vision_tower.vision_model": "cuda:0",
+                "multi_modal_projector": "cuda:0",
+            },
+            id="ChatGLM, every part by its full name",
+        ),
+        pytest.param(
+            {
+                "model.vision_tower.vision_tower": "cuda:0",
+                "model.mm_projector": "cuda:0",
+                "transformer.wte": "cuda:0",
+                "transformer.h": "cpu",
+                **{f"transformer.h.{index}": "cuda:0" for index in range(16)},
+                "transformer.ln_f": "cpu",
+                "lm_head": "cpu",
+            },
+            id="all layers, and half of them elsewhere",
+        ),
+        pytest.param(
+            {
                 "transformer.wte": "cuda:0",
                 "visual": "cuda:0",
                 "multi_modal_projector": "cuda:0",
@@ -130,6 +155,22 @@ def test_names_of_other_families_are_translated(llava: ModelInfo, device_map: di
     assert found["model.language_model.embed_tokens"] == found["model.vision_tower"] == "cuda:0"
     assert found["model.multi_modal_projector"] == "cuda:0"
     assert found["model.language_model.norm"] == found["lm_head"] == "cpu"
+
+
+def test_chatglm_goes_by_its_authors_names(chatglm: ModelInfo) -> None:
+    asked = {
+        "transformer.embedding": "cpu",
+        "transformer.rotary_pos_emb": "cpu",
+        "transformer.encoder.layers": "cuda:0",
+        "transformer.encoder.final_layernorm": "cpu",
+        "transformer.output_layer": "cpu",
+    }
+
+    found = dict(decide(chatglm, asked).device_map)
+
+    assert {name for name, device in found.items() if device == "cuda:0"} == {
+        f"model.layers.{index}" for index in range(28)
+    }
 
 
 def test_one_module_by_its_old_and_its_new_name_is_placed_twice(llava: ModelInfo) -> None:
@@ -185,3 +226,16 @@ def test_one_module_by_its_old_and_its_new_name_is_placed_twice(llava: ModelInfo
 def test_maps_that_would_fail(llava: ModelInfo, device_map: dict[str, str], sentence: str) -> None:
     with pytest.raises(DeviceMapInvalid, match=sentence):
         decide(llava, device_map)
+
+
+@pytest.mark.parametrize(
+    "device_map", [{"": "cpu", "\x1b[31m" + "x" * 5000: "cpu"}, {"": "\x1b]0;y" * 900}], ids=["key", "device"]
+)
+def test_what_a_map_says_is_repeated_short_and_without_steering_the_terminal(
+    llava: ModelInfo, device_map: dict[str, str]
+) -> None:
+    with pytest.raises(DeviceMapInvalid) as caught:
+        decide(llava, device_map)
+
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 600
