@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from backends.models.types import ModuleKind
-from backends.placement import cache_words, gguf_words, reasons, shortages, topology, why_not
+from backends.placement import (
+    cache_words,
+    gguf_words,
+    machine_words,
+    precision_words,
+    reasons,
+    shortages,
+    topology,
+    why_not,
+)
 from backends.placement.candidates import Candidate
 from backends.placement.case import CPU, DISK, Case, cuda, written_bytes
 from backends.placement.evaluate import Outcome
@@ -233,13 +242,13 @@ def _busy(case: Case) -> Iterator[Text]:
         held = topology.held_by_others(gpu, case.credit)
         process = topology.culprit(gpu)
         if process is None:
-            yield reasons.gpu_busy_unknown(gpu.index, gpu.name, held)
+            yield machine_words.gpu_busy_unknown(gpu.index, gpu.name, held)
         elif process.bytes == 0:  # Windows' driver names processes but not their bytes
-            yield reasons.gpu_busy_together(gpu.index, gpu.name, held, process.name, process.pid)
+            yield machine_words.gpu_busy_together(gpu.index, gpu.name, held, process.name, process.pid)
         else:
-            yield reasons.gpu_busy(gpu.index, gpu.name, process.bytes, process.name, process.pid)
+            yield machine_words.gpu_busy(gpu.index, gpu.name, process.bytes, process.name, process.pid)
     if busy and len(busy) < len(case.gpus):
-        yield reasons.busy_last()
+        yield machine_words.busy_last()
 
 
 def _precision(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Iterator[Text]:
@@ -254,14 +263,14 @@ def _precision(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Ite
     if layout.precision.quantized and layout.gpus:
         full = sum(module.parameters for module in case.model.modules) * layout.precision.width
         stored = sum(share.weights_bytes for share in outcome.devices)
-        yield reasons.quantized(label, max(0, full - stored))
+        yield precision_words.quantized(label, max(0, full - stored))
         if any(device in (CPU, DISK) for device in layout.devices):
-            yield reasons.cpu_full_width("bf16" if layout.precision.compute == "bfloat16" else "fp16")
+            yield precision_words.cpu_full_width("bf16" if layout.precision.compute == "bfloat16" else "fp16")
     elif layout.gpus:
         if name != "fp32":
-            yield reasons.checkpoint_precision(name)
+            yield precision_words.checkpoint_precision(name)
     elif layout.precision.quantized:
-        yield reasons.cpu_quantized(label)
+        yield precision_words.cpu_quantized(label)
     elif case.request.overrides.precision is None:
         yield from _cpu_precision(case, outcome, others)
 
@@ -270,16 +279,16 @@ def _cpu_precision(case: Case, outcome: Outcome, others: Sequence[Candidate]) ->
     cpu = case.hardware.cpu
     if outcome.layout.precision.name == "bf16":
         if has_bf16(cpu) and not is_tiny(case.model.parameters):
-            yield reasons.cpu_bf16(cpu.name)
+            yield precision_words.cpu_bf16(cpu.name)
         else:
             wide = [other.outcome for other in others if other.outcome.layout.precision.name == "fp32"]
             shares = [_share(other, CPU) for other in wide if not other.layout.gpus and not other.fits]
             if shares:
-                yield reasons.cpu_bf16_no_room(shares[0].total_bytes, shares[0].budget_bytes)
+                yield precision_words.cpu_bf16_no_room(shares[0].total_bytes, shares[0].budget_bytes)
     elif is_tiny(case.model.parameters):
-        yield reasons.cpu_fp32_small()
+        yield precision_words.cpu_fp32_small()
     elif not has_bf16(cpu):
-        yield reasons.cpu_fp32(cpu.name)
+        yield precision_words.cpu_fp32(cpu.name)
 
 
 def _context(case: Case) -> Iterator[Text]:
@@ -324,6 +333,6 @@ def _assumptions(case: Case, outcome: Outcome) -> Iterator[Text]:
         if value is None and name not in figures
     ]
     if figures:
-        yield reasons.assumed(figures)
+        yield machine_words.assumed(figures)
     if not case.model.weights_present:
         yield reasons.headers_only()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backends.placement import reasons, shortages, why_not
+from backends.placement import machine_words, precision_words, reasons, shortages, why_not
 from backends.placement.labels import device_label, rest_label
 from backends.text import Text
 
@@ -28,18 +28,18 @@ def samples() -> tuple[Text, ...]:
         reasons.cpu_chosen(),
         reasons.preset_needs_gpu("high"),
         shortages.gpu_only("high"),
-        reasons.checkpoint_precision("bf16"),
-        reasons.quantized("4-bit (NF4)", gib),
-        reasons.cpu_full_width("fp16"),
-        reasons.cpu_fp32("AMD Ryzen 5"),
-        reasons.cpu_fp32_small(),
-        reasons.cpu_bf16("AMD EPYC"),
-        reasons.cpu_bf16_no_room(28 * gib, 14 * gib),
-        reasons.cpu_quantized("4-bit (NF4)"),
-        reasons.gpu_busy(0, "NVIDIA GeForce RTX 4090", gib, "python.exe", 4321),
-        reasons.gpu_busy_together(0, "NVIDIA GeForce RTX 4090", gib, "python.exe", 4321),
-        reasons.busy_last(),
-        reasons.gpu_busy_unknown(0, "NVIDIA GeForce RTX 4090", gib),
+        precision_words.checkpoint_precision("bf16"),
+        precision_words.quantized("4-bit (NF4)", gib),
+        precision_words.cpu_full_width("fp16"),
+        precision_words.cpu_fp32("AMD Ryzen 5"),
+        precision_words.cpu_fp32_small(),
+        precision_words.cpu_bf16("AMD EPYC"),
+        precision_words.cpu_bf16_no_room(28 * gib, 14 * gib),
+        precision_words.cpu_quantized("4-bit (NF4)"),
+        machine_words.gpu_busy(0, "NVIDIA GeForce RTX 4090", gib, "python.exe", 4321),
+        machine_words.gpu_busy_together(0, "NVIDIA GeForce RTX 4090", gib, "python.exe", 4321),
+        machine_words.busy_last(),
+        machine_words.gpu_busy_unknown(0, "NVIDIA GeForce RTX 4090", gib),
         reasons.pictures(1, 576, 2048),
         reasons.no_pictures(2048),
         reasons.text_context(2048),
@@ -57,7 +57,7 @@ def samples() -> tuple[Text, ...]:
         reasons.lora_merged("my-lora", 16, 13 * gib, gib, 26 * gib),
         reasons.mode_without_use("stream"),
         shortages.no_room_anywhere("high"),
-        reasons.assumed(("gpus[0].pcie_gbps", "gpus[1].pcie_gbps", "ram.memory_gbps")),
+        machine_words.assumed(("gpus[0].pcie_gbps", "gpus[1].pcie_gbps", "ram.memory_gbps")),
         reasons.headers_only(),
         reasons.by_hand("precision"),
         why_not.why_slower(1.0, 5.0),

@@ -1,10 +1,8 @@
-"""Every sentence that explains a plan: one function a sentence, so that all can be translated."""
+"""The sentences that say where a plan puts the model, and what it keeps room for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from backends.placement.labels import figures_label, preset_label
+from backends.placement.labels import preset_label
 from backends.text import Text, Value
 
 
@@ -150,126 +148,6 @@ def preset_needs_gpu(preset: str) -> Text:
     )
 
 
-def checkpoint_precision(precision: str) -> Text:
-    """Full quality: half precision."""
-    return Text.of(
-        "reason.checkpoint",
-        "The weights are in half precision ({precision}), not quantized.",
-        precision=precision,
-    )
-
-
-def quantized(precision: str, saved: int) -> Text:
-    """Weights are quantized."""
-    return Text.of(
-        "reason.quantized",
-        "Decoder layers on the GPU are stored in {precision}, which saves {saved:bytes}; the vision part, "
-        "embeddings and head keep half precision.",
-        precision=precision,
-        saved=saved,
-    )
-
-
-def cpu_full_width(precision: str) -> Text:
-    """Quantization does not reach the CPU."""
-    return Text.of(
-        "reason.cpu_full_width",
-        "Layers in RAM or on the disk are not quantized; they stay in {precision}.",
-        precision=precision,
-    )
-
-
-def cpu_fp32(cpu: str) -> Text:
-    """fp32 because the CPU has no bf16 instructions."""
-    return Text.of(
-        "reason.cpu_fp32",
-        "{cpu} has no bf16 instructions, so fp32 is several times faster on it, at twice the memory.",
-        cpu=cpu,
-    )
-
-
-def cpu_fp32_small() -> Text:
-    """fp32 because the model is so small that conversion costs more than it saves."""
-    return Text.of(
-        "reason.cpu_fp32_small",
-        "The model is so small that fp32 costs little memory, and half precision is hardly faster here.",
-    )
-
-
-def cpu_bf16(cpu: str) -> Text:
-    """bf16 because the CPU multiplies it itself."""
-    return Text.of(
-        "reason.cpu_bf16",
-        "{cpu} has bf16 instructions, and bf16 halves the memory to read for every token.",
-        cpu=cpu,
-    )
-
-
-def cpu_bf16_no_room(needed: int, budget: int) -> Text:
-    """bf16 although slow, because fp32 does not fit."""
-    return Text.of(
-        "reason.cpu_bf16_no_room",
-        "fp32 would be faster on this CPU, but it needs {needed:bytes} and {budget:bytes} can be used; bf16 "
-        "is slower here.",
-        needed=needed,
-        budget=budget,
-    )
-
-
-def cpu_quantized(precision: str) -> Text:
-    """Bitsandbytes on a CPU."""
-    return Text.of(
-        "reason.cpu_quantized",
-        "{precision} saves memory but is slow on a CPU: less than one token a second for a model of a "
-        "billion parameters.",
-        precision=precision,
-    )
-
-
-def gpu_busy(index: int, name: str, held: int, process: str, pid: int) -> Text:
-    """Another program holds a GPU, and the driver says which."""
-    return Text.of(
-        "reason.gpu_busy",
-        "GPU {index} ({name}) is busy: {process} (process {pid}) holds {held:bytes} of it.",
-        index=index,
-        name=name,
-        held=held,
-        process=process,
-        pid=pid,
-    )
-
-
-def gpu_busy_together(index: int, name: str, held: int, process: str, pid: int) -> Text:
-    """Other programs use a GPU; the driver names them, but not what each of them holds (Windows)."""
-    return Text.of(
-        "reason.gpu_busy_together",
-        "GPU {index} ({name}) is busy: {held:bytes} of it are in use, by {process} (process {pid}) among "
-        "others.",
-        index=index,
-        name=name,
-        held=held,
-        process=process,
-        pid=pid,
-    )
-
-
-def busy_last() -> Text:
-    """What follows from a GPU being busy where there are others."""
-    return Text.of("reason.busy_last", "Busy GPUs come last.")
-
-
-def gpu_busy_unknown(index: int, name: str, held: int) -> Text:
-    """Somebody holds a GPU, and the driver does not say who."""
-    return Text.of(
-        "reason.gpu_busy_unknown",
-        "GPU {index} ({name}) is busy: other programs hold {held:bytes} of it or keep it computing; the "
-        "driver does not say which.",
-        index=index,
-        name=name,
-        held=held,
-    )
-
-
 def pictures(images: int, image_tokens: int, context_tokens: int) -> Text:
     """What the context holds."""
     return Text.of(
@@ -341,15 +219,6 @@ def mode_without_use(mode: str) -> Text:
         "reason.mode_without_use",
         "Where layers in RAM run ({mode}) makes no difference: all layers fit on GPUs.",
         mode=mode,
-    )
-
-
-def assumed(figures: Sequence[str]) -> Text:
-    """Speeds rest on assumed figures."""
-    return Text.of(
-        "reason.assumed",
-        "Assumed, not measured: {figures}.",
-        figures=figures_label(figures),
     )
 
 

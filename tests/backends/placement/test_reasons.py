@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from backends.placement import reasons, shortages, why_not
+from backends.placement import machine_words, precision_words, reasons, shortages, why_not
 from backends.placement.reason_samples import ALL_REASONS, samples
 from backends.text import Text
 from ui.i18n import Translator
@@ -13,7 +13,7 @@ from ui.i18n import Translator
 def test_every_function_has_a_sample() -> None:
     makers = [
         function
-        for module in (reasons, shortages, why_not)
+        for module in (reasons, precision_words, machine_words, shortages, why_not)
         for _, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__
     ]

@@ -1,0 +1,81 @@
+"""The sentences that say in how many bits the weights are kept, and why."""
+
+from __future__ import annotations
+
+from backends.text import Text
+
+
+def checkpoint_precision(precision: str) -> Text:
+    """Full quality: half precision."""
+    return Text.of(
+        "reason.checkpoint",
+        "The weights are in half precision ({precision}), not quantized.",
+        precision=precision,
+    )
+
+
+def quantized(precision: str, saved: int) -> Text:
+    """Weights are quantized."""
+    return Text.of(
+        "reason.quantized",
+        "Decoder layers on the GPU are stored in {precision}, which saves {saved:bytes}; the vision part, "
+        "embeddings and head keep half precision.",
+        precision=precision,
+        saved=saved,
+    )
+
+
+def cpu_full_width(precision: str) -> Text:
+    """Quantization does not reach the CPU."""
+    return Text.of(
+        "reason.cpu_full_width",
+        "Layers in RAM or on the disk are not quantized; they stay in {precision}.",
+        precision=precision,
+    )
+
+
+def cpu_fp32(cpu: str) -> Text:
+    """fp32 because the CPU has no bf16 instructions."""
+    return Text.of(
+        "reason.cpu_fp32",
+        "{cpu} has no bf16 instructions, so fp32 is several times faster on it, at twice the memory.",
+        cpu=cpu,
+    )
+
+
+def cpu_fp32_small() -> Text:
+    """fp32 because the model is so small that conversion costs more than it saves."""
+    return Text.of(
+        "reason.cpu_fp32_small",
+        "The model is so small that fp32 costs little memory, and half precision is hardly faster here.",
+    )
+
+
+def cpu_bf16(cpu: str) -> Text:
+    """bf16 because the CPU multiplies it itself."""
+    return Text.of(
+        "reason.cpu_bf16",
+        "{cpu} has bf16 instructions, and bf16 halves the memory to read for every token.",
+        cpu=cpu,
+    )
+
+
+def cpu_bf16_no_room(needed: int, budget: int) -> Text:
+    """bf16 although slow, because fp32 does not fit."""
+    return Text.of(
+        "reason.cpu_bf16_no_room",
+        "fp32 would be faster on this CPU, but it needs {needed:bytes} and {budget:bytes} can be used; bf16 "
+        "is slower here.",
+        needed=needed,
+        budget=budget,
+    )
+
+
+def cpu_quantized(precision: str) -> Text:
+    """Bitsandbytes on a CPU."""
+    return Text.of(
+        "reason.cpu_quantized",
+        "{precision} saves memory but is slow on a CPU: less than one token a second for a model of a "
+        "billion parameters.",
+        precision=precision,
+    )
