@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from backends.errors import Cancelled, InternalError, OutOfRam, SnugError
 from backends.messages import Done, Event, TextDelta
 from backends.text import Text
+from backends.worker.allocator import give_large_blocks_back
 from backends.worker.environment import show_gpus
 from backends.worker.peak import RamPeak
 from backends.worker.protocol import (
@@ -59,6 +60,7 @@ _GROUP_S = 1 / 60
 def main(connection: Connection, engine: str, environment: Mapping[str, str], log: str) -> None:
     """Serve one parent until it says Close or is gone. The target of a spawned process."""
     os.environ.update(environment)
+    give_large_blocks_back()
     # Ctrl+C reaches every process of the terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _write_to(Path(log))
