@@ -10,6 +10,8 @@ from typing import Literal
 
 # Reading speed of an adult, in tokens: below this an answer is slower than its reader (DESIGN section 3).
 READING_TOKENS_PER_S = 5.0
+# Longer than this before the first word, and an answer counts as slow, however fast it runs then.
+LONGEST_WAIT_S = 30.0
 
 
 class Preset(StrEnum):

@@ -20,7 +20,7 @@ from backends.placement.case import (
 )
 from backends.placement.estimate import kv_cache_per_layer
 from backends.placement.types import DeviceShare, Expected, Verdict
-from backends.presets import READING_TOKENS_PER_S
+from backends.presets import LONGEST_WAIT_S, READING_TOKENS_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,11 @@ class Outcome:
 
     @property
     def verdict(self) -> Verdict:
-        """`slow` is below reading speed or reads from the disk."""
+        """`slow` is below reading speed, lets one wait for the first word, or reads from the disk."""
         if not self.fits:
             return "no"
-        return "slow" if self.on_disk or self.expected.tokens_per_s < READING_TOKENS_PER_S else "fits"
+        crawls = self.expected.tokens_per_s < READING_TOKENS_PER_S
+        return "slow" if self.on_disk or crawls or self.expected.first_token_s > LONGEST_WAIT_S else "fits"
 
 
 def evaluate(case: Case, layout: Layout) -> Outcome:
@@ -139,11 +140,11 @@ def _expected(case: Case, layout: Layout) -> Expected:
     parts = _parts(case, layout)
     width = layout.precision.width
     per_token = speed.decode_seconds(parts, case.model.text, case.work, width)
-    first = speed.first_token_seconds(parts, case.model.text, case.model.vision, case.work, case.model.family)
+    first = speed.first_token_seconds(parts, case.model.text, case.model.vision, case.work, case.read_as)
     load = speed.load_seconds(
         case.hardware, case.model.weights_bytes, layout.precision, on_gpu=bool(layout.gpus)
     )
-    return Expected(round(load, 2), round(first, 3), round(1 / per_token, 2))
+    return Expected.of(load, first, per_token)
 
 
 def _parts(case: Case, layout: Layout) -> list[tuple[speed.Rates, speed.Work]]:

@@ -20,8 +20,8 @@ from backends.placement.case import CPU, DISK, Case, cuda, written_bytes
 from backends.placement.evaluate import Outcome
 from backends.placement.labels import device_label, precision_label, rest_label, set_by_hand, settings_label
 from backends.placement.precision import has_bf16, is_tiny, quality
-from backends.placement.types import Alternative, DeviceShare
-from backends.presets import READING_TOKENS_PER_S, Preset
+from backends.placement.types import Alternative, DeviceShare, Expected
+from backends.presets import LONGEST_WAIT_S, READING_TOKENS_PER_S, Preset
 from backends.text import Text
 
 _MOST_ALTERNATIVES = 6
@@ -43,6 +43,8 @@ def explain(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> tuple
         found += _precision(case, outcome, others)
     if outcome.fits and outcome.expected.tokens_per_s < READING_TOKENS_PER_S:
         found.append(reasons.slow(outcome.expected.tokens_per_s, READING_TOKENS_PER_S))
+    if outcome.fits and outcome.expected.first_token_s > LONGEST_WAIT_S:
+        found.append(reasons.late(outcome.expected.first_token_s, LONGEST_WAIT_S))
     found += _context(case)
     if case.model.gguf is not None and not case.model.gguf.chat_template:
         found.append(gguf_words.no_template())
@@ -57,14 +59,14 @@ def alternatives(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> 
     for other in others:
         key = (other.outcome.layout.precision.name, other.kind, other.outcome.verdict)
         held = best.get(key)
-        if held is None or other.outcome.expected.tokens_per_s > held.outcome.expected.tokens_per_s:
+        if held is None or other.outcome.expected.answer_s < held.outcome.expected.answer_s:
             best[key] = other
     ordered = sorted(
         best.values(),
         key=lambda other: (
             not other.outcome.fits,
             quality(other.outcome.layout.precision.name),
-            -other.outcome.expected.tokens_per_s,
+            other.outcome.expected.answer_s,
         ),
     )
     # What reads the same is one answer, whichever of its layouts it came from.
@@ -82,7 +84,7 @@ def alternatives(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> 
 
 
 def _why_not(chosen: Candidate, other: Outcome) -> Text:
-    speed, mine = other.expected.tokens_per_s, chosen.outcome.expected.tokens_per_s
+    speed = other.expected.tokens_per_s
     if not other.fits:
         return _shortages(other)[0]
     if not chosen.outcome.fits:
@@ -94,9 +96,17 @@ def _why_not(chosen: Candidate, other: Outcome) -> Text:
     worse = quality(other.layout.precision.name) > quality(chosen.outcome.layout.precision.name)
     if worse:
         return why_not.why_lower_quality(precision_label(other.layout.precision.name))
-    if speed < READING_TOKENS_PER_S <= mine:
+    return _why_slower(chosen.outcome.expected, other.expected)
+
+
+def _why_slower(mine: Expected, other: Expected) -> Text:
+    speed, best = other.tokens_per_s, mine.tokens_per_s
+    if speed < READING_TOKENS_PER_S <= best:
         return why_not.why_below_reading(speed, READING_TOKENS_PER_S)
-    return why_not.why_slower(speed, mine) if speed < mine else why_not.why_no_gain(speed)
+    longer = speed >= best and other.answer_s > mine.answer_s
+    if longer or other.first_token_s > LONGEST_WAIT_S >= mine.first_token_s:
+        return why_not.why_later(speed, other.first_token_s, mine.first_token_s)
+    return why_not.why_slower(speed, best) if speed < best else why_not.why_no_gain(speed)
 
 
 def _would_run(better: Outcome) -> Text:
@@ -199,7 +209,11 @@ def _mode(outcome: Outcome, others: Sequence[Candidate]) -> Iterator[Text]:
     if twin is None:
         return
     mine, its = outcome.expected.tokens_per_s, twin.expected.tokens_per_s
+    if not twin.fits:
+        yield reasons.compute_only(mine, its) if layout.mode == "compute" else reasons.stream_only(its, mine)
+        return
     yield reasons.compute_mode(mine, its) if layout.mode == "compute" else reasons.stream_mode(its, mine)
+    yield reasons.mode_answer(outcome.expected, twin.expected)
 
 
 def _share(outcome: Outcome, device: str) -> DeviceShare:

@@ -42,7 +42,7 @@ def expected(case: Case, held: Mapping[str, Held]) -> Expected:
     per_token = _STEP_S + sum(_token_seconds(case, device, part) for device, part in held.items())
     disk = (case.hardware.disk.read_gbps or _DISK_GBPS) * 1e9
     load = case.model.weights_bytes / disk + (_CUDA_START_S if _with_gpu(held) else _START_S)
-    return Expected(round(load, 2), round(_first_seconds(case, held), 3), round(1 / per_token, 2))
+    return Expected.of(load, _first_seconds(case, held), per_token)
 
 
 def _token_seconds(case: Case, device: str, held: Held) -> float:

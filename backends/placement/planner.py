@@ -11,18 +11,16 @@ from backends.placement import precision as precisions
 from backends.placement.candidates import Candidate, candidates
 from backends.placement.case import CPU, DISK, Case, Layout
 from backends.placement.correction import NEUTRAL, Correction
-from backends.placement.evaluate import Outcome, evaluate
+from backends.placement.evaluate import evaluate
 from backends.placement.explain import alternatives, explain
 from backends.placement.precision import quality
 from backends.placement.types import CpuLayersMode, Credit, Overrides, Plan, PlanRequest
 from backends.placement.workload import workload
-from backends.presets import READING_TOKENS_PER_S, PlacementKind, Policy, Preset, policy
+from backends.presets import PlacementKind, Policy, Preset, policy
 
 _NO_CREDIT = Credit()
-# A faster layout must bring this much to be worth more of the machine.
+# A layout must answer this much sooner to be worth more of the machine.
 _WORTH = 1.1
-# And this much to be worth a longer wait for the first token.
-_WORTH_WAITING = 1.25
 
 
 def plan(
@@ -167,7 +165,7 @@ def _beyond(asked: Case) -> list[Candidate]:
 
 def _rank(candidate: Candidate) -> tuple[bool, int, float]:
     outcome = candidate.outcome
-    return outcome.verdict != "fits", quality(outcome.layout.precision.name), -outcome.expected.tokens_per_s
+    return outcome.verdict != "fits", quality(outcome.layout.precision.name), outcome.expected.answer_s
 
 
 def _choose(allowed: Policy, found: tuple[Candidate, ...]) -> Candidate:
@@ -178,32 +176,24 @@ def _choose(allowed: Policy, found: tuple[Candidate, ...]) -> Candidate:
     if not allowed.reading_speed:
         first = fitting[0]
         same = [other for other in fitting if (other.choice, other.kind) == (first.choice, first.kind)]
-        return _fastest(same) if first.kind in ("hybrid", "disk") else first
-    readable = [candidate for candidate in fitting if _reads_along(candidate.outcome)]
+        return _soonest(same) if first.kind in ("hybrid", "disk") else first
+    readable = [candidate for candidate in fitting if candidate.outcome.verdict == "fits"]
     if not readable:
-        return _fastest(fitting)
+        return _soonest(fitting)
     best = min(quality(candidate.outcome.layout.precision.name) for candidate in readable)
-    return _fastest([other for other in readable if quality(other.outcome.layout.precision.name) == best])
+    return _soonest([other for other in readable if quality(other.outcome.layout.precision.name) == best])
 
 
-def _reads_along(outcome: Outcome) -> bool:
-    return not outcome.on_disk and outcome.expected.tokens_per_s >= READING_TOKENS_PER_S
+def _soonest(found: list[Candidate]) -> Candidate:
+    """The first, in the policy's order, that has answered about as soon as the soonest; of its kind, that.
 
-
-def _fastest(found: list[Candidate]) -> Candidate:
-    """The first, in the policy's order, that is about as fast as the fastest; of its kind, the soonest."""
-    top = max(candidate.outcome.expected.tokens_per_s for candidate in found)
-    first = next(other for other in found if other.outcome.expected.tokens_per_s * _WORTH >= top)
-    if first.outcome.layout.mode is None:
-        return first
-    twins = [
-        other
-        for other in found
-        if (other.choice, other.kind) == (first.choice, first.kind)
-        and other.outcome.expected.tokens_per_s * _WORTH_WAITING >= first.outcome.expected.tokens_per_s
-    ]
-    # Computing in RAM and streaming to the GPU differ most in the first token: it decides a near draw.
-    return min(twins, key=lambda other: other.outcome.expected.first_token_s)
+    A typical answer counts, with the wait for its first word: computing in RAM and streaming to the GPU
+    differ most in that.
+    """
+    least = min(candidate.outcome.expected.answer_s for candidate in found)
+    first = next(other for other in found if other.outcome.expected.answer_s <= least * _WORTH)
+    same = [other for other in found if (other.choice, other.kind) == (first.choice, first.kind)]
+    return min(same, key=lambda other: other.outcome.expected.answer_s)
 
 
 def _to_plan(asked: Case, chosen: Candidate, others: list[Candidate]) -> Plan:

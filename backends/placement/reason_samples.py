@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from backends.placement import machine_words, precision_words, reasons, shortages, why_not
 from backends.placement.labels import device_label, rest_label
+from backends.placement.types import Expected
 from backends.text import Text
 
 
@@ -18,6 +19,9 @@ def samples() -> tuple[Text, ...]:
         reasons.hybrid_by_hand(12, 32, "cuda:0", rest_label(ram=True, disk=True)),
         reasons.compute_mode(5.0, 1.0),
         reasons.stream_mode(1.0, 5.0),
+        reasons.compute_only(5.0, 1.0),
+        reasons.stream_only(1.0, 5.0),
+        reasons.mode_answer(Expected(4.0, 2.0, 5.0), Expected(4.0, 95.0, 6.0)),
         reasons.disk_layers(4, gib),
         reasons.disk_by_hand(gib),
         reasons.disk_in_place(),
@@ -45,6 +49,7 @@ def samples() -> tuple[Text, ...]:
         reasons.text_context(2048),
         reasons.picture_scaled(1280, 5350),
         reasons.slow(2.5, 5.0),
+        reasons.late(95.0, 30.0),
         shortages.short(device_label("cpu", "AMD EPYC"), 2 * gib, gib),
         shortages.short_loading(2 * gib, gib),
         shortages.short_commit(2 * gib, gib, gib),
@@ -65,6 +70,7 @@ def samples() -> tuple[Text, ...]:
         why_not.not_in_preset_on(device_label("cpu", "AMD EPYC"), 9 * gib, 23 * gib, 12.0),
         why_not.why_lower_quality("4-bit (NF4)"),
         why_not.why_below_reading(1.0, 5.0),
+        why_not.why_later(6.0, 95.0, 2.0),
         why_not.why_no_gain(5.0),
     )
 

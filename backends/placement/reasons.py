@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from backends.placement.labels import preset_label
+from backends.placement.types import ANSWER_TOKENS, Expected
 from backends.text import Text, Value
 
 
@@ -78,6 +79,42 @@ def stream_mode(compute: float, stream: float) -> Text:
         "{compute:.1f} if the CPU computed them.",
         compute=compute,
         stream=stream,
+    )
+
+
+def compute_only(compute: float, stream: float) -> Text:
+    """Layers in RAM compute on the CPU, because sending them to the GPU does not fit."""
+    return Text.of(
+        "reason.compute_only",
+        "Layers in RAM compute on the CPU: about {compute:.1f} tokens/s, against {stream:.1f} if they were "
+        "sent to the GPU for every token, for which there is no room.",
+        compute=compute,
+        stream=stream,
+    )
+
+
+def stream_only(compute: float, stream: float) -> Text:
+    """Layers in RAM are sent to the GPU, because computing them on the CPU does not fit."""
+    return Text.of(
+        "reason.stream_only",
+        "Layers in RAM are sent to the GPU when they are needed: about {stream:.1f} tokens/s, against "
+        "{compute:.1f} if the CPU computed them, for which there is no room.",
+        compute=compute,
+        stream=stream,
+    )
+
+
+def mode_answer(mine: Expected, other: Expected) -> Text:
+    """Where layers in RAM run is decided by the time of a whole answer."""
+    return Text.of(
+        "reason.mode_answer",
+        "An answer of {tokens} tokens, the first after {first:seconds}, takes {answer:seconds} in all; the "
+        "other way it takes {other:seconds}, the first after {other_first:seconds}.",
+        tokens=ANSWER_TOKENS,
+        first=mine.first_token_s,
+        answer=mine.answer_s,
+        other=other.answer_s,
+        other_first=other.first_token_s,
     )
 
 
@@ -195,6 +232,16 @@ def slow(tokens_per_s: float, reading: float) -> Text:
         "About {tokens_per_s:.1f} tokens/s is slower than reading speed ({reading:.0f}).",
         tokens_per_s=tokens_per_s,
         reading=reading,
+    )
+
+
+def late(first: float, longest: float) -> Text:
+    """It runs, but the first word lets one wait."""
+    return Text.of(
+        "reason.late",
+        "An answer's first word takes about {first:seconds}; more than {longest:seconds} counts as slow.",
+        first=first,
+        longest=longest,
     )
 
 

@@ -8,6 +8,8 @@ from typing import Literal
 from backends.presets import Preset
 from backends.text import Text
 
+# Tokens of a typical answer: a short paragraph.
+ANSWER_TOKENS = 128
 Verdict = Literal["fits", "slow", "no"]
 EngineName = Literal["transformers", "llamacpp", "remote"]
 CpuLayersMode = Literal["compute", "stream"]
@@ -75,6 +77,21 @@ class Expected:
     load_s: float
     first_token_s: float
     tokens_per_s: float
+
+    @classmethod
+    def of(cls, load_s: float, first_token_s: float, token_s: float) -> Expected:
+        """Round to what a person can use; of less than a token a second, three digits remain."""
+        rate = 1 / token_s
+        return cls(round(load_s, 2), round(first_token_s, 3), round(rate, 2) if rate >= 1 else _digits(rate))
+
+    @property
+    def answer_s(self) -> float:
+        """Seconds of a typical answer, from the question with its pictures to the last word."""
+        return self.first_token_s + ANSWER_TOKENS / self.tokens_per_s
+
+
+def _digits(rate: float) -> float:
+    return float(f"{rate:.3g}")
 
 
 @dataclass(frozen=True, slots=True)

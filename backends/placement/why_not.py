@@ -52,6 +52,18 @@ def why_below_reading(tokens_per_s: float, reading: float) -> Text:
     )
 
 
+def why_later(tokens_per_s: float, first: float, chosen: float) -> Text:
+    """An alternative lets one wait longer for the first word."""
+    return Text.of(
+        "why.later",
+        "It would answer at about {tokens_per_s:.1f} tokens/s, but begin after {first:seconds} instead of "
+        "{chosen:seconds}.",
+        tokens_per_s=tokens_per_s,
+        first=first,
+        chosen=chosen,
+    )
+
+
 def why_no_gain(tokens_per_s: float) -> Text:
     """An alternative of the same quality is no better."""
     return Text.of(
