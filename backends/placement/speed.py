@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from math import ceil, inf
 
 from backends.hardware.types import Cpu, Gpu, HardwareSnapshot
 from backends.models.types import TextGeometry, VisionGeometry
@@ -15,15 +15,18 @@ _RAM_GBPS, _CPU_GFLOPS, _DISK_GBPS = 15.0, 100.0, 0.5
 _GPU_GBPS, _GPU_TFLOPS, _PCIE_GBPS = 200.0, 12.0, 10.0
 # Shares of the nominal figures that a forward pass of transformers reaches.
 _GPU_READ, _GPU_MATH, _CPU_READ, _CPU_MATH = 0.75, 0.5, 0.8, 0.7
-# The same for what was measured with torch's own kernels: the rest of a pass (norms, attention, activation
-# functions) takes its share. A 0.5 B LLaVA in bf16 reads a 576-token picture at 340 GFLOP/s in all.
-_MEASURED_READ, _MEASURED_MATH = 0.9, 0.75
+# The same for what was measured with torch's own kernels, on two cores with AVX-512 and its bf16 part, at 0.1
+# to 1.1 B parameters: a whole model's products reach more in float32 than those measured by themselves.
+_MEASURED_READ_FP32, _MEASURED_READ_HALF = 0.93, 0.85
+_MEASURED_MATH_FP32, _MEASURED_MATH_HALF = 1.15, 0.9
 # A GPU's own copies and products already miss the data sheet by about a tenth and a quarter.
 _MEASURED_GPU_READ, _MEASURED_GPU_MATH = 0.83, 0.67
 # A copy from ordinary RAM goes through the driver's pinned buffers: about half of what pinned RAM reaches.
 _PAGEABLE = 0.5
-# Python and kernel-launch time of one decoder layer, and of everything around the layers.
+# Python and kernel-launch time of one decoder layer, and of everything around the layers. On a CPU it is what
+# is left beside reading weights.
 _LAYER_S, _STEP_S = 0.00045, 0.0012
+_CPU_LAYER_FP32_S, _CPU_LAYER_HALF_S = 0.0006, 0.00025
 # Extra launches of a quantized layer: LLM.int8 quantizes every input and splits outliers off.
 _QUANTIZED_LAYER_S = {"int8": 0.0012, "nf4": 0.0002}
 # bitsandbytes on a CPU, in GB of stored weights a second: 0.6-0.9 tokens/s at 1.1 B parameters.
@@ -32,9 +35,15 @@ _CPU_QUANTIZED_GBPS = {"int8": 0.8, "nf4": 0.4}
 # half-precision weights one token at a time, whose kernels use less of the memory's bandwidth.
 _BF16_NATIVE, _BF16_AMX, _BF16_EMULATED, _FP16_EMULATED = 3.5, 6.0, 1 / 7, 1 / 12
 _HALF_READ_NATIVE, _HALF_READ_EMULATED = 0.6, 0.4
-# How often a token passes over the cache: it is read to be copied into one that is longer by a token, the
-# copy is written, and attention reads it.
-_CACHE_PASSES = 3
+# A CPU's attention to one token reads keys and values again for every head that shares them, in bf16 slowly.
+_ATTENTION_FP32, _ATTENTION_HALF = 1.3, 0.25
+# Numbers that norms, activation functions and sums pass over, for each token and layer: this many times the
+# hidden width and the MLP's.
+_HIDDEN_PASSES, _MLP_PASSES = 8, 3
+# Such numbers of a CPU for each byte that it reads of float32 weights.
+_NUMBERS_FP32, _NUMBERS_HALF = 0.12, 0.04
+# From a question to its first pass: template, tokens, opening pictures.
+_QUESTION_S = 0.01
 _START_S, _CUDA_START_S = 1.0, 3.0
 _QUANTIZE_GBPS = 2.0
 # Half precision to float32 on the way into RAM: 2 GB of files in 1.3 s on two cores.
@@ -70,8 +79,11 @@ class Work:
 class Rates:
     """Bytes and FLOPs a second of one device, and the links that feed it.
 
-    `overlapped`: kernels run while Python prepares the next ones. Weights that visit are waited for: the
-    engine copies a layer, then runs it. `disk` includes the way from RAM to the device.
+    `attention` are bytes of keys and values a second while one token is decoded, `numbers` those that
+    everything but matrix products passes over. `packed`: a product of many rows copies its weights into
+    another order first (float32 on a CPU), so that reading them comes on top. `overlapped`: kernels run while
+    Python prepares the next ones. Weights that visit are waited for: the engine copies a layer, then runs it.
+    `disk` includes the way from RAM to the device.
     """
 
     read: float
@@ -79,7 +91,10 @@ class Rates:
     link: float
     disk: float
     overlapped: bool
-    layer_extra_s: float
+    layer_s: float
+    attention: float = inf
+    numbers: float = inf
+    packed: bool = False
 
 
 def gpu_rates(gpu: Gpu, hardware: HardwareSnapshot, precision: Precision) -> Rates:
@@ -99,13 +114,16 @@ def gpu_rates(gpu: Gpu, hardware: HardwareSnapshot, precision: Precision) -> Rat
         link=link,
         disk=1 / (1 / disk + 1 / link),
         overlapped=True,
-        layer_extra_s=_QUANTIZED_LAYER_S.get(precision.name, 0.0),
+        layer_s=_LAYER_S + _QUANTIZED_LAYER_S.get(precision.name, 0.0),
+        attention=(gpu.memory_gbps or _GPU_GBPS) * 1e9 * read_share,
     )
 
 
 def cpu_rates(hardware: HardwareSnapshot, precision: Precision, *, quantized: bool) -> Rates:
     """Rates of the CPU for weights of this precision (`quantized`: bitsandbytes' kernels run here)."""
     read = _cpu_read(hardware, precision)
+    fp32 = precision.compute == "float32"
+    vectors = _cpu_read(hardware, Precision("fp32", "float32"))
     if quantized and precision.quantized:
         read = min(read, _CPU_QUANTIZED_GBPS[precision.name] * 1e9)
     return Rates(
@@ -114,7 +132,10 @@ def cpu_rates(hardware: HardwareSnapshot, precision: Precision, *, quantized: bo
         link=read,
         disk=(hardware.disk.read_gbps or _DISK_GBPS) * 1e9,
         overlapped=False,
-        layer_extra_s=0.0,
+        layer_s=_CPU_LAYER_FP32_S if fp32 else _CPU_LAYER_HALF_S,
+        attention=vectors * (_ATTENTION_FP32 if fp32 else _ATTENTION_HALF),
+        numbers=vectors * (_NUMBERS_FP32 if fp32 else _NUMBERS_HALF),
+        packed=fp32,
     )
 
 
@@ -122,9 +143,9 @@ def _cpu_read(hardware: HardwareSnapshot, precision: Precision) -> float:
     """Bytes of weights a second while decoding: as measured, or a share of what RAM gives."""
     cpu = hardware.cpu
     if precision.compute == "float32" and cpu.vector_gbps_fp32:
-        return cpu.vector_gbps_fp32 * 1e9 * _MEASURED_READ
+        return cpu.vector_gbps_fp32 * 1e9 * _MEASURED_READ_FP32
     if precision.compute == "bfloat16" and cpu.vector_gbps_bf16:
-        return cpu.vector_gbps_bf16 * 1e9 * _MEASURED_READ
+        return cpu.vector_gbps_bf16 * 1e9 * _MEASURED_READ_HALF
     read = (hardware.ram.memory_gbps or _RAM_GBPS) * 1e9 * _CPU_READ
     if precision.width == 2:
         native = precision.compute == "bfloat16" and has_bf16(cpu)
@@ -135,9 +156,9 @@ def _cpu_read(hardware: HardwareSnapshot, precision: Precision) -> float:
 def _cpu_math(cpu: Cpu, precision: Precision) -> float:
     """FLOPs a second of a prompt's matrix products: as measured, or what the instruction set promises."""
     if precision.compute == "bfloat16" and cpu.gflops_bf16:
-        return cpu.gflops_bf16 * 1e9 * _MEASURED_MATH
+        return cpu.gflops_bf16 * 1e9 * _MEASURED_MATH_HALF
     measured = precision.compute == "float32" and cpu.gflops_bf16 is not None
-    share = _MEASURED_MATH if measured else _CPU_MATH
+    share = _MEASURED_MATH_FP32 if measured else _CPU_MATH
     return (cpu.gflops_fp32 or _CPU_GFLOPS) * 1e9 * share * _cpu_factor(cpu, precision)
 
 
@@ -154,11 +175,12 @@ def _cpu_factor(cpu: Cpu, precision: Precision) -> float:
 def decode_seconds(parts: list[tuple[Rates, Work]], text: TextGeometry, work: Workload, width: int) -> float:
     """Seconds per token: every weight is read once (of experts those visited), and a half-full cache."""
     layer_cache = kv_cache_per_layer(text, work.context_tokens // 2, width)
+    shared = max(1, text.heads // max(1, text.kv_heads))
     total = _STEP_S
     for rates, part in parts:
         cache = part.layers * layer_cache if part.cache_bytes is None else part.cache_bytes
-        reading = (part.read_bytes + _CACHE_PASSES * cache) / rates.read
-        launching = part.layers * (_LAYER_S + rates.layer_extra_s)
+        reading = part.read_bytes / rates.read + cache * shared / rates.attention
+        launching = part.layers * rates.layer_s
         busy = max(reading, launching) if rates.overlapped else reading + launching
         total += busy + part.streamed_bytes / rates.link + part.disk_bytes / rates.disk
     return total
@@ -183,7 +205,7 @@ def first_token_seconds(
             min(vision.patches, work.image_tokens * vision.merge**2) if vision.dynamic else vision.patches
         )
         rows = work.images * vision.max_tiles * patches
-    total = _STEP_S
+    total = _STEP_S + _QUESTION_S
     for rates, part in parts:
         moved = part.streamed_bytes + part.disk_bytes
         passes = _passes(work, streamed=moved > 0) if in_pieces(family, vision) else 1
@@ -191,17 +213,26 @@ def first_token_seconds(
         flops += 4 * part.layers * tokens**2 * text.heads * text.head_dim
         if vision is not None and part.vision_parameters:
             flops += 4 * vision.layers * rows * patches_per_row(vision, rows, work) * vision.hidden
-        launching = passes * part.layers * (_LAYER_S + rates.layer_extra_s)
+        launching = passes * part.layers * rates.layer_s
         reading = passes * part.bytes_for(tokens // passes) / rates.read
-        total += max(flops / rates.math, reading) + launching
+        passing = part.layers * tokens * _numbers(text.hidden, text.intermediate)
+        if vision is not None and part.vision_parameters:
+            passing += vision.layers * rows * _numbers(vision.hidden, vision.intermediate)
+        multiplying = flops / rates.math
+        busy = multiplying + reading if rates.packed else max(multiplying, reading)
+        total += busy + passing / rates.numbers + launching
         total += passes * (part.streamed_bytes / rates.link + part.disk_bytes / rates.disk)
     return total
 
 
+def _numbers(hidden: int, intermediate: int) -> int:
+    return _HIDDEN_PASSES * hidden + _MLP_PASSES * intermediate
+
+
 def _passes(work: Workload, *, streamed: bool) -> int:
     """How many pieces a question with its pictures is read in: every picture ends one, the words follow."""
-    words = 1 if streamed else math.ceil(QUESTION_TOKENS / TEXT_ROWS)
-    return words + work.images * max(1, math.ceil(work.image_tokens / PICTURE_ROWS))
+    words = 1 if streamed else ceil(QUESTION_TOKENS / TEXT_ROWS)
+    return words + work.images * max(1, ceil(work.image_tokens / PICTURE_ROWS))
 
 
 def patches_per_row(vision: VisionGeometry, rows: int, work: Workload) -> int:

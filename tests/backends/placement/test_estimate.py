@@ -209,7 +209,7 @@ def test_dynamic_towers_rotate_in_float32(models: dict[str, ModelInfo]) -> None:
     assert found > 4096 * 1280 * (2 * 2 + 3 * 2 + 5 * 4)
 
 
-def test_ram_keeps_gaps_between_blocks_and_cards_round_segments_up(llava: ModelInfo) -> None:
+def test_ram_keeps_gaps_and_a_table_of_its_pages_and_cards_round_segments_up(llava: ModelInfo) -> None:
     def slack(device: str) -> int:
         found = estimate.share(
             device, device, 0, Load(layers=32),
@@ -219,5 +219,6 @@ def test_ram_keeps_gaps_between_blocks_and_cards_round_segments_up(llava: ModelI
         shared = int(found.activation_bytes * (0.1 if device == "cpu" else 0.06))
         return found.overhead_bytes - shared
 
-    assert slack("cpu") == 256 * MIB
+    # A gibibyte of cache: a tenth of it stays in gaps, 8 bytes for 4 KiB are the table.
+    assert slack("cpu") == pytest.approx(1024 * MIB * 0.1 + 2 * MIB, abs=MIB)
     assert slack("cuda:0") == 32 * 4 * MIB

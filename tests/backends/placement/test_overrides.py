@@ -146,7 +146,9 @@ def test_the_offload_folder(llava: ModelInfo) -> None:
 def test_settings_are_listed_in_the_reasons(llava: ModelInfo) -> None:
     found = decide(llava, ONE, gpus=(0,), precision="int8", context_tokens=1024)
 
-    assert "Set by hand: GPUs to use, Precision, Context (tokens)." in [str(reason) for reason in found.reasons]
+    assert "Set by hand: GPUs to use, Precision, Context (tokens)." in [
+        str(reason) for reason in found.reasons
+    ]
 
 
 @pytest.mark.parametrize(
