@@ -68,15 +68,49 @@ def candidates(case: Case) -> tuple[Candidate, ...]:
                 fitting.add(kind)
     overflows = "hybrid" in policy.placements and "cpu" not in policy.placements
     if overflows and case.request.overrides.gpu_layers is None:
-        kinds: tuple[PlacementKind, ...] = ("cpu", "disk") if "disk" in policy.placements else ("cpu",)
-        choice = "checkpoint" if case.request.overrides.precision is None else policy.precisions[0]
-        without = replace(case, gpus=())
-        found += [
-            Candidate(choice, kind, outcome, fallback=bool(case.gpus))
-            for kind in kinds
-            for outcome in _for_kind(without, choice, kind)
-        ]
-    return tuple(found)
+        found += _overflowing(case, found)
+    return tuple(_worth_naming(found))
+
+
+def _overflowing(case: Case, found: Sequence[Candidate]) -> Iterator[Candidate]:
+    """What a policy for GPUs resorts to: no GPU at all, or one that holds no layer in its precisions.
+
+    A mode that was set for layers in RAM is carried out where that fits.
+    """
+    fits = {candidate.kind for candidate in found if candidate.outcome.fits}
+    if "hybrid" in fits and case.request.overrides.cpu_layers_mode is not None:
+        return
+    kinds: list[PlacementKind] = ["cpu"]
+    if "disk" in case.policy.placements:
+        kinds.append("disk")
+    choice = case.policy.precisions[0]
+    if case.request.overrides.precision is None:
+        choice = "checkpoint"
+        if case.gpus and not any(candidate.kind == "hybrid" for candidate in found):
+            for outcome in _for_kind(case, choice, "hybrid"):
+                yield Candidate(choice, "hybrid", outcome, fallback=True)
+    without = replace(case, gpus=())
+    for kind in kinds:
+        if fits & _BETTER[kind] and kind == "disk":
+            continue
+        for outcome in _for_kind(without, choice, kind):
+            if outcome.fits:
+                fits.add(kind)
+            yield Candidate(choice, kind, outcome, fallback=bool(case.gpus))
+
+
+def _worth_naming(found: Sequence[Candidate]) -> Iterator[Candidate]:
+    """Each layout once; a GPU that holds no layer only where that is sooner than the CPU alone."""
+    seen: set[Layout] = set()
+    alone = [one.outcome.expected.answer_s for one in found if one.kind == "cpu" and one.outcome.fits]
+    for candidate in found:
+        outcome = candidate.outcome
+        if outcome.layout in seen:
+            continue
+        seen.add(outcome.layout)
+        idle = candidate.kind == "hybrid" and outcome.layout.gpus and not outcome.layers_on_gpus
+        if not (idle and alone and outcome.expected.answer_s >= min(alone)):
+            yield candidate
 
 
 def _for_kind(case: Case, choice: str, kind: PlacementKind) -> Iterator[Outcome]:
@@ -173,6 +207,8 @@ def _hybrid(case: Case, choice: str, rest: tuple[str, ...]) -> Iterator[Outcome]
             if (best is not None or DISK in rest) and not can_start(case, precision, slots, mode):
                 continue
             judged = evaluate(case, filled(case, precision, slots, mode, case.request.overrides.gpu_layers))
+            if precision.quantized and not judged.layers_on_gpus:
+                continue  # nothing would be quantized: that is another precision's layout
             if best is None or _better(judged, best):
                 best = judged
         if best is not None:

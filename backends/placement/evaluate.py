@@ -27,6 +27,8 @@ from backends.presets import LONGEST_WAIT_S, READING_TOKENS_PER_S
 class Outcome:
     """A judged layout. `missing_bytes` is by how much it overruns, over all devices; 0 when it fits.
 
+    `layers_on_gpus` is how many decoder layers rest on GPUs.
+
     `refused` marks a layout that is shown as a measure although the preset does not allow it. `commit_needed`
     is what Windows must promise at the peak, and `page_file_bytes` the page file that takes with the RAM that
     is there; `with_more_ram` is (RAM, page file) of the least machine that would run it, where RAM lacks.
@@ -42,6 +44,7 @@ class Outcome:
     page_file_bytes: int = 0
     with_more_ram: tuple[int, int] | None = None
     refused: bool = False
+    layers_on_gpus: int = 0
 
     @property
     def fits(self) -> bool:
@@ -83,6 +86,11 @@ def evaluate(case: Case, layout: Layout) -> Outcome:
         commit_budget=case.commit,
         page_file_bytes=_page_file(case, committed, case.hardware.ram.total_bytes),
         with_more_ram=_with_more_ram(case, committed, max(peak, ram.total_bytes)),
+        layers_on_gpus=sum(
+            device.startswith("cuda:")
+            for module, device in zip(case.model.modules, layout.devices, strict=True)
+            if module.kind is ModuleKind.LAYER
+        ),
     )
 
 

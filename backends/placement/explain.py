@@ -106,6 +106,8 @@ def _why_slower(mine: Expected, other: Expected) -> Text:
     longer = speed >= best and other.answer_s > mine.answer_s
     if longer or other.first_token_s > LONGEST_WAIT_S >= mine.first_token_s:
         return why_not.why_later(speed, other.first_token_s, mine.first_token_s)
+    if other.answer_s < mine.answer_s:
+        return why_not.why_resort(other.answer_s, mine.answer_s)
     return why_not.why_slower(speed, best) if speed < best else why_not.why_no_gain(speed)
 
 

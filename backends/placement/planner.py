@@ -21,6 +21,8 @@ from backends.presets import PlacementKind, Policy, Preset, policy
 _NO_CREDIT = Credit()
 # A layout must answer this much sooner to be worth more of the machine.
 _WORTH = 1.1
+# A preset's own layout is left for what it resorts to where that answers this much sooner.
+_RESORTS = 2.0
 
 
 def plan(
@@ -176,7 +178,12 @@ def _choose(allowed: Policy, found: tuple[Candidate, ...]) -> Candidate:
     if not allowed.reading_speed:
         first = fitting[0]
         same = [other for other in fitting if (other.choice, other.kind) == (first.choice, first.kind)]
-        return _soonest(same) if first.kind in ("hybrid", "disk") else first
+        if first.kind not in ("hybrid", "disk"):
+            return first
+        best = _soonest(same)
+        most = best.outcome.expected.answer_s / (1 if best.fallback else _RESORTS)
+        sooner = [other for other in fitting if other.fallback and other.outcome.expected.answer_s < most]
+        return _soonest(sooner) if sooner else best
     readable = [candidate for candidate in fitting if candidate.outcome.verdict == "fits"]
     if not readable:
         return _soonest(fitting)

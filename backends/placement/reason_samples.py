@@ -71,6 +71,7 @@ def samples() -> tuple[Text, ...]:
         why_not.why_lower_quality("4-bit (NF4)"),
         why_not.why_below_reading(1.0, 5.0),
         why_not.why_later(6.0, 95.0, 2.0),
+        why_not.why_resort(95.0, 120.0),
         why_not.why_no_gain(5.0),
     )
 
