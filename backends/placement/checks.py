@@ -39,6 +39,9 @@ def check(hardware: HardwareSnapshot, model: ModelInfo, request: PlanRequest) ->
         )
     if overrides.offload_dir is not None and not overrides.offload_dir.strip():
         raise _invalid("offload_dir", '""', Text("check.no_folder", "It names no folder."), _A_FOLDER)
+    if overrides.base is not None and model.adapter is None:
+        why = Text("check.base", "This model is no LoRA: it is whole and belongs to no other.")
+        raise _invalid("base", overrides.base, why, Text("check.nothing", "no such setting here"))
     if overrides.device_map is not None and overrides.gpu_layers is not None:
         raise _invalid(
             "gpu_layers",

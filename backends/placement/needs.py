@@ -114,7 +114,7 @@ def needs(
 
 def _work_only(overrides: Overrides) -> Overrides:
     """What the person wants done, without how."""
-    return Overrides(context_tokens=overrides.context_tokens, images=overrides.images)
+    return Overrides(base=overrides.base, context_tokens=overrides.context_tokens, images=overrides.images)
 
 
 def _change(made: _Planner, now: Plan, nearest: Iterable[Preset]) -> Plan | None:

@@ -153,9 +153,9 @@ class Desk:
             self.store, Sources(self.inspect, self.hardware, lambda: self.ours), self.clock
         )
 
-    def inspect(self, model: str) -> ModelInfo:
-        if model != "llava":
-            raise ModelNotFound(path=model, detail="Nobody knows it.")
+    def inspect(self, request: PlanRequest) -> ModelInfo:
+        if request.model != "llava":
+            raise ModelNotFound(path=request.model, detail="Nobody knows it.")
         return self.model
 
     def hardware(self) -> HardwareSnapshot:
