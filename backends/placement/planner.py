@@ -12,8 +12,9 @@ from backends.placement.candidates import Candidate, candidates
 from backends.placement.case import CPU, DISK, Case, Layout
 from backends.placement.correction import NEUTRAL, Correction
 from backends.placement.evaluate import evaluate
-from backends.placement.explain import alternatives, explain
+from backends.placement.explain import explain
 from backends.placement.precision import quality
+from backends.placement.rejected import alternatives
 from backends.placement.types import CpuLayersMode, Credit, Overrides, Plan, PlanRequest
 from backends.placement.workload import workload
 from backends.presets import PlacementKind, Policy, Preset, policy
@@ -187,8 +188,8 @@ def _choose(allowed: Policy, found: tuple[Candidate, ...]) -> Candidate:
     readable = [candidate for candidate in fitting if candidate.outcome.verdict == "fits"]
     if not readable:
         return _soonest(fitting)
-    best = min(quality(candidate.outcome.layout.precision.name) for candidate in readable)
-    return _soonest([other for other in readable if quality(other.outcome.layout.precision.name) == best])
+    least = min(quality(candidate.outcome.layout.precision.name) for candidate in readable)
+    return _soonest([other for other in readable if quality(other.outcome.layout.precision.name) == least])
 
 
 def _soonest(found: list[Candidate]) -> Candidate:
