@@ -113,7 +113,14 @@ def _worth_naming(found: Sequence[Candidate]) -> Iterator[Candidate]:
             yield candidate
 
 
+def _able(case: Case, choice: str) -> Case:
+    """The case without the GPUs that can't work in this precision."""
+    able = tuple(gpu for gpu in case.gpus if precisions.too_old(choice, (gpu,)) is None)
+    return case if able == case.gpus else replace(case, gpus=able)
+
+
 def _for_kind(case: Case, choice: str, kind: PlacementKind) -> Iterator[Outcome]:
+    case = _able(case, choice)
     match kind:
         case "gpu":
             yield from _single(case, choice)

@@ -25,7 +25,7 @@ from backends.placement.labels import (
     set_by_hand,
     settings_label,
 )
-from backends.placement.precision import has_bf16, is_tiny
+from backends.placement.precision import has_bf16, is_tiny, too_old, without_bf16
 from backends.placement.rejected import alone_on, missing, share_of
 from backends.presets import LONGEST_WAIT_S, READING_TOKENS_PER_S, Preset
 from backends.text import Text
@@ -42,7 +42,9 @@ def explain(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> tuple
         better = next((other.outcome for other in others if other.outcome.fits), None)
         if better is not None:
             found.append(_would_run(better))
+    found += dict.fromkeys(why for _, why in case.hardware.left_out)
     found += _busy(case)
+    found += _too_old(case, chosen)
     if outcome.fits:
         found += _precision(case, outcome, others)
     if outcome.fits and outcome.expected.tokens_per_s < READING_TOKENS_PER_S:
@@ -118,8 +120,9 @@ def _all_layers(case: Case, outcome: Outcome) -> Iterator[Text]:
     for place in (CPU, DISK):
         kinds = [kind for kind, device in away if device == place]
         if kinds:
-            where = rest_label(ram=place == CPU, disk=place == DISK)
-            yield reasons.parts_elsewhere(where, parts_label(kinds))
+            yield reasons.parts_elsewhere(
+                rest_label(ram=place == CPU, disk=place == DISK), parts_label(kinds)
+            )
 
 
 def _without_use(case: Case, outcome: Outcome) -> Iterator[Text]:
@@ -165,6 +168,9 @@ def _why_cpu(case: Case) -> Text:
         return reasons.cpu_preset()
     if _placed_by_hand(case):
         return reasons.cpu_by_hand()
+    choice = case.request.overrides.precision or ""
+    if case.gpus and all(too_old(choice, (gpu,)) for gpu in case.gpus):
+        return precision_words.gpu_too_old(choice, case.gpus[0])
     if case.hardware.gpus:
         return reasons.cpu_chosen()
     if case.request.preset in (Preset.MID, Preset.LOW):
@@ -218,6 +224,18 @@ def _busy(case: Case) -> Iterator[Text]:
         yield machine_words.busy_last()
 
 
+def _too_old(case: Case, chosen: Candidate) -> Iterator[Text]:
+    """Precisions that come before the chosen one and that a GPU can't work in."""
+    if case.model.gguf is not None:
+        return
+    for choice in case.policy.precisions:
+        if choice == chosen.choice and chosen.outcome.fits:
+            return
+        gpu = too_old(choice, case.gpus)
+        if gpu is not None:
+            yield precision_words.gpu_too_old(choice, gpu)
+
+
 def _precision(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Iterator[Text]:
     layout = outcome.layout
     name = layout.precision.name
@@ -235,12 +253,20 @@ def _precision(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Ite
         if any(device in (CPU, DISK) for device in layout.devices):
             yield precision_words.cpu_full_width("bf16" if layout.precision.compute == "bfloat16" else "fp16")
     elif layout.gpus:
-        if name != "fp32":
-            yield precision_words.checkpoint_precision(name)
+        yield from _full_width(case, outcome)
     elif layout.precision.quantized:
         yield precision_words.cpu_quantized(label)
     elif case.request.overrides.precision is None:
         yield from _cpu_precision(case, outcome, others)
+
+
+def _full_width(case: Case, outcome: Outcome) -> Iterator[Text]:
+    layout, wanted = outcome.layout, case.request.overrides.precision or case.model.dtype
+    if layout.precision.name != "fp32":
+        yield precision_words.checkpoint_precision(layout.precision.name)
+    lacking = without_bf16(gpu for gpu in case.gpus if cuda(gpu) in layout.gpus)
+    if layout.precision.name == "fp16" and wanted in ("bf16", "bfloat16") and lacking is not None:
+        yield precision_words.fp16_for_bf16(lacking)
 
 
 def _cpu_precision(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Iterator[Text]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from backends.hardware import builds
 from backends.hardware.cards import Card, cards
 from backends.hardware.types import HardwareSnapshot, Ram
 from backends.models.types import ModelInfo, ModuleKind
@@ -79,6 +80,7 @@ def needs(
     offload_root: str | None = None,
 ) -> Needs:
     """Find the smallest change and the smallest card. Raises what `planner.plan` raises for `request`."""
+    hardware = builds.usable(hardware)
 
     def made(asked: PlanRequest) -> Plan:
         return plan(hardware, model, asked, credit=credit, offload_root=offload_root)

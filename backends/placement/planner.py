@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from backends.errors import SettingInvalid
+from backends.hardware import builds
 from backends.hardware.types import HardwareSnapshot
 from backends.models.types import ModelInfo, ModuleKind
-from backends.placement import budget, case, checks, devicemap, gguf, topology
+from backends.placement import budget, case, checks, devicemap, gguf, precision_words, topology
 from backends.placement import precision as precisions
 from backends.placement.candidates import Candidate, candidates
 from backends.placement.case import CPU, DISK, Case, Layout
@@ -18,6 +20,7 @@ from backends.placement.rejected import alternatives
 from backends.placement.types import CpuLayersMode, Credit, Overrides, Plan, PlanRequest
 from backends.placement.workload import workload
 from backends.presets import PlacementKind, Policy, Preset, policy
+from backends.text import Text
 
 _NO_CREDIT = Credit()
 # A layout must answer this much sooner to be worth more of the machine.
@@ -42,6 +45,7 @@ def plan(
     earlier runs teach. Always returns a plan; its verdict is "no" when nothing fits, and it then shows what
     came nearest. Raises SettingInvalid or DeviceMapInvalid for settings that can't be carried out.
     """
+    hardware = builds.usable(hardware)
     checks.check(hardware, model, request)
     asked = replace(_case(hardware, model, request, credit, offload_root), correction=correction)
     found = _by_hand(asked) if request.overrides.device_map is not None else _candidates(asked)
@@ -56,7 +60,7 @@ def plan(
 
 def question(hardware: HardwareSnapshot, model: ModelInfo, request: PlanRequest) -> Case:
     """What `plan` judges layouts against, for those who judge layouts of their own."""
-    return _case(hardware, model, request, _NO_CREDIT, None)
+    return _case(builds.usable(hardware), model, request, _NO_CREDIT, None)
 
 
 def _case(
@@ -121,6 +125,17 @@ def _by_hand(asked: Case) -> tuple[Candidate, ...]:
     devices = devicemap.resolve(model, overrides.device_map or (), indices)
     used = tuple(gpu for gpu in asked.gpus if case.cuda(gpu) in devices)
     choice = asked.policy.precisions[0]
+    if (old := precisions.too_old(choice, used)) is not None:
+        if overrides.precision is not None:
+            raise SettingInvalid(
+                name="precision",
+                value=choice,
+                detail=precision_words.gpu_too_old(choice, old),
+                suggestion=Text(
+                    "check.other_precision", "Choose another precision, or another GPU for these parts."
+                ),
+            )
+        choice = "checkpoint"
     mode: CpuLayersMode | None = None
     if used:
         precision = precisions.on_gpus(choice, model.dtype, used)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from backends.errors import SettingInvalid
@@ -45,6 +46,8 @@ _BF16_FEATURES = frozenset({"avx512_bf16", "amx_bf16"})
 _TINY_PARAMETERS = 64_000_000
 # First NVIDIA generation (Ampere) whose units multiply bf16.
 _BF16_CAPABILITY = (8, 0)
+# Least compute capability that bitsandbytes has kernels for: "NVIDIA CUDA" in its installation guide (0.50).
+LEAST_CAPABILITY = {"int8": (7, 5), "nf4": (6, 0)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +121,12 @@ def check_choice(name: str) -> None:
 def on_gpus(choice: str, checkpoint: str, gpus: tuple[Gpu, ...]) -> Precision:
     """The precision for `choice` ("checkpoint" or a name) where at least part of the model is on GPUs.
 
-    The checkpoint's half precision is kept; bf16 needs Ampere, older cards compute in fp16. A float32
+    The checkpoint's half precision is kept; bf16 needs Ampere, older cards compute in fp16 instead. A float32
     checkpoint is loaded in half precision: no published VLM gains from more. LLM.int8 computes in fp16.
     """
     half = "bfloat16" if _all_bf16(gpus) else "float16"
-    if choice == "checkpoint":
-        dtype = "float16" if checkpoint == "float16" else half
+    if choice in ("checkpoint", "bf16"):
+        dtype = "float16" if (choice, checkpoint) == ("checkpoint", "float16") else half
         return Precision(_NAMES[dtype], dtype)
     if choice == "int8":
         return Precision("int8", "float16")
@@ -148,6 +151,17 @@ def on_cpu(choice: str, cpu: Cpu, parameters: int) -> tuple[Precision, ...]:
     if choice in ("int8", "nf4"):
         return (Precision(choice, "bfloat16" if has_bf16(cpu) else "float32"),)
     return (Precision(choice, _DTYPES[choice]),)
+
+
+def too_old(choice: str, gpus: Iterable[Gpu]) -> Gpu | None:
+    """The first of `gpus` that bitsandbytes has no kernels of this precision for."""
+    least = LEAST_CAPABILITY.get(choice, (0, 0))
+    return next((gpu for gpu in gpus if gpu.compute_capability and gpu.compute_capability < least), None)
+
+
+def without_bf16(gpus: Iterable[Gpu]) -> Gpu | None:
+    """The first of `gpus` that has no units for bf16."""
+    return next((gpu for gpu in gpus if not _all_bf16((gpu,))), None)
 
 
 def has_bf16(cpu: Cpu) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from backends.hardware.types import Gpu
 from backends.models.types import ModuleKind
 from backends.placement import machine_words, precision_words, reasons, shortages, why_not
 from backends.placement.labels import device_label, parts_label, rest_label
@@ -44,6 +45,8 @@ def samples() -> tuple[Text, ...]:
         precision_words.cpu_bf16("AMD EPYC"),
         precision_words.cpu_bf16_no_room(28 * gib, 14 * gib),
         precision_words.cpu_quantized("4-bit (NF4)"),
+        precision_words.gpu_too_old("int8", Gpu(0, "Tesla V100", gib, gib, (7, 0))),
+        precision_words.fp16_for_bf16(Gpu(0, "NVIDIA GeForce RTX 2060", gib, gib, (7, 5))),
         machine_words.gpu_busy(0, "NVIDIA GeForce RTX 4090", gib, "python.exe", 4321),
         machine_words.gpu_busy_together(0, "NVIDIA GeForce RTX 4090", gib, "python.exe", 4321),
         machine_words.busy_last(),
