@@ -59,8 +59,17 @@ def chosen_gpus(hardware: HardwareSnapshot, request: PlanRequest) -> tuple[Gpu, 
     return tuple(gpu for gpu in hardware.gpus if wanted is None or gpu.index in wanted)
 
 
+def left_out(hardware: HardwareSnapshot, request: PlanRequest) -> dict[int, Text]:
+    """The GPUs that are there and may not be used, each with what rules it out."""
+    allowed = {gpu.index for gpu in chosen_gpus(hardware, request)}
+    why = _CPU_PRESET if request.preset is Preset.CPU else _NOT_CHOSEN
+    ruled_out = {gpu.index: why for gpu in hardware.gpus if gpu.index not in allowed}
+    return dict(hardware.left_out) | ruled_out
+
+
 _A_FOLDER = Text("check.a_folder", "the path of a folder")
 _CPU_PRESET = Text("check.cpu_preset", "The preset CPU only uses no GPU.")
+_NOT_CHOSEN = Text("check.not_chosen", "It is not among the GPUs to use that are set.")
 _NO_GPU = Text("check.no_gpu", "There is no usable GPU.")
 
 

@@ -122,7 +122,8 @@ def _by_hand(asked: Case) -> tuple[Candidate, ...]:
     """The person's own map, in the first precision of the preset (or the one that was set)."""
     model, overrides = asked.model, asked.request.overrides
     indices = [gpu.index for gpu in asked.gpus]
-    devices = devicemap.resolve(model, overrides.device_map or (), indices)
+    left_out = checks.left_out(asked.hardware, asked.request)
+    devices = devicemap.resolve(model, overrides.device_map or (), indices, left_out)
     used = tuple(gpu for gpu in asked.gpus if case.cuda(gpu) in devices)
     choice = asked.policy.precisions[0]
     if (old := precisions.too_old(choice, used)) is not None:
@@ -136,19 +137,23 @@ def _by_hand(asked: Case) -> tuple[Candidate, ...]:
                 ),
             )
         choice = "checkpoint"
+    layers = [
+        device
+        for module, device in zip(model.modules, devices, strict=True)
+        if module.kind is ModuleKind.LAYER
+    ]
+    on_gpus = any(device.startswith("cuda:") for device in layers)
+    if choice in ("int8", "nf4") and overrides.precision is None and not on_gpus:
+        choice = "checkpoint"
     mode: CpuLayersMode | None = None
     if used:
         precision = precisions.on_gpus(choice, model.dtype, used)
-        layers_off = any(
-            device in (CPU, DISK)
-            for module, device in zip(model.modules, devices, strict=True)
-            if module.kind is ModuleKind.LAYER
-        )
+        layers_off = any(device in (CPU, DISK) for device in layers)
         mode = (overrides.cpu_layers_mode or "compute") if layers_off else None
     else:
-        if choice in ("int8", "nf4") and overrides.precision is None:
-            choice = "checkpoint"
         precision = precisions.on_cpu(choice, asked.hardware.cpu, model.parameters)[0]
+        if precision.quantized:
+            devicemap.check_no_disk(model, devices, precision.name)
     return (Candidate(choice, "hybrid", evaluate(asked, Layout(precision, devices, mode))),)
 
 
@@ -167,13 +172,19 @@ def _stand_in(asked: Case) -> tuple[Candidate, ...]:
 
 
 def _beyond(asked: Case) -> list[Candidate]:
-    """What would run if the person let Snug decide: what Recommended chooses, then its other layouts."""
-    free = replace(
-        asked.request,
-        preset=Preset.AUTO,
-        overrides=replace(asked.request.overrides, precision=None, gpu_layers=None, device_map=None),
+    """What would run if the person let Snug decide: what Recommended chooses, then its other layouts.
+
+    How the model is loaded is left to Snug; which GPUs and how much memory it may use stays as it was set.
+    """
+    how = replace(
+        asked.request.overrides, precision=None, gpu_layers=None, device_map=None, cpu_layers_mode=None
     )
-    wide = replace(asked, request=free, policy=policy(Preset.AUTO))
+    free = replace(asked.request, preset=Preset.AUTO, overrides=how)
+    wide = replace(
+        _case(asked.hardware, asked.model, free, asked.credit, None),
+        offload_dir=asked.offload_dir,
+        correction=asked.correction,
+    )
     fitting = [candidate for candidate in _candidates(wide) if candidate.outcome.fits]
     if not fitting:
         return []
