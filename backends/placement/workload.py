@@ -15,8 +15,6 @@ _LEAST_TOKENS, _MOST_TOKENS = 2048, 4096
 _DYNAMIC_TOKENS = 1282
 # Room that a question and a short answer need beside the pictures.
 _SPARE_TOKENS = 256
-# The least beside them: the template, a short question, and an answer of a few sentences.
-_LEAST_TEXT_TOKENS = 128
 _ROUND_TO = 64
 # Below this a picture is a smudge (about 230 x 230 pixels for a Qwen-VL).
 LEAST_PICTURE_TOKENS = 66
@@ -26,7 +24,7 @@ def workload(model: ModelInfo, overrides: Overrides) -> Workload:
     """Derive the context: what pictures, text and answer need, at most 4,096 and the model's own limit.
 
     A context set by hand is taken as it is, and pictures of dynamic families are scaled into it. Raises
-    SettingInvalid when the pictures can't fit, or leave no room for a question and an answer.
+    SettingInvalid when the pictures can't fit.
     """
     images = _images(model, overrides)
     most = model.text.max_context
@@ -40,37 +38,21 @@ def workload(model: ModelInfo, overrides: Overrides) -> Workload:
         # A picture that leaves no room below the usual limit gets the context it needs.
         limit = _MOST_TOKENS if pictures + 2 * _SPARE_TOKENS <= _MOST_TOKENS else needed
         context = min(needed, limit, most)
-    if images and pictures + _LEAST_TEXT_TOKENS > context and _set_by_hand(overrides):
+    if images and pictures >= context and _set_by_hand(overrides):
         raise SettingInvalid(
             name="context" if overrides.context_tokens is not None else "images",
             value=overrides.context_tokens if overrides.context_tokens is not None else images,
-            detail=_no_room(picture, images, context),
+            detail=Text.of(
+                "check.pictures",
+                "Pictures of {picture:count} tokens each ({images}) leave no room for text in a context of "
+                "{context:count} tokens.",
+                picture=picture,
+                images=images,
+                context=context,
+            ),
             suggestion=Text("check.pictures_remedy", "Set a longer context or fewer pictures."),
         )
     return Workload(context, images, min(picture, context) if images else 0)
-
-
-def _no_room(picture: int, images: int, context: int) -> Text:
-    left = context - images * picture
-    if left <= 0:
-        return Text.of(
-            "check.pictures",
-            "Pictures of {picture:count} tokens each ({images}) leave no room for text in a context of "
-            "{context:count} tokens.",
-            picture=picture,
-            images=images,
-            context=context,
-        )
-    return Text.of(
-        "check.little_text",
-        "Pictures of {picture:count} tokens each ({images}) leave {left:count} of {context:count} tokens for "
-        "text; a question and an answer need at least {least:count}.",
-        picture=picture,
-        images=images,
-        left=left,
-        context=context,
-        least=_LEAST_TEXT_TOKENS,
-    )
 
 
 def _images(model: ModelInfo, overrides: Overrides) -> int:
