@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from backends.errors import SettingInvalid
 from backends.hardware.types import Cpu, Gpu
 from backends.models.types import Module, ModuleKind
+from backends.presets import PRECISIONS
 from backends.text import Text
 
 # DESIGN section 3: what a person gets, best first.
@@ -38,7 +39,6 @@ QUALITY: dict[str, int] = {
 _LEAST_QUALITY = 6
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-CHOICES = ("bf16", "fp16", "fp32", "int8", "nf4")
 _BF16_FEATURES = frozenset({"avx512_bf16", "amx_bf16"})
 # Below this, reading the weights takes less time than calling the kernels, and fp32's are the shorter call:
 # 3.1 against 3.3 ms a token at 2 M parameters, 9.9 against 11.9 at 12 M, but 192 against 161 at 470 M
@@ -90,7 +90,7 @@ def quality(name: str) -> int:
 
 def check_choice(name: str) -> None:
     """Refuse a precision that the transformers engine does not have. Raises SettingInvalid."""
-    if name in CHOICES:
+    if name in PRECISIONS:
         return
     if name in QUALITY:
         raise SettingInvalid(
@@ -101,10 +101,10 @@ def check_choice(name: str) -> None:
                 "{name} is a precision of GGUF files; this model's weights are safetensors.",
                 name=name,
             ),
-            suggestion=Text.of("check.choose", "Choose one of {choices}.", choices=", ".join(CHOICES)),
+            suggestion=Text.of("check.choose", "Choose one of {choices}.", choices=", ".join(PRECISIONS)),
         )
-    near = difflib.get_close_matches(name.lower(), CHOICES, n=1, cutoff=0.4)
-    choices = ", ".join(CHOICES)
+    near = difflib.get_close_matches(name.lower(), PRECISIONS, n=1, cutoff=0.4)
+    choices = ", ".join(PRECISIONS)
     suggestion = Text.of("check.choose", "Choose one of {choices}.", choices=choices)
     if near:
         suggestion = Text.of(
