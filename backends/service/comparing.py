@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 
 from backends.errors import OutOfMemory, SnugError
 from backends.hardware.types import HardwareSnapshot
+from backends.history.measurements import Measurements, Row
 from backends.messages import Done, Message, Timings
 from backends.models.types import ModelInfo
 from backends.placement.case import budgets
@@ -21,7 +22,6 @@ from backends.placement.estimate import Workload
 from backends.placement.replay import replay
 from backends.placement.types import Credit, DeviceShare, Plan, PlanRequest
 from backends.reports import DeviceMeasured, DevicePeak, LoadReport, Measurement
-from backends.service.measurements import Measurements, Row
 from backends.service.recovery import device_of
 
 LOG = logging.getLogger("snug.service")

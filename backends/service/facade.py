@@ -10,6 +10,7 @@ from typing import Self
 
 from backends.errors import OutOfMemory, SnugError
 from backends.hardware.types import HardwareSnapshot
+from backends.history.measurements import Measurements
 from backends.images import import_image
 from backends.messages import Event, ImagePart, Message, Progress, SamplingParams
 from backends.models.identify import ensure_loadable
@@ -28,7 +29,6 @@ from backends.service.host import ModelHost
 from backends.service.journal import Journal
 from backends.service.library import Library
 from backends.service.machine import Machine
-from backends.service.measurements import Measurements
 from backends.service.recovery import Offer
 from backends.service.state import ModelState
 from backends.settings import Settings

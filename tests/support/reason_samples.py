@@ -84,6 +84,3 @@ def samples() -> tuple[Text, ...]:
         why_not.why_resort(95.0, 120.0),
         why_not.why_no_gain(5.0),
     )
-
-
-ALL_REASONS: tuple[Text, ...] = samples()
