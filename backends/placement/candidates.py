@@ -49,11 +49,12 @@ class Candidate:
     fallback: bool = False
 
 
-def candidates(case: Case) -> tuple[Candidate, ...]:
+def candidates(case: Case, *, hopeful: bool = False) -> tuple[Candidate, ...]:
     """Judge the layouts that the policy and the person's settings allow, in the policy's order.
 
     A precision that fits in a better place is not judged in worse ones (all on GPUs, then GPU and RAM,
     then the disk). Policies that may overflow into RAM end there: with no usable GPU everything overflows.
+    `hopeful` leaves out what can't fit by its weights alone, where nobody asks what is missing.
     """
     policy = case.policy
     found: list[Candidate] = []
@@ -61,6 +62,8 @@ def candidates(case: Case) -> tuple[Candidate, ...]:
         fitting: set[PlacementKind] = set()
         for kind in policy.placements:
             if fitting & _BETTER[kind]:
+                continue
+            if hopeful and _too_heavy(case, choice, kind):
                 continue
             judged = [Candidate(choice, kind, outcome) for outcome in _for_kind(case, choice, kind)]
             found += judged
@@ -180,8 +183,31 @@ def _several(case: Case, choice: str) -> Iterator[Outcome]:
 
 def _hopeless(case: Case, precision: Precision, gpus: Sequence[Gpu]) -> bool:
     """Whether the weights alone are more than these GPUs hold together."""
-    weights = sum(precision.module_bytes(module, quantize=True) for module in case.model.modules)
-    return weights > sum(case.budgets[cuda(gpu)] for gpu in gpus)
+    return _weights(case, precision) > sum(case.budgets[cuda(gpu)] for gpu in gpus)
+
+
+def _weights(case: Case, precision: Precision) -> int:
+    """The least that the weights take, wherever they lie."""
+    return sum(
+        count * precision.module_bytes(module, quantize=True)
+        for module, count in zip(case.distinct, case.amounts, strict=True)
+    )
+
+
+def _too_heavy(case: Case, choice: str, kind: PlacementKind) -> bool:
+    """Whether the weights alone are more than all devices of this kind of placement hold together."""
+    if kind == "disk":
+        return False
+    if kind == "cpu":
+        least = min(_weights(case, precision) for precision in _cpu_precisions(case, choice))
+    else:
+        least = _weights(case, precisions.on_gpus(choice, case.model.dtype, case.gpus))
+    room = [] if kind == "cpu" else [case.budgets[cuda(gpu)] for gpu in case.gpus]
+    if kind == "gpu":
+        room = [max(room, default=0)]
+    if kind in ("cpu", "hybrid"):
+        room.append(case.budgets[CPU])
+    return least > sum(room)
 
 
 def _balanced(case: Case, precision: Precision, gpus: Sequence[Gpu]) -> Layout:

@@ -73,6 +73,11 @@ class Case:
         object.__setattr__(self, "read_as", _read_as(self.model.family, tuple(found)))
         object.__setattr__(self, "_by_device", {cuda(gpu): gpu for gpu in self.gpus})
 
+    @property
+    def one_kind_of_layer(self) -> bool:
+        """Whether all layers are alike."""
+        return self.amounts[self.layer_places[0]] == len(self.layer_places)
+
     def counted(self, layout: Layout) -> Iterator[tuple[Module, str, int]]:
         """Modules that are alike and on one device, with their number; in execution order of the first."""
         for (place, device), count in Counter(zip(self.places, layout.devices, strict=True)).items():

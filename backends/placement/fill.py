@@ -174,7 +174,8 @@ def _with_layers(line: _Line, slot: int, load: Load, places: tuple[int, ...]) ->
     """`load` and these layers."""
     trial = load.copy()
     quantized = is_quantized(line.slots[slot], line.precision, has_gpu=line.has_gpu)
-    for place, count in Counter(places).items():
+    alike = {places[0]: len(places)} if line.case.one_kind_of_layer else Counter(places)
+    for place, count in alike.items():
         layer = line.case.distinct[place]
         nbytes = placed_bytes(layer, line.slots[slot], line.precision, has_gpu=line.has_gpu)
         trial.add(layer, nbytes, line.precision, quantized=quantized, count=count)
@@ -187,17 +188,19 @@ def _runs_visitors(line: _Line, slot: int) -> bool:
 
 
 def _left(line: _Line, slot: int, load: Load, here: int) -> int:
-    """Bytes that are left on the slot with `here` layers resting on it; below zero, it does not hold them."""
-    trial = load.copy()
+    """Bytes that are left on the slot with `here` layers resting on it; below zero, it does not hold them.
+
+    `load` is finished here: what visits is added to it.
+    """
     device = line.slots[slot]
-    trial.layers = _executed(line, slot, here)
-    if trial.layers == 0:
-        trial.caches = {}
+    load.layers = _executed(line, slot, here)
+    if load.layers == 0:
+        load.caches = {}
     elif _runs_visitors(line, slot):
         away = Counter(line.case.layer_places[-line.away :])  # those that rest elsewhere are the last
         for place, count in away.items():
-            trial.keep(line.case.distinct[place], count)
-    share = executing_share(line.case, device, trial, line.precision, with_gpu=line.has_gpu)
+            load.keep(line.case.distinct[place], count)
+    share = executing_share(line.case, device, load, line.precision, with_gpu=line.has_gpu)
     left = share.budget_bytes - share.total_bytes
     if device != CPU:
         return left

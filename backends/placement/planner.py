@@ -185,7 +185,10 @@ def _beyond(asked: Case) -> list[Candidate]:
         offload_dir=asked.offload_dir,
         correction=asked.correction,
     )
-    fitting = [candidate for candidate in _candidates(wide) if candidate.outcome.fits]
+    if (wide.policy, wide.gpus, how) == (asked.policy, asked.gpus, asked.request.overrides):
+        return []  # that has been judged
+    found = gguf.candidates(wide) if wide.model.format == "gguf" else candidates(wide, hopeful=True)
+    fitting = [candidate for candidate in found if candidate.outcome.fits]
     if not fitting:
         return []
     first = _choose(wide.policy, tuple(fitting))
