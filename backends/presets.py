@@ -26,6 +26,10 @@ class Preset(StrEnum):
 
 
 FULL_PRECISIONS = ("bf16", "fp16", "fp32")
+# All that a checkpoint of safetensors can be loaded in.
+PRECISIONS = (*FULL_PRECISIONS, "int8", "nf4")
+# Room for the words of one question and of the chat template around it.
+QUESTION_TOKENS = 192
 # The precisions that a preset's name stands for; the others stand for none.
 MEANT: Mapping[Preset, tuple[str, ...]] = MappingProxyType(
     {Preset.HIGH: FULL_PRECISIONS, Preset.MID: ("int8",), Preset.LOW: ("nf4",)}

@@ -93,15 +93,19 @@ def search(
 def _most(hardware: HardwareSnapshot, model: ModelInfo, made: Plan, mode: CpuLayersMode) -> int:
     """The largest number of layers on GPUs for which some contiguous layout fits."""
     case = question(hardware, model, made.request)
+    # A preset that holds no layer in its own precision resorts to full precision: then that is searched.
+    choice = "int8" if made.request.preset is Preset.MID else "nf4"
+    if made.gpu_layers:
+        choice = made.precision
     for layers in range(model.layers, 0, -1):
-        for layout in _layouts(hardware, model, made.request.preset, layers, mode):
+        for layout in _layouts(hardware, model, choice, layers, mode):
             if evaluate(case, layout).fits:
                 return layers
     return 0
 
 
 def _layouts(
-    hardware: HardwareSnapshot, model: ModelInfo, preset: Preset, layers: int, mode: CpuLayersMode
+    hardware: HardwareSnapshot, model: ModelInfo, choice: str, layers: int, mode: CpuLayersMode
 ) -> Iterator[Layout]:
     """Every way to lay the first `layers` over the GPUs in either order, the rest in RAM.
 
@@ -110,7 +114,7 @@ def _layouts(
     whole = layers == model.layers
     orders = [hardware.gpus, hardware.gpus[::-1]][: len(hardware.gpus)]
     for order in orders:
-        precision = on_gpus("int8" if preset is Preset.MID else "nf4", model.dtype, order)
+        precision = on_gpus(choice, model.dtype, order)
         layer = max(
             precision.module_bytes(part, quantize=True)
             for part in model.modules

@@ -80,11 +80,12 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "engine": ("engine", _one_of("transformers", "llamacpp", "remote"), "transformers, llamacpp or remote"),
     "cpu_layers_mode": ("cpu_layers_mode", _one_of("compute", "stream"), "compute or stream"),
     "offload_dir": ("offload_dir", str, "a folder"),
+    "base": ("base", str, "the folder of the model that a LoRA belongs to"),
 }
 
 
 # For checkpoints that lean on others, which nothing reads yet.
-_LATER = ("base", "vision_tower", "tokenizer", "template")
+_LATER = ("vision_tower", "tokenizer", "template")
 
 
 def parse_overrides(settings: Iterable[str]) -> Overrides:

@@ -13,17 +13,17 @@ import torch
 
 from backends.engines.devices import driver_device, runtime_device
 from backends.engines.loading import Loaded
+from backends.engines.tensors import QUANTIZED
 from backends.placement.types import Plan
 from backends.reports import DevicePeak, LoadReport
 
-_QUANTIZED = frozenset({"Linear8bitLt", "Linear4bit"})
 _NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
 def make_report(loaded: Loaded, plan: Plan, context_tokens: int, seconds: float) -> LoadReport:
     """Describe the loaded model. `cuda:N` is the driver's index, as in the plan."""
     model = loaded.model
-    quantized = [m for m in model.modules() if type(m).__name__ in _QUANTIZED]
+    quantized = [m for m in model.modules() if type(m).__name__ in QUANTIZED]
     dtype = _main_dtype(model)
     precision = dtype
     if quantized:

@@ -12,7 +12,8 @@ from torch import nn
 
 from backends.engines.placing import DISK
 
-_QUANTIZED = frozenset({"Linear8bitLt", "Linear4bit"})
+# Classes whose weights bitsandbytes stores in fewer bits.
+QUANTIZED = frozenset({"Linear8bitLt", "Linear4bit"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Slot:
     @property
     def quantized(self) -> bool:
         """Whether bitsandbytes keeps figures beside the tensor that must travel with it."""
-        return type(self.module).__name__ in _QUANTIZED
+        return type(self.module).__name__ in QUANTIZED
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,18 @@ NOTES: Mapping[str, str] = MappingProxyType(
             "The NVIDIA driver ({driver}) supports CUDA up to {has}, the installed PyTorch needs {needs}, so "
             "plans use the CPU. Update the driver, or run: python launch.py --repair"
         ),
+        "hardware.idle_maker": (
+            "GPU {index} ({name}) is not used: Snug uses NVIDIA's GPUs, and this is another maker's."
+        ),
+        "hardware.idle_macos": "GPU {index} ({name}) is not used: there is no CUDA for macOS.",
+        "hardware.idle_old": (
+            "GPU {index} ({name}) is not used: its compute capability is {capability}, and PyTorch for CUDA "
+            "{cuda} works from {least} on."
+        ),
+        "hardware.idle_new": (
+            "GPU {index} ({name}) is not used: its compute capability is {capability}, and PyTorch for CUDA "
+            "{cuda} works below {beyond}. Run: python launch.py --repair"
+        ),
         "hardware.part.cpu": "The processor",
         "hardware.part.disk": "The disk",
         "hardware.part.ram": "The memory",

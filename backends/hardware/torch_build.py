@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
+from backends.hardware import builds
 from backends.hardware.notes import note
 from backends.hardware.types import HardwareSnapshot
 
@@ -58,7 +59,8 @@ def without_idle_gpus(snapshot: HardwareSnapshot, build: TorchBuild | None) -> H
     """Leave out the GPUs that this torch can't use, so that no plan counts on them, and say why.
 
     That is all of them for a build without CUDA and for one whose CUDA is newer than the driver's: within a
-    major version every build runs on every driver of that version (CUDA's minor version compatibility).
+    major version every build runs on every driver of that version (CUDA's minor version compatibility). Else
+    it is those that the build has no code for.
     """
     if not snapshot.gpus or build is None:
         return snapshot
@@ -72,9 +74,9 @@ def without_idle_gpus(snapshot: HardwareSnapshot, build: TorchBuild | None) -> H
             needs=_dotted(build.cuda),
         )
     else:
-        return snapshot
-    kept = tuple(path for path in snapshot.assumed if not path.startswith("gpus["))
-    return replace(snapshot, gpus=(), notes=(*snapshot.notes, reason), assumed=kept)
+        return builds.usable(replace(snapshot, torch_cuda=build.cuda))
+    bare = builds.without(snapshot, {gpu.index: reason for gpu in snapshot.gpus})
+    return replace(bare, notes=(*snapshot.notes, reason))
 
 
 def _dotted(version: tuple[int, int]) -> str:

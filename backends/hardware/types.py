@@ -95,6 +95,8 @@ class HardwareSnapshot:
     `gpus` are those that Snug may use (`CUDA_VISIBLE_DEVICES` is already applied). `notes` say plainly what
     is absent, hidden or could not be asked. `assumed` names the figures that come from a table or a rule
     and not from this machine, as JSON paths: `gpus[0].memory_gbps`, `ram.memory_gbps`, `cpu.gflops_fp32`.
+    `left_out` are (index, why) of GPUs that are there and that PyTorch can't use. `torch_cuda` is the CUDA
+    that the installed PyTorch was built for, None where that is not known (of another machine).
     """
 
     os: OsName
@@ -106,3 +108,5 @@ class HardwareSnapshot:
     cuda_version: tuple[int, int] | None = None
     notes: tuple[Text, ...] = field(default=())
     assumed: tuple[str, ...] = ()
+    left_out: tuple[tuple[int, Text], ...] = ()
+    torch_cuda: tuple[int, int] | None = None

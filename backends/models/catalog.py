@@ -55,6 +55,21 @@ def resolve(model: str, settings: Settings, environ: Mapping[str, str] = os.envi
     raise ModelNotFound(path=wanted, detail=unknown)
 
 
+def find(name: str, settings: Settings, environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the folder of the model `name` in the model folders, then in the Hub cache; None without one.
+
+    `name` may be a Hub id, or a path of the machine that it was written on: its last part is looked for, too.
+    """
+    known, hub = _known(settings, environ, gguf=False), _hub_cache(environ)
+    same = [other for other in known if _last(other) == _last(name)]
+    nearest = min(same, key=lambda other: (hub in known[other].parents, other != name), default=None)
+    return None if nearest is None else known[nearest]
+
+
+def _last(name: str) -> str:
+    return name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+
+
 def entries(settings: Settings, environ: Mapping[str, str] = os.environ) -> tuple[ModelEntry, ...]:
     """List the dropdown's models: the starter, then the others by name; unreadable folders are left out."""
     found: list[ModelEntry] = []

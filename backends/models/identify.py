@@ -11,7 +11,7 @@ from typing import Any
 
 from backends.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from backends.models import structure
-from backends.models.adapter import is_adapter, merging_not_yet, read_adapter
+from backends.models.adapter import Finder, check_match, is_adapter, merging_not_yet, read_adapter
 from backends.models.caches import layer_shapes, with_caches
 from backends.models.checkpoint import has_safetensors, read_headers, read_json, read_json_if_there
 from backends.models.consistency import check_sizes
@@ -39,12 +39,16 @@ _ANSWERING = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "Decoder
 _FLOATS = ("bfloat16", "float16", "float32", "float64")
 
 
-def identify(path: Path) -> ModelInfo:
+def _nowhere(_name: str) -> None:
+    """Look for the base of an adapter in no other place."""
+
+
+def identify(path: Path, *, base: Path | None = None, elsewhere: Finder = _nowhere) -> ModelInfo:
     """Read what the model in the folder `path` is; a weight file beside its config.json stands for it.
 
     A GGUF file, or a folder with one and no safetensors, is read with the mmproj beside it. A LoRA's folder
-    is read as its base model, which must lie beside it. Copies that hold only the headers of the weight files
-    are accepted (`weights_present` is False).
+    is read as its base model, which is `base` or lies where the adapter says, beside it, or `elsewhere`.
+    Copies that hold only the headers of the weight files are accepted (`weights_present` is False).
     Raises ModelNotFound (no such folder, no config), ModelDamaged (truncated or inconsistent files) or
     ModelUnsupported (an architecture that does not chat, or needs code of its own).
     """
@@ -54,8 +58,11 @@ def identify(path: Path) -> ModelInfo:
         return identify_gguf(path)
     _check_folder(path)
     if is_adapter(path):
-        adapter, base = read_adapter(path)
-        merged = identify(base)
+        adapter, whole_model, added = read_adapter(path, base, elsewhere)
+        merged = identify(whole_model)
+        if added and merged.format == "safetensors":
+            weights = [tensor for header in read_headers(whole_model) for tensor in header.tensors]
+            check_match(path, added, whole_model, weights)
         return replace(
             merged,
             path=path,

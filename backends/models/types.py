@@ -152,11 +152,12 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A LoRA that is merged into the model's weights before they are placed."""
+    """A LoRA that is merged into the model's weights before they are placed; `base` is the model's folder."""
 
     name: str
     rank: int
     nbytes: int
+    base: str = ""
 
 
 @dataclass(frozen=True, slots=True)

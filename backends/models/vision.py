@@ -173,6 +173,8 @@ def _rule(family: str, config: Mapping[str, Any], processor: Mapping[str, Any], 
 
 def _by_size(family: str, config: Mapping[str, Any], processor: Mapping[str, Any], tower: _Tower) -> _Tokens:
     """Pictures that are scaled to some size: to a limit of pixels, to a longest side, or to one square."""
+    if (limit := _patch_limit(processor)) is not None:
+        return _padded(limit, processor, tower)
     if _is_dynamic(family, processor, tower):
         return _dynamic(processor, tower)
     if "merge_size" in processor and family.startswith("glm"):
@@ -315,12 +317,24 @@ def _is_dynamic(family: str, processor: Mapping[str, Any], tower: _Tower) -> boo
     )
     limited = isinstance(limits, int) and limits > 100_000
     merges = tower.merge > 1 or "merge_size" in processor
-    return named or (merges and limited) or _patch_limit(processor) is not None
+    return named or (merges and limited)
 
 
 def _patch_limit(processor: Mapping[str, Any]) -> int | None:
     """Kimi's limit, which is one of patches; where nothing is merged the key means tiles."""
     return number(processor, "max_patches") if "merge_size" in processor else None
+
+
+def _padded(limit: int, processor: Mapping[str, Any], tower: _Tower) -> _Tokens:
+    """Kimi: scaled to at most `limit` patches, then padded to whole tokens, a row and a column at most.
+
+    No setting of its processor bounds what padding adds, so a plan counts the largest stored picture.
+    """
+    patch = number(processor, "patch_size") or tower.patch
+    merge = number(processor, "merge_size") or tower.merge
+    side = math.ceil(math.isqrt(_LARGEST_PIXELS) / (patch * merge))
+    tokens = min(limit // merge**2 + 2 * side + 1, side**2)
+    return _Tokens(tokens + 2, patches=tokens * merge**2)
 
 
 def _size(processor: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -337,8 +351,6 @@ def _dynamic(processor: Mapping[str, Any], tower: _Tower) -> _Tokens:
     limit = (
         number(processor, "max_pixels") or number(_size(processor), "longest_edge", "max_pixels") or default
     )
-    if (patches := _patch_limit(processor)) is not None:
-        limit = patches * patch**2
     tokens = min(limit, _LARGEST_PIXELS) // (patch * merge) ** 2
     # Two markers stand around every picture.
     return _Tokens(tokens + 2, patches=tokens * merge**2, dynamic=True)

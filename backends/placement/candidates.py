@@ -49,11 +49,12 @@ class Candidate:
     fallback: bool = False
 
 
-def candidates(case: Case) -> tuple[Candidate, ...]:
+def candidates(case: Case, *, hopeful: bool = False) -> tuple[Candidate, ...]:
     """Judge the layouts that the policy and the person's settings allow, in the policy's order.
 
     A precision that fits in a better place is not judged in worse ones (all on GPUs, then GPU and RAM,
     then the disk). Policies that may overflow into RAM end there: with no usable GPU everything overflows.
+    `hopeful` leaves out what can't fit by its weights alone, where nobody asks what is missing.
     """
     policy = case.policy
     found: list[Candidate] = []
@@ -62,24 +63,67 @@ def candidates(case: Case) -> tuple[Candidate, ...]:
         for kind in policy.placements:
             if fitting & _BETTER[kind]:
                 continue
+            if hopeful and _too_heavy(case, choice, kind):
+                continue
             judged = [Candidate(choice, kind, outcome) for outcome in _for_kind(case, choice, kind)]
             found += judged
             if any(candidate.outcome.fits for candidate in judged):
                 fitting.add(kind)
     overflows = "hybrid" in policy.placements and "cpu" not in policy.placements
     if overflows and case.request.overrides.gpu_layers is None:
-        kinds: tuple[PlacementKind, ...] = ("cpu", "disk") if "disk" in policy.placements else ("cpu",)
-        choice = "checkpoint" if case.request.overrides.precision is None else policy.precisions[0]
-        without = replace(case, gpus=())
-        found += [
-            Candidate(choice, kind, outcome, fallback=bool(case.gpus))
-            for kind in kinds
-            for outcome in _for_kind(without, choice, kind)
-        ]
-    return tuple(found)
+        found += _overflowing(case, found)
+    return tuple(_worth_naming(found))
+
+
+def _overflowing(case: Case, found: Sequence[Candidate]) -> Iterator[Candidate]:
+    """What a policy for GPUs resorts to: no GPU at all, or one that holds no layer in its precisions.
+
+    A mode that was set for layers in RAM is carried out where that fits.
+    """
+    fits = {candidate.kind for candidate in found if candidate.outcome.fits}
+    if "hybrid" in fits and case.request.overrides.cpu_layers_mode is not None:
+        return
+    kinds: list[PlacementKind] = ["cpu"]
+    if "disk" in case.policy.placements:
+        kinds.append("disk")
+    choice = case.policy.precisions[0]
+    if case.request.overrides.precision is None:
+        choice = "checkpoint"
+        if case.gpus and not any(candidate.kind == "hybrid" for candidate in found):
+            for outcome in _for_kind(case, choice, "hybrid"):
+                yield Candidate(choice, "hybrid", outcome, fallback=True)
+    without = replace(case, gpus=())
+    for kind in kinds:
+        if fits & _BETTER[kind] and kind == "disk":
+            continue
+        for outcome in _for_kind(without, choice, kind):
+            if outcome.fits:
+                fits.add(kind)
+            yield Candidate(choice, kind, outcome, fallback=bool(case.gpus))
+
+
+def _worth_naming(found: Sequence[Candidate]) -> Iterator[Candidate]:
+    """Each layout once; a GPU that holds no layer only where that is sooner than the CPU alone."""
+    seen: set[Layout] = set()
+    alone = [one.outcome.expected.answer_s for one in found if one.kind == "cpu" and one.outcome.fits]
+    for candidate in found:
+        outcome = candidate.outcome
+        if outcome.layout in seen:
+            continue
+        seen.add(outcome.layout)
+        idle = candidate.kind == "hybrid" and outcome.layout.gpus and not outcome.layers_on_gpus
+        if not (idle and alone and outcome.expected.answer_s >= min(alone)):
+            yield candidate
+
+
+def _able(case: Case, choice: str) -> Case:
+    """The case without the GPUs that can't work in this precision."""
+    able = tuple(gpu for gpu in case.gpus if precisions.too_old(choice, (gpu,)) is None)
+    return case if able == case.gpus else replace(case, gpus=able)
 
 
 def _for_kind(case: Case, choice: str, kind: PlacementKind) -> Iterator[Outcome]:
+    case = _able(case, choice)
     match kind:
         case "gpu":
             yield from _single(case, choice)
@@ -139,8 +183,31 @@ def _several(case: Case, choice: str) -> Iterator[Outcome]:
 
 def _hopeless(case: Case, precision: Precision, gpus: Sequence[Gpu]) -> bool:
     """Whether the weights alone are more than these GPUs hold together."""
-    weights = sum(precision.module_bytes(module, quantize=True) for module in case.model.modules)
-    return weights > sum(case.budgets[cuda(gpu)] for gpu in gpus)
+    return _weights(case, precision) > sum(case.budgets[cuda(gpu)] for gpu in gpus)
+
+
+def _weights(case: Case, precision: Precision) -> int:
+    """The least that the weights take, wherever they lie."""
+    return sum(
+        count * precision.module_bytes(module, quantize=True)
+        for module, count in zip(case.distinct, case.amounts, strict=True)
+    )
+
+
+def _too_heavy(case: Case, choice: str, kind: PlacementKind) -> bool:
+    """Whether the weights alone are more than all devices of this kind of placement hold together."""
+    if kind == "disk":
+        return False
+    if kind == "cpu":
+        least = min(_weights(case, precision) for precision in _cpu_precisions(case, choice))
+    else:
+        least = _weights(case, precisions.on_gpus(choice, case.model.dtype, case.gpus))
+    room = [] if kind == "cpu" else [case.budgets[cuda(gpu)] for gpu in case.gpus]
+    if kind == "gpu":
+        room = [max(room, default=0)]
+    if kind in ("cpu", "hybrid"):
+        room.append(case.budgets[CPU])
+    return least > sum(room)
 
 
 def _balanced(case: Case, precision: Precision, gpus: Sequence[Gpu]) -> Layout:
@@ -173,6 +240,8 @@ def _hybrid(case: Case, choice: str, rest: tuple[str, ...]) -> Iterator[Outcome]
             if (best is not None or DISK in rest) and not can_start(case, precision, slots, mode):
                 continue
             judged = evaluate(case, filled(case, precision, slots, mode, case.request.overrides.gpu_layers))
+            if precision.quantized and not judged.layers_on_gpus:
+                continue  # nothing would be quantized: that is another precision's layout
             if best is None or _better(judged, best):
                 best = judged
         if best is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from backends.hardware.types import Gpu, HardwareSnapshot
 from backends.models.types import ModelInfo, Module, ModuleKind
@@ -34,7 +35,9 @@ def cuda(gpu: Gpu) -> str:
 class Case:
     """What candidates are made from. `gpus` are those the plan may use, best first.
 
-    `budgets` maps device ids to bytes; `commit` is Windows' limit or None.
+    `budgets` maps device ids to bytes; `commit` is Windows' limit or None. `distinct` has one of each set of
+    modules that are alike but for their names, `amounts` how many there are of each, and `places` which of
+    them each module of the model is (`layer_places`: each layer): sums over modules are taken over these.
     """
 
     hardware: HardwareSnapshot
@@ -48,6 +51,37 @@ class Case:
     work: Workload
     offload_dir: str
     correction: Correction = NEUTRAL
+    distinct: tuple[Module, ...] = field(init=False, repr=False, compare=False)
+    amounts: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    places: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    read_as: str = field(init=False, repr=False, compare=False)
+    layer_places: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    _by_device: dict[str, Gpu] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        found: dict[Module, int] = {}
+        places = tuple(
+            found.setdefault(replace(module, name=""), len(found)) for module in self.model.modules
+        )
+        counted = Counter(places)
+        object.__setattr__(self, "distinct", tuple(found))
+        object.__setattr__(self, "amounts", tuple(counted[place] for place in range(len(found))))
+        object.__setattr__(self, "places", places)
+        kinds = [module.kind for module in found]
+        layers = tuple(place for place in places if kinds[place] is ModuleKind.LAYER)
+        object.__setattr__(self, "layer_places", layers)
+        object.__setattr__(self, "read_as", _read_as(self.model.family, tuple(found)))
+        object.__setattr__(self, "_by_device", {cuda(gpu): gpu for gpu in self.gpus})
+
+    @property
+    def one_kind_of_layer(self) -> bool:
+        """Whether all layers are alike."""
+        return self.amounts[self.layer_places[0]] == len(self.layer_places)
+
+    def counted(self, layout: Layout) -> Iterator[tuple[Module, str, int]]:
+        """Modules that are alike and on one device, with their number; in execution order of the first."""
+        for (place, device), count in Counter(zip(self.places, layout.devices, strict=True)).items():
+            yield self.distinct[place], device, count
 
     @property
     def engine(self) -> EngineName:
@@ -56,7 +90,7 @@ class Case:
 
     def gpu(self, device: str) -> Gpu | None:
         """Return the GPU with this id; None for the CPU and the disk."""
-        return next((gpu for gpu in self.gpus if cuda(gpu) == device), None)
+        return self._by_device.get(device)
 
     def name(self, device: str) -> str:
         """What a person calls the device."""
@@ -65,18 +99,18 @@ class Case:
             return gpu.name
         return self.hardware.cpu.name if device == CPU else self.hardware.disk.path
 
-    @property
-    def read_as(self) -> str:
-        """The family by which the engine reads a prompt; none where a layer's cache can't be cut back."""
-        for module in self.model.modules:
-            cache = module.cache
-            if cache and (cache.window or cache.picture_tokens or not cache.per_token):
-                return ""
-        return self.model.family
-
     def process_bytes(self, *, with_gpu: bool) -> int:
         """RAM of the worker's process before it holds anything."""
         return estimate.CUDA_PROCESS_BYTES if with_gpu else estimate.CPU_PROCESS_BYTES
+
+
+def _read_as(family: str, modules: tuple[Module, ...]) -> str:
+    """The family by which the engine reads a prompt; none where a layer's cache can't be cut back."""
+    for module in modules:
+        cache = module.cache
+        if cache and (cache.window or cache.picture_tokens or not cache.per_token):
+            return ""
+    return family
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +128,7 @@ class Layout:
     @property
     def gpus(self) -> tuple[str, ...]:
         """The GPUs that take part, in execution order."""
-        return tuple(dict.fromkeys(device for device in self.devices if device.startswith("cuda:")))
+        return tuple(device for device in dict.fromkeys(self.devices) if device.startswith("cuda:"))
 
 
 def is_quantized(device: str, precision: Precision, *, has_gpu: bool) -> bool:
@@ -112,20 +146,21 @@ def loads(case: Case, layout: Layout) -> dict[str, Load]:
     gpus = layout.gpus
     found: dict[str, Load] = {device: Load() for device in (*gpus, CPU)}
     streamer = gpus[0] if gpus else CPU
-    for module, device in zip(case.model.modules, layout.devices, strict=True):
+    for module, device, count in case.counted(layout):
         quantized = (
             is_quantized(device, layout.precision, has_gpu=bool(gpus)) and module.kind is ModuleKind.LAYER
         )
         nbytes = placed_bytes(module, device, layout.precision, has_gpu=bool(gpus))
         visits = device == DISK or (device == CPU and layout.mode == "stream" and bool(gpus))
         if not visits:
-            found.setdefault(device, Load()).add(module, nbytes, layout.precision, quantized=quantized)
+            here = found.setdefault(device, Load())
+            here.add(module, nbytes, layout.precision, quantized=quantized, count=count)
             continue
         # It runs on the streaming device: cache and activations are there, its weights only for a moment.
         runner = found[streamer]
-        runner.add(module, 0, layout.precision, quantized=False)
+        runner.add(module, 0, layout.precision, quantized=False, count=count)
         runner.visiting = max(runner.visiting, nbytes)
-        found.setdefault(device, Load()).weights += nbytes
+        found.setdefault(device, Load()).weights += count * nbytes
     return found
 
 
@@ -150,7 +185,7 @@ def executing_share(
     return case.correction.apply(share, ENGINE, precision.name, with_gpu=with_gpu)
 
 
-def load_transient(model: ModelInfo, precision: Precision) -> int:
+def load_transient(case: Case, precision: Precision) -> int:
     """RAM that loading needs for a moment beside the weights in place.
 
     A tensor is a window into its mapped file, whose pages the system takes back whenever it needs them, and
@@ -158,13 +193,13 @@ def load_transient(model: ModelInfo, precision: Precision) -> int:
     bfloat16 never passes what it is afterwards. bitsandbytes gets each piece as it is read and at full
     width first; a GPU gets what was converted to another half precision in RAM.
     """
-    largest = max(module.piece_parameters for module in model.modules) * precision.width
+    largest = max(module.piece_parameters for module in case.distinct) * precision.width
     if precision.quantized:
         reading = max(
-            module.nbytes * module.piece_parameters // max(1, module.parameters) for module in model.modules
+            module.nbytes * module.piece_parameters // max(1, module.parameters) for module in case.distinct
         )
         return reading + largest
-    return largest if precision.compute not in (model.dtype, "float32") else 0
+    return largest if precision.compute not in (case.model.dtype, "float32") else 0
 
 
 def disk_share(case: Case, layout: Layout) -> DeviceShare:

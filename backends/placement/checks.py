@@ -39,6 +39,9 @@ def check(hardware: HardwareSnapshot, model: ModelInfo, request: PlanRequest) ->
         )
     if overrides.offload_dir is not None and not overrides.offload_dir.strip():
         raise _invalid("offload_dir", '""', Text("check.no_folder", "It names no folder."), _A_FOLDER)
+    if overrides.base is not None and model.adapter is None:
+        why = Text("check.base", "This model is no LoRA: it is whole and belongs to no other.")
+        raise _invalid("base", overrides.base, why, Text("check.nothing", "no such setting here"))
     if overrides.device_map is not None and overrides.gpu_layers is not None:
         raise _invalid(
             "gpu_layers",
@@ -56,8 +59,17 @@ def chosen_gpus(hardware: HardwareSnapshot, request: PlanRequest) -> tuple[Gpu, 
     return tuple(gpu for gpu in hardware.gpus if wanted is None or gpu.index in wanted)
 
 
+def left_out(hardware: HardwareSnapshot, request: PlanRequest) -> dict[int, Text]:
+    """The GPUs that are there and may not be used, each with what rules it out."""
+    allowed = {gpu.index for gpu in chosen_gpus(hardware, request)}
+    why = _CPU_PRESET if request.preset is Preset.CPU else _NOT_CHOSEN
+    ruled_out = {gpu.index: why for gpu in hardware.gpus if gpu.index not in allowed}
+    return dict(hardware.left_out) | ruled_out
+
+
 _A_FOLDER = Text("check.a_folder", "the path of a folder")
 _CPU_PRESET = Text("check.cpu_preset", "The preset CPU only uses no GPU.")
+_NOT_CHOSEN = Text("check.not_chosen", "It is not among the GPUs to use that are set.")
 _NO_GPU = Text("check.no_gpu", "There is no usable GPU.")
 
 
@@ -75,8 +87,18 @@ def _check_gpus(hardware: HardwareSnapshot, overrides: Overrides, preset: Preset
     if preset is Preset.CPU:
         other = Text("check.other_preset", "another preset, or leave this setting out")
         raise _invalid("gpus", value, _CPU_PRESET, other)
+    reason = next((why for index, why in hardware.left_out if index in overrides.gpus), None)
+    if reason is not None:
+        raise _invalid(
+            "gpus", value, reason, Text("check.other_gpus", "other GPUs, or leave this setting out")
+        )
     if not have:
         raise _invalid("gpus", value, _NO_GPU, Text("check.nothing", "no such setting here"))
+    reason = next((why for index, why in hardware.left_out if index in overrides.gpus), None)
+    if reason is not None:
+        raise _invalid(
+            "gpus", value, reason, Text("check.other_gpus", "other GPUs, or leave this setting out")
+        )
     unknown = [index for index in overrides.gpus if index not in have]
     if unknown:
         numbers = ", ".join(map(str, have))

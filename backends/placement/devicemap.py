@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from backends.errors import DeviceMapInvalid
 from backends.models.types import ModelInfo, ModuleKind
 from backends.placement.foreign_names import translated
 from backends.placement.hearsay import put_right
+from backends.placement.labels import precision_label
 from backends.text import Text, shown_name
 
 _DEVICE = re.compile(r"^(?:cuda:)?(\d+)$")
 
 
-def check_device(device: str, gpus: Iterable[int], *, key: str) -> str:
-    """Return the device's id (`0` and `cuda` mean a GPU). Raises DeviceMapInvalid for an absent one."""
+_NONE_LEFT_OUT: Mapping[int, Text] = MappingProxyType({})
+
+
+def check_device(
+    device: str, gpus: Iterable[int], left_out: Mapping[int, Text] = _NONE_LEFT_OUT, *, key: str
+) -> str:
+    """Return the device's id (`0` and `cuda` mean a GPU).
+
+    Raises DeviceMapInvalid for an absent one, and for one of `left_out`, which says why it may not be used.
+    """
     gpus = tuple(gpus)
     if device in ("cpu", "disk"):
         return device
@@ -24,11 +34,22 @@ def check_device(device: str, gpus: Iterable[int], *, key: str) -> str:
     if found and int(found[1]) in gpus:
         return f"cuda:{int(found[1])}"
     have = ", ".join(["cpu", "disk", *(f"cuda:{index}" for index in gpus)])
+    module = shown_name(key) or Text("map.whole", "The whole model")
+    if found and int(found[1]) in left_out:
+        detail = Text.of(
+            "map.left_out",
+            "{module} is placed on {device}, which may not be used. {why}",
+            module=module,
+            device=f"cuda:{int(found[1])}",
+            why=left_out[int(found[1])],
+        )
+        remedy = Text.of("map.left_out_remedy", "Use one of {devices}, or allow that GPU.", devices=have)
+        raise DeviceMapInvalid(detail=detail, suggestion=remedy)
     raise DeviceMapInvalid(
         detail=Text.of(
             "map.no_device",
             "{module} is placed on {device}, which does not exist here.",
-            module=shown_name(key) or Text("map.whole", "The whole model"),
+            module=module,
             device=shown_name(device),
         ),
         suggestion=Text.of(
@@ -39,7 +60,12 @@ def check_device(device: str, gpus: Iterable[int], *, key: str) -> str:
     )
 
 
-def resolve(model: ModelInfo, device_map: Sequence[tuple[str, str]], gpus: Iterable[int]) -> tuple[str, ...]:
+def resolve(
+    model: ModelInfo,
+    device_map: Sequence[tuple[str, str]],
+    gpus: Iterable[int],
+    left_out: Mapping[int, Text] = _NONE_LEFT_OUT,
+) -> tuple[str, ...]:
     """Return the device of every module of `model`, in order.
 
     A key is a module's path or a path above it ("" is everything); the longest key wins. Names that the
@@ -50,7 +76,7 @@ def resolve(model: ModelInfo, device_map: Sequence[tuple[str, str]], gpus: Itera
     for key, device in device_map:
         _check_hearsay(key, device)
     placed_keys = [
-        (key.strip().rstrip("."), check_device(device, gpus, key=key)) for key, device in device_map
+        (key.strip().rstrip("."), check_device(device, gpus, left_out, key=key)) for key, device in device_map
     ]
     names = [module.name for module in model.modules]
     keys = {translated(key, model.modules): device for key, device in placed_keys}
@@ -91,6 +117,29 @@ def resolve(model: ModelInfo, device_map: Sequence[tuple[str, str]], gpus: Itera
             suggestion=Text("map.all_disk_remedy", "Place at least the embeddings on cpu or a GPU."),
         )
     return placed
+
+
+def check_no_disk(model: ModelInfo, devices: Sequence[str], precision: str) -> None:
+    """Raise DeviceMapInvalid for modules on the disk where the CPU alone computes with quantized weights.
+
+    bitsandbytes quantizes what it finds in memory.
+    """
+    for module, device in zip(model.modules, devices, strict=True):
+        if device == "disk":
+            raise DeviceMapInvalid(
+                detail=Text.of(
+                    "map.quantized_disk",
+                    "{module} is placed on the disk, and without a GPU {precision} weights must be in "
+                    "memory.",
+                    module=module.name,
+                    precision=precision_label(precision),
+                ),
+                suggestion=Text.of(
+                    "map.quantized_disk_remedy",
+                    "Place {module} on cpu, or set another precision (bf16, fp32).",
+                    module=module.name,
+                ),
+            )
 
 
 def _check_hearsay(key: str, device: str) -> None:

@@ -74,21 +74,23 @@ class Load:
     quantizes: bool = False
     caches: dict[LayerCache, int] = field(default_factory=dict)
 
-    def add(self, module: Module, nbytes: int, precision: Precision, *, quantized: bool) -> None:
-        """Place `module`, which takes `nbytes` here."""
-        self.weights += nbytes
-        self.layers += module.kind is ModuleKind.LAYER
+    def add(
+        self, module: Module, nbytes: int, precision: Precision, *, quantized: bool, count: int = 1
+    ) -> None:
+        """Place `count` modules like `module`, each of which takes `nbytes` here."""
+        self.weights += count * nbytes
+        self.layers += count * (module.kind is ModuleKind.LAYER)
         self.vision = self.vision or module.kind is ModuleKind.VISION
         self.embed = self.embed or module.kind is ModuleKind.EMBED
         self.head = self.head or module.kind is ModuleKind.HEAD
         self.largest = max(self.largest, module.piece_parameters * precision.width)
         self.quantizes = self.quantizes or quantized
-        self.keep(module)
+        self.keep(module, count)
 
-    def keep(self, module: Module) -> None:
-        """Count what `module` keeps of a conversation."""
+    def keep(self, module: Module, count: int = 1) -> None:
+        """Count what `count` modules like `module` keep of a conversation."""
         if module.cache is not None:
-            self.caches[module.cache] = self.caches.get(module.cache, 0) + 1
+            self.caches[module.cache] = self.caches.get(module.cache, 0) + count
 
     def copy(self) -> Load:
         """Return an independent copy."""

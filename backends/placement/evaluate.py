@@ -27,6 +27,8 @@ from backends.presets import LONGEST_WAIT_S, READING_TOKENS_PER_S
 class Outcome:
     """A judged layout. `missing_bytes` is by how much it overruns, over all devices; 0 when it fits.
 
+    `layers_on_gpus` is how many decoder layers rest on GPUs.
+
     `refused` marks a layout that is shown as a measure although the preset does not allow it. `commit_needed`
     is what Windows must promise at the peak, and `page_file_bytes` the page file that takes with the RAM that
     is there; `with_more_ram` is (RAM, page file) of the least machine that would run it, where RAM lacks.
@@ -42,6 +44,7 @@ class Outcome:
     page_file_bytes: int = 0
     with_more_ram: tuple[int, int] | None = None
     refused: bool = False
+    layers_on_gpus: int = 0
 
     @property
     def fits(self) -> bool:
@@ -66,7 +69,7 @@ def evaluate(case: Case, layout: Layout) -> Outcome:
     """Judge `layout`."""
     shares = _shares(case, layout)
     ram = next(share for share in shares if share.device == CPU)
-    arriving = ram.weights_bytes + load_transient(case.model, layout.precision)
+    arriving = ram.weights_bytes + load_transient(case, layout.precision)
     peak = ram.overhead_bytes + max(arriving, _merging(case, layout))
     committed = committed_bytes(shares, peak)
     missing = sum(max(0, share.total_bytes - share.budget_bytes) for share in shares if share is not ram)
@@ -83,6 +86,11 @@ def evaluate(case: Case, layout: Layout) -> Outcome:
         commit_budget=case.commit,
         page_file_bytes=_page_file(case, committed, case.hardware.ram.total_bytes),
         with_more_ram=_with_more_ram(case, committed, max(peak, ram.total_bytes)),
+        layers_on_gpus=sum(
+            count
+            for module, device, count in case.counted(layout)
+            if module.kind is ModuleKind.LAYER and device.startswith("cuda:")
+        ),
     )
 
 
@@ -151,11 +159,12 @@ def _parts(case: Case, layout: Layout) -> list[tuple[speed.Rates, speed.Work]]:
     """What each executing device does for one pass."""
     has_gpu, width = bool(layout.gpus), layout.precision.width
     found: dict[str, list[int]] = {}
-    for module, device in zip(case.model.modules, layout.devices, strict=True):
+    gpus = layout.gpus
+    for module, device, count in case.counted(layout):
         from_ram = has_gpu and device == CPU and layout.mode == "stream"
         runner = device
         if from_ram or device == DISK:
-            runner = layout.gpus[0] if has_gpu else CPU
+            runner = gpus[0] if has_gpu else CPU
         sums = found.setdefault(runner, [0] * 8)
         nbytes = placed_bytes(module, device, layout.precision, has_gpu=has_gpu)
         if module.kind is ModuleKind.HEAD and module.parameters == 0:
@@ -164,15 +173,15 @@ def _parts(case: Case, layout: Layout) -> list[tuple[speed.Rates, speed.Work]]:
             # A module that is moved is moved whole; in place, only the experts that are visited are read.
             whole = device == DISK or from_ram or module.idle_parameters == 0
             read = nbytes if whole else nbytes * module.active_parameters // module.parameters
-            sums[5 if device == DISK else 4 if from_ram else 0] += read
+            sums[5 if device == DISK else 4 if from_ram else 0] += count * read
             if not (device == DISK or from_ram):
-                sums[6] += nbytes
+                sums[6] += count * nbytes
         if module.kind is ModuleKind.LAYER:
-            sums[1] += 1
-            sums[2] += module.active_parameters
-            sums[7] += _half_full(case, module, width)
+            sums[1] += count
+            sums[2] += count * module.active_parameters
+            sums[7] += count * _half_full(case, module, width)
         if module.kind in (ModuleKind.VISION, ModuleKind.PROJECTOR):
-            sums[3] += module.parameters
+            sums[3] += count * module.parameters
     return [(_rates(case, layout, device), speed.Work(*sums)) for device, sums in found.items()]
 
 

@@ -13,18 +13,22 @@ from backends.placement import (
     reasons,
     shortages,
     topology,
-    why_not,
 )
 from backends.placement.candidates import Candidate
 from backends.placement.case import CPU, DISK, Case, cuda, written_bytes
 from backends.placement.evaluate import Outcome
-from backends.placement.labels import device_label, precision_label, rest_label, set_by_hand, settings_label
-from backends.placement.precision import has_bf16, is_tiny, quality
-from backends.placement.types import Alternative, DeviceShare, Expected
+from backends.placement.labels import (
+    device_label,
+    parts_label,
+    precision_label,
+    rest_label,
+    set_by_hand,
+    settings_label,
+)
+from backends.placement.precision import has_bf16, is_tiny, too_old, without_bf16
+from backends.placement.rejected import alone_on, missing, share_of
 from backends.presets import LONGEST_WAIT_S, READING_TOKENS_PER_S, Preset
 from backends.text import Text
-
-_MOST_ALTERNATIVES = 6
 
 
 def explain(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> tuple[Text, ...]:
@@ -38,7 +42,9 @@ def explain(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> tuple
         better = next((other.outcome for other in others if other.outcome.fits), None)
         if better is not None:
             found.append(_would_run(better))
+    found += dict.fromkeys(why for _, why in case.hardware.left_out)
     found += _busy(case)
+    found += _too_old(case, chosen)
     if outcome.fits:
         found += _precision(case, outcome, others)
     if outcome.fits and outcome.expected.tokens_per_s < READING_TOKENS_PER_S:
@@ -53,75 +59,13 @@ def explain(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> tuple
     return tuple(found)
 
 
-def alternatives(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> tuple[Alternative, ...]:
-    """The other candidates, those that run first; one for each precision and kind of placement."""
-    best: dict[tuple[str, str, str], Candidate] = {}
-    for other in others:
-        key = (other.outcome.layout.precision.name, other.kind, other.outcome.verdict)
-        held = best.get(key)
-        if held is None or other.outcome.expected.answer_s < held.outcome.expected.answer_s:
-            best[key] = other
-    ordered = sorted(
-        best.values(),
-        key=lambda other: (
-            not other.outcome.fits,
-            quality(other.outcome.layout.precision.name),
-            other.outcome.expected.answer_s,
-        ),
-    )
-    # What reads the same is one answer, whichever of its layouts it came from.
-    listed = dict.fromkeys(
-        Alternative(
-            engine=case.engine,
-            precision=other.outcome.layout.precision.name,
-            verdict=other.outcome.verdict,
-            tokens_per_s=other.outcome.expected.tokens_per_s,
-            why_not=_why_not(chosen, other.outcome),
-        )
-        for other in ordered
-    )
-    return tuple(listed)[:_MOST_ALTERNATIVES]
-
-
-def _why_not(chosen: Candidate, other: Outcome) -> Text:
-    speed = other.expected.tokens_per_s
-    if not other.fits:
-        return _shortages(other)[0]
-    if not chosen.outcome.fits:
-        alone = _alone_on(other)
-        if alone is None:
-            return why_not.not_in_preset(speed)
-        device = device_label(alone.device, alone.name)
-        return why_not.not_in_preset_on(device, alone.total_bytes, alone.budget_bytes, speed)
-    worse = quality(other.layout.precision.name) > quality(chosen.outcome.layout.precision.name)
-    if worse:
-        return why_not.why_lower_quality(precision_label(other.layout.precision.name))
-    return _why_slower(chosen.outcome.expected, other.expected)
-
-
-def _why_slower(mine: Expected, other: Expected) -> Text:
-    speed, best = other.tokens_per_s, mine.tokens_per_s
-    if speed < READING_TOKENS_PER_S <= best:
-        return why_not.why_below_reading(speed, READING_TOKENS_PER_S)
-    longer = speed >= best and other.answer_s > mine.answer_s
-    if longer or other.first_token_s > LONGEST_WAIT_S >= mine.first_token_s:
-        return why_not.why_later(speed, other.first_token_s, mine.first_token_s)
-    return why_not.why_slower(speed, best) if speed < best else why_not.why_no_gain(speed)
-
-
 def _would_run(better: Outcome) -> Text:
     label, speed = precision_label(better.layout.precision.name), better.expected.tokens_per_s
-    alone = _alone_on(better)
+    alone = alone_on(better)
     if alone is None:
         return shortages.would_run(label, speed)
     device = device_label(alone.device, alone.name)
     return shortages.would_run_on(label, device, alone.total_bytes, alone.budget_bytes, speed)
-
-
-def _alone_on(outcome: Outcome) -> DeviceShare | None:
-    """The device that holds the whole model, if one does."""
-    used = set(outcome.layout.devices)
-    return _share(outcome, used.pop()) if len(used) == 1 else None
 
 
 def _placement(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Iterator[Text]:
@@ -133,42 +77,80 @@ def _placement(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Ite
     ]
     on_gpus = sum(device.startswith("cuda:") for device in layers)
     if case.model.adapter is not None:
-        yield _merged(case, outcome)
+        yield from _merged(case, outcome)
     if not gpus:
         yield _why_cpu(case)
-    elif on_gpus == len(layers) and len(gpus) == 1:
-        share = _share(outcome, gpus[0])
-        yield reasons.one_gpu(share.device, share.name, share.total_bytes, share.budget_bytes)
     elif on_gpus == len(layers):
-        if case.request.overrides.device_map is not None:
-            yield reasons.several_by_hand(_names(outcome, gpus))
-        else:
-            yield reasons.several_gpus(len(gpus), _names(outcome, gpus))
+        yield from _all_layers(case, outcome)
     else:
         rest = rest_label(ram=CPU in layers, disk=DISK in layers)
         say = reasons.hybrid_by_hand if _placed_by_hand(case) else reasons.hybrid
         yield say(on_gpus, len(layers), _names(outcome, gpus), rest)
         yield from _mode(outcome, others)
-    mode = case.request.overrides.cpu_layers_mode
-    if mode is not None and on_gpus == len(layers):
-        yield reasons.mode_without_use(mode)
+    yield from _without_use(case, outcome)
     if not outcome.on_disk:
         return
-    stored = _share(outcome, DISK).weights_bytes
+    stored = share_of(outcome, DISK).weights_bytes
     if case.request.overrides.device_map is not None:
         yield reasons.disk_by_hand(stored)
     else:
-        yield reasons.disk_layers(layers.count(DISK), stored)
+        say_disk = reasons.disk_within_limits if _is_limited(case) else reasons.disk_layers
+        yield say_disk(layers.count(DISK), stored)
     written = written_bytes(case, outcome.layout)
     yield reasons.disk_written(written, case.offload_dir) if written else reasons.disk_in_place()
 
 
-def _merged(case: Case, outcome: Outcome) -> Text:
+def _all_layers(case: Case, outcome: Outcome) -> Iterator[Text]:
+    """Every layer is on a GPU; other parts need not be."""
+    gpus = outcome.layout.gpus
+    placed = [
+        (module.kind, device)
+        for module, device in zip(case.model.modules, outcome.layout.devices, strict=True)
+        if module.parameters
+    ]
+    away = [(kind, device) for kind, device in placed if device in (CPU, DISK)]
+    if len(gpus) == 1:
+        share = share_of(outcome, gpus[0])
+        say = reasons.layers_on_gpu if away else reasons.one_gpu
+        yield say(share.device, share.name, share.total_bytes, share.budget_bytes)
+    elif case.request.overrides.device_map is not None:
+        yield reasons.several_by_hand(_names(outcome, gpus))
+    else:
+        yield reasons.several_gpus(len(gpus), _names(outcome, gpus))
+    for place in (CPU, DISK):
+        kinds = [kind for kind, device in away if device == place]
+        if kinds:
+            yield reasons.parts_elsewhere(
+                rest_label(ram=place == CPU, disk=place == DISK), parts_label(kinds)
+            )
+
+
+def _without_use(case: Case, outcome: Outcome) -> Iterator[Text]:
+    """Settings that change nothing in this plan."""
+    mode = case.request.overrides.cpu_layers_mode
+    if mode is not None and not outcome.layout.gpus:
+        yield reasons.mode_without_gpu(mode)
+    elif mode is not None and outcome.layers_on_gpus == case.model.layers:
+        yield reasons.mode_without_use(mode)
+    for device, _ in case.request.overrides.max_memory:
+        if device not in case.budgets:
+            yield reasons.limit_without_use(device)
+
+
+def _is_limited(case: Case) -> bool:
+    """Whether a limit that the person set, and not the memory itself, is what is full."""
+    limits = case.request.overrides.max_memory
+    return any(device != DISK and case.budgets.get(device) == nbytes for device, nbytes in limits)
+
+
+def _merged(case: Case, outcome: Outcome) -> Iterator[Text]:
     adapter = case.model.adapter
     assert adapter is not None
     weights = sum(share.weights_bytes for share in outcome.devices)
     cache = sum(share.kv_cache_bytes for share in outcome.devices)
-    return reasons.lora_merged(adapter.name, adapter.rank, weights, cache, case.model.parameters * 4)
+    yield reasons.lora_merged(adapter.name, adapter.rank, weights, cache)
+    if not outcome.layout.precision.quantized and outcome.layout.precision.width == 2:
+        yield reasons.lora_wide(case.model.parameters * 4)
 
 
 def _placed_by_hand(case: Case) -> bool:
@@ -178,7 +160,7 @@ def _placed_by_hand(case: Case) -> bool:
 
 def _names(outcome: Outcome, gpus: Sequence[str]) -> str:
     """`cuda:0 (NVIDIA GeForce RTX 3090), cuda:1 (...)`."""
-    return ", ".join(f"{device} ({_share(outcome, device).name})" for device in gpus)
+    return ", ".join(f"{device} ({share_of(outcome, device).name})" for device in gpus)
 
 
 def _why_cpu(case: Case) -> Text:
@@ -186,6 +168,9 @@ def _why_cpu(case: Case) -> Text:
         return reasons.cpu_preset()
     if _placed_by_hand(case):
         return reasons.cpu_by_hand()
+    choice = case.request.overrides.precision or ""
+    if case.gpus and all(too_old(choice, (gpu,)) for gpu in case.gpus):
+        return precision_words.gpu_too_old(choice, case.gpus[0])
     if case.hardware.gpus:
         return reasons.cpu_chosen()
     if case.request.preset in (Preset.MID, Preset.LOW):
@@ -216,38 +201,12 @@ def _mode(outcome: Outcome, others: Sequence[Candidate]) -> Iterator[Text]:
     yield reasons.mode_answer(outcome.expected, twin.expected)
 
 
-def _share(outcome: Outcome, device: str) -> DeviceShare:
-    return next(share for share in outcome.devices if share.device == device)
-
-
 def _shortage(case: Case, outcome: Outcome) -> Iterator[Text]:
     yield shortages.no_room_anywhere(case.request.preset.value)
     if outcome.refused:
         yield shortages.gpu_only(case.request.preset.value)
         return
-    yield from _shortages(outcome)
-
-
-def _shortages(outcome: Outcome) -> list[Text]:
-    """What is missing where; never empty for an outcome that does not fit."""
-    found = [
-        shortages.short(device_label(share.device, share.name), share.total_bytes, share.budget_bytes)
-        for share in outcome.devices
-        if share.total_bytes > share.budget_bytes
-    ]
-    ram = _share(outcome, CPU)
-    if outcome.load_peak_ram > max(ram.budget_bytes, ram.total_bytes):
-        found.append(shortages.short_loading(outcome.load_peak_ram, ram.budget_bytes))
-    if any(share.total_bytes > share.budget_bytes for share in outcome.devices if share is not ram):
-        return found  # what Windows promises is no help to a card or a disk that is too small
-    if outcome.commit_budget is not None and outcome.commit_needed > outcome.commit_budget:
-        found.append(
-            shortages.short_commit(outcome.commit_needed, outcome.commit_budget, outcome.page_file_bytes)
-        )
-    if outcome.with_more_ram is not None:
-        size, pages = outcome.with_more_ram
-        found.append(shortages.with_more_ram(size, pages) if pages else shortages.with_more_ram_only(size))
-    return found
+    yield from missing(outcome)
 
 
 def _busy(case: Case) -> Iterator[Text]:
@@ -265,6 +224,18 @@ def _busy(case: Case) -> Iterator[Text]:
         yield machine_words.busy_last()
 
 
+def _too_old(case: Case, chosen: Candidate) -> Iterator[Text]:
+    """Precisions that come before the chosen one and that a GPU can't work in."""
+    if case.model.gguf is not None:
+        return
+    for choice in case.policy.precisions:
+        if choice == chosen.choice and chosen.outcome.fits:
+            return
+        gpu = too_old(choice, case.gpus)
+        if gpu is not None:
+            yield precision_words.gpu_too_old(choice, gpu)
+
+
 def _precision(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Iterator[Text]:
     layout = outcome.layout
     name = layout.precision.name
@@ -277,16 +248,25 @@ def _precision(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Ite
     if layout.precision.quantized and layout.gpus:
         full = sum(module.parameters for module in case.model.modules) * layout.precision.width
         stored = sum(share.weights_bytes for share in outcome.devices)
-        yield precision_words.quantized(label, max(0, full - stored))
+        if outcome.layers_on_gpus:
+            yield precision_words.quantized(label, max(0, full - stored))
         if any(device in (CPU, DISK) for device in layout.devices):
             yield precision_words.cpu_full_width("bf16" if layout.precision.compute == "bfloat16" else "fp16")
     elif layout.gpus:
-        if name != "fp32":
-            yield precision_words.checkpoint_precision(name)
+        yield from _full_width(case, outcome)
     elif layout.precision.quantized:
         yield precision_words.cpu_quantized(label)
     elif case.request.overrides.precision is None:
         yield from _cpu_precision(case, outcome, others)
+
+
+def _full_width(case: Case, outcome: Outcome) -> Iterator[Text]:
+    layout, wanted = outcome.layout, case.request.overrides.precision or case.model.dtype
+    if layout.precision.name != "fp32":
+        yield precision_words.checkpoint_precision(layout.precision.name)
+    lacking = without_bf16(gpu for gpu in case.gpus if cuda(gpu) in layout.gpus)
+    if layout.precision.name == "fp16" and wanted in ("bf16", "bfloat16") and lacking is not None:
+        yield precision_words.fp16_for_bf16(lacking)
 
 
 def _cpu_precision(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Iterator[Text]:
@@ -296,7 +276,7 @@ def _cpu_precision(case: Case, outcome: Outcome, others: Sequence[Candidate]) ->
             yield precision_words.cpu_bf16(cpu.name)
         else:
             wide = [other.outcome for other in others if other.outcome.layout.precision.name == "fp32"]
-            shares = [_share(other, CPU) for other in wide if not other.layout.gpus and not other.fits]
+            shares = [share_of(other, CPU) for other in wide if not other.layout.gpus and not other.fits]
             if shares:
                 yield precision_words.cpu_bf16_no_room(shares[0].total_bytes, shares[0].budget_bytes)
     elif is_tiny(case.model.parameters):

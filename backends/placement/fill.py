@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from backends.models.types import Module, ModuleKind
@@ -75,27 +76,24 @@ def filled(
 def can_start(case: Case, precision: Precision, slots: tuple[str, ...], mode: CpuLayersMode | None) -> bool:
     """Whether the first slot holds at least what stands before the layers."""
     line = _Line(case, precision, slots, mode, head=len(slots), gpu_layers=None, away=0)
-    return _holds(line, 0, around(case, precision, slots[0], first=True, last=False), 0)
+    return _left(line, 0, around(case, precision, slots[0], first=True, last=False), 0) >= 0
 
 
 def around(case: Case, precision: Precision, device: str, *, first: bool, last: bool) -> Load:
     """What a device holds besides layers, if it is the first or the last of a run."""
     has_gpu = device.startswith("cuda:")
     load = Load()
-    for module in case.model.modules:
+    for module, count in zip(case.distinct, case.amounts, strict=True):
         if module.kind is not ModuleKind.LAYER and (last if _at_end(case, module) else first):
-            load.add(
-                module, placed_bytes(module, device, precision, has_gpu=has_gpu), precision, quantized=False
-            )
+            nbytes = placed_bytes(module, device, precision, has_gpu=has_gpu)
+            load.add(module, nbytes, precision, quantized=False, count=count)
     return load
 
 
 def largest_layer(case: Case, precision: Precision) -> int:
     """Bytes of the largest decoder layer at full width."""
     return (
-        max(
-            (module.parameters for module in case.model.modules if module.kind is ModuleKind.LAYER), default=0
-        )
+        max((module.parameters for module in case.distinct if module.kind is ModuleKind.LAYER), default=0)
         * precision.width
     )
 
@@ -129,7 +127,7 @@ def _visitors(line: _Line, counts: list[int]) -> int:
 
 def _counts(line: _Line) -> list[int]:
     """Layers per slot."""
-    layers = _layers(line)
+    layers = line.case.layer_places
     counts = [0] * len(line.slots)
     placed = 0
     for slot, device in enumerate(line.slots[:-1]):
@@ -138,23 +136,50 @@ def _counts(line: _Line) -> list[int]:
         load = around(line.case, line.precision, device, first=slot == 0, last=slot == line.head)
         if _runs_visitors(line, slot):
             load.visiting = largest_layer(line.case, line.precision)
-        while placed < len(layers) and (exact is None or placed < exact):
-            trial = load.copy()
-            nbytes = placed_bytes(layers[placed], device, line.precision, has_gpu=line.has_gpu)
-            quantized = is_quantized(device, line.precision, has_gpu=line.has_gpu)
-            trial.add(layers[placed], nbytes, line.precision, quantized=quantized)
-            forced = exact is not None and slot == line.last_gpu
-            if not forced and not _holds(line, slot, trial, counts[slot] + 1):
-                break
-            load = trial
-            counts[slot] += 1
-            placed += 1
+        following = layers[placed:exact]
+        forced = exact is not None and slot == line.last_gpu
+        counts[slot] = len(following) if forced else _most(line, slot, load, following)
+        placed += counts[slot]
     counts[-1] += len(layers) - placed
     return counts
 
 
-def _layers(line: _Line) -> list[Module]:
-    return [module for module in line.case.model.modules if module.kind is ModuleKind.LAYER]
+def _most(line: _Line, slot: int, load: Load, following: tuple[int, ...]) -> int:
+    """How many of the `following` layers, in order, the slot holds beside `load`.
+
+    What is left shrinks with every layer, nearly in a line: a few looks along it find where it ends.
+    """
+    low, high = 0, len(following)
+    if high == 0:
+        return 0
+    room_high = _left(line, slot, _with_layers(line, slot, load, following), high)
+    if room_high >= 0:
+        return high
+    room_low = _left(line, slot, _with_layers(line, slot, load, following[:1]), 1)
+    if room_low < 0:
+        return 0
+    low = 1
+    while high - low > 1:
+        guess = low + room_low * (high - low) // (room_low - room_high)
+        middle = min(max(guess, low + 1), high - 1)
+        room = _left(line, slot, _with_layers(line, slot, load, following[:middle]), middle)
+        if room >= 0:
+            low, room_low = middle, room
+        else:
+            high, room_high = middle, room
+    return low
+
+
+def _with_layers(line: _Line, slot: int, load: Load, places: tuple[int, ...]) -> Load:
+    """`load` and these layers."""
+    trial = load.copy()
+    quantized = is_quantized(line.slots[slot], line.precision, has_gpu=line.has_gpu)
+    alike = {places[0]: len(places)} if line.case.one_kind_of_layer else Counter(places)
+    for place, count in alike.items():
+        layer = line.case.distinct[place]
+        nbytes = placed_bytes(layer, line.slots[slot], line.precision, has_gpu=line.has_gpu)
+        trial.add(layer, nbytes, line.precision, quantized=quantized, count=count)
+    return trial
 
 
 def _runs_visitors(line: _Line, slot: int) -> bool:
@@ -162,23 +187,25 @@ def _runs_visitors(line: _Line, slot: int) -> bool:
     return slot == 0 and line.away > 0
 
 
-def _holds(line: _Line, slot: int, load: Load, here: int) -> bool:
-    """Whether the slot still fits with `here` layers resting on it."""
-    trial = load.copy()
+def _left(line: _Line, slot: int, load: Load, here: int) -> int:
+    """Bytes that are left on the slot with `here` layers resting on it; below zero, it does not hold them.
+
+    `load` is finished here: what visits is added to it.
+    """
     device = line.slots[slot]
-    trial.layers = _executed(line, slot, here)
-    if trial.layers == 0:
-        trial.caches = {}
+    load.layers = _executed(line, slot, here)
+    if load.layers == 0:
+        load.caches = {}
     elif _runs_visitors(line, slot):
-        for module in _layers(line)[-line.away :]:  # those that rest elsewhere are the last
-            trial.keep(module)
-    share = executing_share(line.case, device, trial, line.precision, with_gpu=line.has_gpu)
-    if share.total_bytes > share.budget_bytes:
-        return False
+        away = Counter(line.case.layer_places[-line.away :])  # those that rest elsewhere are the last
+        for place, count in away.items():
+            load.keep(line.case.distinct[place], count)
+    share = executing_share(line.case, device, load, line.precision, with_gpu=line.has_gpu)
+    left = share.budget_bytes - share.total_bytes
     if device != CPU:
-        return True
-    transient = load_transient(line.case.model, line.precision)
-    return share.overhead_bytes + share.weights_bytes + transient <= share.budget_bytes
+        return left
+    transient = load_transient(line.case, line.precision)
+    return min(left, share.budget_bytes - share.overhead_bytes - share.weights_bytes - transient)
 
 
 def _executed(line: _Line, slot: int, here: int) -> int:

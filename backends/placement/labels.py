@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
+from backends.models.types import ModuleKind
 from backends.placement.types import Overrides
 from backends.text import Text, Value
 
@@ -39,6 +40,17 @@ _FIGURES: Mapping[str, Text] = MappingProxyType(
         "cpu.gflops_fp32": Text("figure.cpu_speed", "CPU computing speed"),
         "disk.free_bytes": Text("figure.disk_free", "free disk space"),
         "disk.read_gbps": Text("figure.disk_speed", "disk speed"),
+    }
+)
+_PARTS: Mapping[ModuleKind, Text] = MappingProxyType(
+    {
+        ModuleKind.VISION: Text("part.vision", "vision part"),
+        ModuleKind.PROJECTOR: Text("part.projector", "projector"),
+        ModuleKind.EMBED: Text("part.embed", "embeddings"),
+        ModuleKind.LAYER: Text("part.layer", "layers"),
+        ModuleKind.NORM: Text("part.norm", "final norm"),
+        ModuleKind.HEAD: Text("part.head", "head"),
+        ModuleKind.OTHER: Text("part.other", "other parts"),
     }
 )
 # Fields of Overrides that the page has a control for, in its order.
@@ -80,6 +92,11 @@ def rest_label(*, ram: bool, disk: bool) -> Text:
     if ram and disk:
         return Text("device.in_ram_and_on_disk", "in RAM and on the disk")
     return Text("device.on_disk", "on the disk") if disk else Text("device.in_ram", "in RAM")
+
+
+def parts_label(kinds: Iterable[ModuleKind]) -> Value:
+    """Name parts of a model (at least one), each kind once."""
+    return _listed(_PARTS[kind] for kind in dict.fromkeys(kinds))
 
 
 def figures_label(paths: Iterable[str]) -> Value:

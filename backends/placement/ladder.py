@@ -15,7 +15,7 @@ from backends.placement import ladder_words as words
 from backends.placement.case import CPU, DISK
 from backends.placement.types import DeviceShare, Overrides, Plan, PlanRequest
 from backends.placement.workload import LEAST_PICTURE_TOKENS
-from backends.presets import MEANT, Preset
+from backends.presets import MEANT, QUESTION_TOKENS, Preset
 from backends.text import Text
 
 When = Literal["load", "image", "chat"]
@@ -24,8 +24,6 @@ Tried: TypeAlias = "Mapping[PlanRequest, Rung | None]"
 
 # What an answer may still take after "a shorter answer reserve", milder first.
 _RESERVES = (512, 256)
-# Room for the words of one question.
-_QUESTION_TOKENS = 192
 _ROUND_TO = 64
 # An allocation that failed tells the least that is missing: the next ones may be as many again. Where even
 # that is not known, the margin that was not enough stands for it.
@@ -173,7 +171,7 @@ class _Climb:
     def shorter(self) -> Iterator[PlanRequest]:
         """Less room for the answer."""
         pictures = self.failed.images * self.failed.image_tokens
-        asked = max(self.shortage.prompt_tokens, pictures + _QUESTION_TOKENS)
+        asked = max(self.shortage.prompt_tokens, pictures + QUESTION_TOKENS)
         for reserve in _RESERVES:
             context = -(-(asked + reserve) // _ROUND_TO) * _ROUND_TO
             if context < self.failed.context_tokens:

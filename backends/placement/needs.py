@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from backends.hardware import builds
 from backends.hardware.cards import Card, cards
 from backends.hardware.types import HardwareSnapshot, Ram
 from backends.models.types import ModelInfo, ModuleKind
@@ -12,6 +13,7 @@ from backends.placement import budget, need_words
 from backends.placement.case import CPU
 from backends.placement.evaluate import committed_bytes
 from backends.placement.planner import plan
+from backends.placement.precision import quality
 from backends.placement.types import Credit, Overrides, Plan, PlanRequest
 from backends.presets import Preset
 from backends.text import Text
@@ -79,6 +81,7 @@ def needs(
     offload_root: str | None = None,
 ) -> Needs:
     """Find the smallest change and the smallest card. Raises what `planner.plan` raises for `request`."""
+    hardware = builds.usable(hardware)
 
     def made(asked: PlanRequest) -> Plan:
         return plan(hardware, model, asked, credit=credit, offload_root=offload_root)
@@ -114,7 +117,12 @@ def needs(
 
 def _work_only(overrides: Overrides) -> Overrides:
     """What the person wants done, without how."""
-    return Overrides(context_tokens=overrides.context_tokens, images=overrides.images)
+    return Overrides(
+        base=overrides.base,
+        context_tokens=overrides.context_tokens,
+        images=overrides.images,
+        image_tokens=overrides.image_tokens,
+    )
 
 
 def _change(made: _Planner, now: Plan, nearest: Iterable[Preset]) -> Plan | None:
@@ -211,9 +219,15 @@ def _said_here(model: ModelInfo, now: Plan, changed: Plan | None, full_here: Pla
         yield need_words.nothing_here()
     else:
         yield need_words.change(now, changed)
-    other = model.format != "gguf" and now.request.preset is not Preset.HIGH
+    other = model.format != "gguf" and now.request.preset is not Preset.HIGH and not _is_full(now)
     if full_here.verdict != "no" and other:
         yield need_words.full_here(full_here)
+
+
+def _is_full(now: Plan) -> bool:
+    """Whether `now` runs, unquantized and with nothing beside the GPUs: full precision is no news then."""
+    on_gpus = all(device.startswith("cuda:") for _, device in now.device_map)
+    return now.verdict != "no" and on_gpus and quality(now.precision) == 0
 
 
 def _said_cards(holds: Text, single: CardNeed | None, several: CardNeed | None) -> Iterator[Text]:

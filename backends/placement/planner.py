@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from backends.errors import SettingInvalid
+from backends.hardware import builds
 from backends.hardware.types import HardwareSnapshot
 from backends.models.types import ModelInfo, ModuleKind
-from backends.placement import budget, case, checks, devicemap, gguf, topology
+from backends.placement import budget, case, checks, devicemap, gguf, precision_words, topology
 from backends.placement import precision as precisions
 from backends.placement.candidates import Candidate, candidates
 from backends.placement.case import CPU, DISK, Case, Layout
 from backends.placement.correction import NEUTRAL, Correction
 from backends.placement.evaluate import evaluate
-from backends.placement.explain import alternatives, explain
+from backends.placement.explain import explain
 from backends.placement.precision import quality
+from backends.placement.rejected import alternatives
 from backends.placement.types import CpuLayersMode, Credit, Overrides, Plan, PlanRequest
 from backends.placement.workload import workload
 from backends.presets import PlacementKind, Policy, Preset, policy
+from backends.text import Text
 
 _NO_CREDIT = Credit()
 # A layout must answer this much sooner to be worth more of the machine.
 _WORTH = 1.1
+# A preset's own layout is left for what it resorts to where that answers this much sooner.
+_RESORTS = 2.0
 
 
 def plan(
@@ -39,6 +45,7 @@ def plan(
     earlier runs teach. Always returns a plan; its verdict is "no" when nothing fits, and it then shows what
     came nearest. Raises SettingInvalid or DeviceMapInvalid for settings that can't be carried out.
     """
+    hardware = builds.usable(hardware)
     checks.check(hardware, model, request)
     asked = replace(_case(hardware, model, request, credit, offload_root), correction=correction)
     found = _by_hand(asked) if request.overrides.device_map is not None else _candidates(asked)
@@ -53,7 +60,7 @@ def plan(
 
 def question(hardware: HardwareSnapshot, model: ModelInfo, request: PlanRequest) -> Case:
     """What `plan` judges layouts against, for those who judge layouts of their own."""
-    return _case(hardware, model, request, _NO_CREDIT, None)
+    return _case(builds.usable(hardware), model, request, _NO_CREDIT, None)
 
 
 def _case(
@@ -115,22 +122,38 @@ def _by_hand(asked: Case) -> tuple[Candidate, ...]:
     """The person's own map, in the first precision of the preset (or the one that was set)."""
     model, overrides = asked.model, asked.request.overrides
     indices = [gpu.index for gpu in asked.gpus]
-    devices = devicemap.resolve(model, overrides.device_map or (), indices)
+    left_out = checks.left_out(asked.hardware, asked.request)
+    devices = devicemap.resolve(model, overrides.device_map or (), indices, left_out)
     used = tuple(gpu for gpu in asked.gpus if case.cuda(gpu) in devices)
     choice = asked.policy.precisions[0]
+    if (old := precisions.too_old(choice, used)) is not None:
+        if overrides.precision is not None:
+            raise SettingInvalid(
+                name="precision",
+                value=choice,
+                detail=precision_words.gpu_too_old(choice, old),
+                suggestion=Text(
+                    "check.other_precision", "Choose another precision, or another GPU for these parts."
+                ),
+            )
+        choice = "checkpoint"
+    layers = [
+        device
+        for module, device in zip(model.modules, devices, strict=True)
+        if module.kind is ModuleKind.LAYER
+    ]
+    on_gpus = any(device.startswith("cuda:") for device in layers)
+    if choice in ("int8", "nf4") and overrides.precision is None and not on_gpus:
+        choice = "checkpoint"
     mode: CpuLayersMode | None = None
     if used:
         precision = precisions.on_gpus(choice, model.dtype, used)
-        layers_off = any(
-            device in (CPU, DISK)
-            for module, device in zip(model.modules, devices, strict=True)
-            if module.kind is ModuleKind.LAYER
-        )
+        layers_off = any(device in (CPU, DISK) for device in layers)
         mode = (overrides.cpu_layers_mode or "compute") if layers_off else None
     else:
-        if choice in ("int8", "nf4") and overrides.precision is None:
-            choice = "checkpoint"
         precision = precisions.on_cpu(choice, asked.hardware.cpu, model.parameters)[0]
+        if precision.quantized:
+            devicemap.check_no_disk(model, devices, precision.name)
     return (Candidate(choice, "hybrid", evaluate(asked, Layout(precision, devices, mode))),)
 
 
@@ -149,14 +172,23 @@ def _stand_in(asked: Case) -> tuple[Candidate, ...]:
 
 
 def _beyond(asked: Case) -> list[Candidate]:
-    """What would run if the person let Snug decide: what Recommended chooses, then its other layouts."""
-    free = replace(
-        asked.request,
-        preset=Preset.AUTO,
-        overrides=replace(asked.request.overrides, precision=None, gpu_layers=None, device_map=None),
+    """What would run if the person let Snug decide: what Recommended chooses, then its other layouts.
+
+    How the model is loaded is left to Snug; which GPUs and how much memory it may use stays as it was set.
+    """
+    how = replace(
+        asked.request.overrides, precision=None, gpu_layers=None, device_map=None, cpu_layers_mode=None
     )
-    wide = replace(asked, request=free, policy=policy(Preset.AUTO))
-    fitting = [candidate for candidate in _candidates(wide) if candidate.outcome.fits]
+    free = replace(asked.request, preset=Preset.AUTO, overrides=how)
+    wide = replace(
+        _case(asked.hardware, asked.model, free, asked.credit, None),
+        offload_dir=asked.offload_dir,
+        correction=asked.correction,
+    )
+    if (wide.policy, wide.gpus, how) == (asked.policy, asked.gpus, asked.request.overrides):
+        return []  # that has been judged
+    found = gguf.candidates(wide) if wide.model.format == "gguf" else candidates(wide, hopeful=True)
+    fitting = [candidate for candidate in found if candidate.outcome.fits]
     if not fitting:
         return []
     first = _choose(wide.policy, tuple(fitting))
@@ -176,12 +208,17 @@ def _choose(allowed: Policy, found: tuple[Candidate, ...]) -> Candidate:
     if not allowed.reading_speed:
         first = fitting[0]
         same = [other for other in fitting if (other.choice, other.kind) == (first.choice, first.kind)]
-        return _soonest(same) if first.kind in ("hybrid", "disk") else first
+        if first.kind not in ("hybrid", "disk"):
+            return first
+        best = _soonest(same)
+        most = best.outcome.expected.answer_s / (1 if best.fallback else _RESORTS)
+        sooner = [other for other in fitting if other.fallback and other.outcome.expected.answer_s < most]
+        return _soonest(sooner) if sooner else best
     readable = [candidate for candidate in fitting if candidate.outcome.verdict == "fits"]
     if not readable:
         return _soonest(fitting)
-    best = min(quality(candidate.outcome.layout.precision.name) for candidate in readable)
-    return _soonest([other for other in readable if quality(other.outcome.layout.precision.name) == best])
+    least = min(quality(candidate.outcome.layout.precision.name) for candidate in readable)
+    return _soonest([other for other in readable if quality(other.outcome.layout.precision.name) == least])
 
 
 def _soonest(found: list[Candidate]) -> Candidate:

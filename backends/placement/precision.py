@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from backends.errors import SettingInvalid
 from backends.hardware.types import Cpu, Gpu
 from backends.models.types import Module, ModuleKind
+from backends.presets import PRECISIONS
 from backends.text import Text
 
 # DESIGN section 3: what a person gets, best first.
@@ -37,7 +39,6 @@ QUALITY: dict[str, int] = {
 _LEAST_QUALITY = 6
 _DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-CHOICES = ("bf16", "fp16", "fp32", "int8", "nf4")
 _BF16_FEATURES = frozenset({"avx512_bf16", "amx_bf16"})
 # Below this, reading the weights takes less time than calling the kernels, and fp32's are the shorter call:
 # 3.1 against 3.3 ms a token at 2 M parameters, 9.9 against 11.9 at 12 M, but 192 against 161 at 470 M
@@ -45,6 +46,8 @@ _BF16_FEATURES = frozenset({"avx512_bf16", "amx_bf16"})
 _TINY_PARAMETERS = 64_000_000
 # First NVIDIA generation (Ampere) whose units multiply bf16.
 _BF16_CAPABILITY = (8, 0)
+# Least compute capability that bitsandbytes has kernels for: "NVIDIA CUDA" in its installation guide (0.50).
+LEAST_CAPABILITY = {"int8": (7, 5), "nf4": (6, 0)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ def quality(name: str) -> int:
 
 def check_choice(name: str) -> None:
     """Refuse a precision that the transformers engine does not have. Raises SettingInvalid."""
-    if name in CHOICES:
+    if name in PRECISIONS:
         return
     if name in QUALITY:
         raise SettingInvalid(
@@ -98,10 +101,10 @@ def check_choice(name: str) -> None:
                 "{name} is a precision of GGUF files; this model's weights are safetensors.",
                 name=name,
             ),
-            suggestion=Text.of("check.choose", "Choose one of {choices}.", choices=", ".join(CHOICES)),
+            suggestion=Text.of("check.choose", "Choose one of {choices}.", choices=", ".join(PRECISIONS)),
         )
-    near = difflib.get_close_matches(name.lower(), CHOICES, n=1, cutoff=0.4)
-    choices = ", ".join(CHOICES)
+    near = difflib.get_close_matches(name.lower(), PRECISIONS, n=1, cutoff=0.4)
+    choices = ", ".join(PRECISIONS)
     suggestion = Text.of("check.choose", "Choose one of {choices}.", choices=choices)
     if near:
         suggestion = Text.of(
@@ -118,12 +121,12 @@ def check_choice(name: str) -> None:
 def on_gpus(choice: str, checkpoint: str, gpus: tuple[Gpu, ...]) -> Precision:
     """The precision for `choice` ("checkpoint" or a name) where at least part of the model is on GPUs.
 
-    The checkpoint's half precision is kept; bf16 needs Ampere, older cards compute in fp16. A float32
+    The checkpoint's half precision is kept; bf16 needs Ampere, older cards compute in fp16 instead. A float32
     checkpoint is loaded in half precision: no published VLM gains from more. LLM.int8 computes in fp16.
     """
     half = "bfloat16" if _all_bf16(gpus) else "float16"
-    if choice == "checkpoint":
-        dtype = "float16" if checkpoint == "float16" else half
+    if choice in ("checkpoint", "bf16"):
+        dtype = "float16" if (choice, checkpoint) == ("checkpoint", "float16") else half
         return Precision(_NAMES[dtype], dtype)
     if choice == "int8":
         return Precision("int8", "float16")
@@ -148,6 +151,17 @@ def on_cpu(choice: str, cpu: Cpu, parameters: int) -> tuple[Precision, ...]:
     if choice in ("int8", "nf4"):
         return (Precision(choice, "bfloat16" if has_bf16(cpu) else "float32"),)
     return (Precision(choice, _DTYPES[choice]),)
+
+
+def too_old(choice: str, gpus: Iterable[Gpu]) -> Gpu | None:
+    """The first of `gpus` that bitsandbytes has no kernels of this precision for."""
+    least = LEAST_CAPABILITY.get(choice, (0, 0))
+    return next((gpu for gpu in gpus if gpu.compute_capability and gpu.compute_capability < least), None)
+
+
+def without_bf16(gpus: Iterable[Gpu]) -> Gpu | None:
+    """The first of `gpus` that has no units for bf16."""
+    return next((gpu for gpu in gpus if not _all_bf16((gpu,))), None)
 
 
 def has_bf16(cpu: Cpu) -> bool:

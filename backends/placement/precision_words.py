@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from backends.hardware.types import Gpu
+from backends.placement.labels import precision_label
+from backends.placement.precision import LEAST_CAPABILITY
 from backends.text import Text
 
 
@@ -78,4 +81,26 @@ def cpu_quantized(precision: str) -> Text:
         "{precision} saves memory but is slow on a CPU: less than one token a second for a model of a "
         "billion parameters.",
         precision=precision,
+    )
+
+
+def gpu_too_old(choice: str, gpu: Gpu) -> Text:
+    """Bitsandbytes has no kernels for this GPU."""
+    return Text.of(
+        "reason.gpu_too_old",
+        "{precision} needs compute capability {least}, and {gpu} has {have}, so it is not used with it.",
+        precision=precision_label(choice),
+        least="{}.{}".format(*LEAST_CAPABILITY[choice]),
+        gpu=gpu.name,
+        have="{}.{}".format(*(gpu.compute_capability or (0, 0))),
+    )
+
+
+def fp16_for_bf16(gpu: Gpu) -> Text:
+    """fp16 because a GPU has no bf16 units."""
+    return Text.of(
+        "reason.fp16_for_bf16",
+        "{gpu} (compute capability {have}) can't compute in bf16, so fp16 takes its place.",
+        gpu=gpu.name,
+        have="{}.{}".format(*(gpu.compute_capability or (0, 0))),
     )

@@ -19,6 +19,23 @@ def one_gpu(device: str, name: str, used: int, budget: int) -> Text:
     )
 
 
+def layers_on_gpu(device: str, name: str, used: int, budget: int) -> Text:
+    """All layers are on one GPU, and something else is not."""
+    return Text.of(
+        "reason.layers_on_gpu",
+        "All layers are on {device} ({name}): {used:bytes} of {budget:bytes}.",
+        device=device,
+        name=name,
+        used=used,
+        budget=budget,
+    )
+
+
+def parts_elsewhere(rest: Text, parts: Value) -> Text:
+    """Parts beside the layers that no GPU holds; `rest` is where they are."""
+    return Text.of("reason.parts_elsewhere", "What is {rest}: {parts}.", rest=rest, parts=parts)
+
+
 def several_gpus(count: int, devices: str) -> Text:
     """Several GPUs share the layers."""
     return Text.of(
@@ -124,6 +141,17 @@ def disk_layers(layers: int, nbytes: int) -> Text:
         "reason.disk",
         "The memory is full, so {nbytes:bytes} are read from the disk for every token: {layers} of the "
         "layers.",
+        layers=layers,
+        nbytes=nbytes,
+    )
+
+
+def disk_within_limits(layers: int, nbytes: int) -> Text:
+    """Some layers are read from the disk, because the person limits the memory."""
+    return Text.of(
+        "reason.disk_within_limits",
+        "More than the limits that you set does not go into memory, so {nbytes:bytes} are read from the disk "
+        "for every token: {layers} of the layers.",
         layers=layers,
         nbytes=nbytes,
     )
@@ -245,19 +273,23 @@ def late(first: float, longest: float) -> Text:
     )
 
 
-def lora_merged(name: str, rank: int, weights: int, cache: int, wide: int) -> Text:
+def lora_merged(name: str, rank: int, weights: int, cache: int) -> Text:
     """A LoRA is merged first, so that it takes nothing afterwards."""
     return Text.of(
         "reason.lora_merged",
         "The LoRA {name} (rank {rank}) is merged into the weights in RAM before they are placed, so nothing "
         "of it remains and no offload folder is asked for: {weights:bytes} of weights and {cache:bytes} of "
-        "cache. Twice as much ({wide:bytes}) is needed only in fp32.",
+        "cache.",
         name=name,
         rank=rank,
         weights=weights,
         cache=cache,
-        wide=wide,
     )
+
+
+def lora_wide(wide: int) -> Text:
+    """What articles ask for a LoRA is the size of float32 weights."""
+    return Text.of("reason.lora_wide", "Twice as much ({wide:bytes}) is needed only in fp32.", wide=wide)
 
 
 def mode_without_use(mode: str) -> Text:
@@ -266,6 +298,24 @@ def mode_without_use(mode: str) -> Text:
         "reason.mode_without_use",
         "Where layers in RAM run ({mode}) makes no difference: all layers fit on GPUs.",
         mode=mode,
+    )
+
+
+def mode_without_gpu(mode: str) -> Text:
+    """A mode for layers in RAM was set, and no GPU takes part."""
+    return Text.of(
+        "reason.mode_without_gpu",
+        "Where layers in RAM run ({mode}) makes no difference: this plan uses no GPU.",
+        mode=mode,
+    )
+
+
+def limit_without_use(device: str) -> Text:
+    """A limit was set for a GPU that the plan may not use."""
+    return Text.of(
+        "reason.limit_without_use",
+        "The limit for {device} makes no difference: this plan does not use it.",
+        device=device,
     )
 
 

@@ -21,6 +21,7 @@ class Overrides:
 
     `max_memory` is (device id, bytes) pairs; `device_map` (module, device) pairs. `image_tokens` is what one
     picture may take at most: its detail, for families that can scale pictures (others refuse it).
+    `base` is the model that a LoRA belongs to, named like any model.
     """
 
     gpus: tuple[int, ...] | None = None
@@ -34,6 +35,7 @@ class Overrides:
     max_memory: tuple[tuple[str, int], ...] = ()
     device_map: tuple[tuple[str, str], ...] | None = None
     image_tokens: int | None = None
+    base: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

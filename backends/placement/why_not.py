@@ -64,6 +64,17 @@ def why_later(tokens_per_s: float, first: float, chosen: float) -> Text:
     )
 
 
+def why_resort(answer: float, chosen: float) -> Text:
+    """An alternative that the preset was not meant for would answer sooner."""
+    return Text.of(
+        "why.resort",
+        "An answer would take {answer:seconds} instead of {chosen:seconds}, but this preset's own way comes "
+        "first.",
+        answer=answer,
+        chosen=chosen,
+    )
+
+
 def why_no_gain(tokens_per_s: float) -> Text:
     """An alternative of the same quality is no better."""
     return Text.of(

@@ -13,15 +13,15 @@ from dataclasses import asdict, dataclass, field, replace
 
 from backends.errors import OutOfMemory, SnugError
 from backends.hardware.types import HardwareSnapshot
+from backends.history.measurements import Measurements, Row
 from backends.messages import Done, Message, Timings
 from backends.models.types import ModelInfo
 from backends.placement.case import budgets
 from backends.placement.correction import Correction, correction, device_kind
 from backends.placement.estimate import Workload
 from backends.placement.replay import replay
-from backends.placement.types import Credit, DeviceShare, Plan
+from backends.placement.types import Credit, DeviceShare, Plan, PlanRequest
 from backends.reports import DeviceMeasured, DevicePeak, LoadReport, Measurement
-from backends.service.measurements import Measurements, Row
 from backends.service.recovery import device_of
 
 LOG = logging.getLogger("snug.service")
@@ -80,7 +80,7 @@ class Sources:
     `hardware` is fresh; `credit` is what our own processes hold of it.
     """
 
-    inspect: Callable[[str], ModelInfo]
+    inspect: Callable[[PlanRequest], ModelInfo]
     hardware: Callable[[], HardwareSnapshot]
     credit: Callable[[], Credit]
 
@@ -131,7 +131,7 @@ class Comparison:
     def last(self, plan: Plan) -> tuple[float, Measurement] | None:
         """(When, what) was measured last for exactly this model, placement, context and pictures."""
         try:
-            model, placed = _fingerprint(self._sources.inspect(plan.request.model)), _placement(plan)
+            model, placed = _fingerprint(self._sources.inspect(plan.request)), _placement(plan)
         except SnugError:
             return None
         rows = [
@@ -152,7 +152,7 @@ class Comparison:
         loaded.add(answer.session, answer.messages, answer.done)
         if not answer.peaks or not answer.done.usage.completion_tokens:
             return None
-        model, hardware = self._sources.inspect(plan.request.model), self._sources.hardware()
+        model, hardware = self._sources.inspect(plan.request), self._sources.hardware()
         work = loaded.work(plan)
         shares = {share.device: share for share in replay(hardware, model, plan, work)}
         measured = tuple(
@@ -190,7 +190,7 @@ class Comparison:
         return there
 
     def _failure(self, plan: Plan, share: DeviceShare) -> Row:
-        model = self._sources.inspect(plan.request.model)
+        model = self._sources.inspect(plan.request)
         return _failed_row(_Common(uuid.uuid4().hex, self._clock(), plan, model), share)
 
 

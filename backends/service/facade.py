@@ -10,6 +10,7 @@ from typing import Self
 
 from backends.errors import OutOfMemory, SnugError
 from backends.hardware.types import HardwareSnapshot
+from backends.history.measurements import Measurements
 from backends.images import import_image
 from backends.messages import Event, ImagePart, Message, Progress, SamplingParams
 from backends.models.identify import ensure_loadable
@@ -28,7 +29,6 @@ from backends.service.host import ModelHost
 from backends.service.journal import Journal
 from backends.service.library import Library
 from backends.service.machine import Machine
-from backends.service.measurements import Measurements
 from backends.service.recovery import Offer
 from backends.service.state import ModelState
 from backends.settings import Settings
@@ -52,7 +52,7 @@ class Service:
         self._comparison = Comparison(
             Measurements(settings.home / "measurements.sqlite3"),
             Sources(
-                self.inspect,
+                self._model,
                 hardware=lambda: self._machine.snapshot(self._host.pids, fresh=True),
                 credit=lambda: self._machine.credit(self._host.pids, self._host.loaded),
             ),
@@ -78,9 +78,15 @@ class Service:
         """The models that can be chosen."""
         return self._library.models()
 
-    def inspect(self, model: str) -> ModelInfo:
-        """Read a model's config and headers. Raises ModelNotFound, ModelDamaged or ModelUnsupported."""
-        return self._library.inspect(model)
+    def inspect(self, model: str, base: str | None = None) -> ModelInfo:
+        """Read a model's config and headers; `base` is the model that a LoRA belongs to.
+
+        Raises ModelNotFound, ModelDamaged or ModelUnsupported.
+        """
+        return self._library.inspect(model, base)
+
+    def _model(self, request: PlanRequest) -> ModelInfo:
+        return self.inspect(request.model, request.overrides.base)
 
     def plan(self, request: PlanRequest, hardware: HardwareSnapshot | None = None) -> Plan:
         """Decide where everything goes, on this machine or on the one described by `hardware`.
@@ -89,7 +95,7 @@ class Service:
         measured corrects the formula. Raises what
         `inspect` raises, and SettingInvalid or DeviceMapInvalid for overrides that can't be.
         """
-        model = self.inspect(request.model)
+        model = self._model(request)
         if hardware is not None:
             return make_plan(hardware, model, request)
         credit = self._machine.credit(self._host.pids, self._host.loaded)
@@ -123,7 +129,7 @@ class Service:
         out before, with the rungs that led to them. Raises what `inspect` raises.
         """
         shortage = recovery.shortage_of(error, failed, when, prompt_tokens)
-        return recovery.offer(error, failed, shortage, self.inspect, self.plan, tried)
+        return recovery.offer(error, failed, shortage, self._model, self.plan, tried)
 
     def usable(self) -> HardwareSnapshot:
         """The hardware that plans count on: without GPUs that the installed torch can't use."""
@@ -134,7 +140,7 @@ class Service:
 
         On this machine or on the one described by `hardware`. Takes about a second; raises what `plan` does.
         """
-        model = self.inspect(request.model)
+        model = self._model(request)
         if hardware is not None:
             return find_needs(hardware, model, request)
         credit = self._machine.credit(self._host.pids, self._host.loaded)
@@ -159,7 +165,7 @@ class Service:
         ModelDamaged for a model of which only the headers are here.
         """
         if self._engine is None:
-            ensure_loadable(self.inspect(plan.request.model))
+            ensure_loadable(self._model(plan.request))
         return self._host.load(plan)
 
     def why_reload(self, plan: Plan) -> Text | None:
@@ -171,7 +177,7 @@ class Service:
         if (found := moving.why_reload(old, new)) is not None:
             return found
         try:
-            model = self.inspect(new.request.model)
+            model = self._model(new.request)
         except SnugError:
             return None  # the engine looks as well
         return moving.why_no_room(old, new, model, moving.room(self.usable()))

@@ -184,8 +184,7 @@ class ModelHost:
         with self._lifecycle:
             self._end_model()
             # A load that failed a moment ago may have started one more.
-            late = self._take_idle()
-            if late is not None:
+            if (late := self._take_idle()) is not None:
                 late.close()
             with self.changed:
                 self._become(ModelState())
@@ -202,16 +201,16 @@ class ModelHost:
                 error = raised
             except Exception as raised:
                 LOG.exception("A load failed unexpectedly.")
+                kind = type(raised).__name__
                 error = InternalError(
-                    detail=Text.of(
-                        "cli.unexpected", "An unexpected {kind} stopped it.", kind=type(raised).__name__
-                    ),
+                    detail=Text.of("cli.unexpected", "An unexpected {kind} stopped it.", kind=kind),
                     log=str(self._worker.log) if self._worker is not None else "",
                 )
             if error is not None:
                 # Whatever a stopped load ran into on its way out is of no interest.
                 error = Cancelled() if job.cancelled else error
-                self.on_failure(job.plan, error)
+                if not job.moving:  # both places at once say nothing of the plan
+                    self.on_failure(job.plan, error)
                 self._failed(job, error)
         job.end(error)
 
@@ -272,11 +271,11 @@ class ModelHost:
             return self._watch(job, worker, task).report
         except SnugError as error:
             with self.changed:
-                job.moving = False
                 if task.lost:
                     self._standing = None
-            if job.cancelled or not worker.alive or (isinstance(error, _HOPELESS) and not task.lost):
-                raise
+                if job.cancelled or not worker.alive or (isinstance(error, _HOPELESS) and not task.lost):
+                    raise
+                job.moving = False
             LOG.info("The model could not be moved and is loaded from its files: %s", error)
             return None
 
@@ -329,6 +328,7 @@ class ModelHost:
                 if worker.alive:
                     # Nothing was begun, or everything went back.
                     if self._job is job:
+                        self._last_plan = standing.plan
                         self._become(standing.state)
                     return
                 if not isinstance(worker.failure, NotLoaded):

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 
 from backends.errors import SnugError
-from backends.models.catalog import entries, resolve
+from backends.models.catalog import entries, find, resolve
 from backends.models.identify import identify
 from backends.models.types import ModelEntry, ModelInfo
 from backends.settings import Settings
@@ -20,26 +20,26 @@ class Library:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._known: dict[Path, tuple[_Stamp, ModelInfo]] = {}
+        self._known: dict[tuple[Path, Path | None], tuple[_Stamp, ModelInfo]] = {}
 
     def models(self) -> tuple[ModelEntry, ...]:
         """What the dropdown offers."""
         return entries(self._settings)
 
-    def inspect(self, model: str) -> ModelInfo:
-        """Read a model's headers, again only when a file of its folder changed.
+    def inspect(self, model: str, base: str | None = None) -> ModelInfo:
+        """Read a model's headers, again only when a file of its folder, or of a LoRA's base, changed.
 
-        Raises ModelNotFound, ModelDamaged or ModelUnsupported.
+        `base` names the model that a LoRA belongs to. Raises ModelNotFound, ModelDamaged or ModelUnsupported.
         """
         path = resolve(model, self._settings)
-        stamp = _stamp(path)
+        whole = resolve(base, self._settings) if base is not None else None
         with self._lock:
-            known = self._known.get(path)
-        if known is not None and known[0] == stamp:
+            known = self._known.get((path, whole))
+        if known is not None and known[0] == _stamps(path, known[1]):
             return known[1]
-        info = identify(path)
+        info = identify(path, base=whole, elsewhere=lambda name: find(name, self._settings))
         with self._lock:
-            self._known[path] = (stamp, info)
+            self._known[path, whole] = (_stamps(path, info), info)
         return info
 
     def stamp(self, model: str) -> object:
@@ -48,6 +48,11 @@ class Library:
             return _stamp(resolve(model, self._settings))
         except SnugError:
             return ()
+
+
+def _stamps(path: Path, info: ModelInfo) -> _Stamp:
+    """The stamp of a model, and of the base that a LoRA is read with."""
+    return _stamp(path) + (_stamp(Path(info.adapter.base)) if info.adapter is not None else ())
 
 
 def _stamp(path: Path) -> _Stamp:

@@ -11,7 +11,7 @@ from backends.models.types import ModelInfo
 from backends.placement import ladder
 from backends.placement.ladder import Judge, Shortage, Step, Tried, When
 from backends.placement.ladder_words import device_name
-from backends.placement.types import Plan
+from backends.placement.types import Plan, PlanRequest
 from backends.text import Text
 
 _FIRST_PICTURE = Text("worker.stage.picture", "looking at the picture")
@@ -40,12 +40,12 @@ def offer(  # noqa: PLR0917 - what happened, and what a step is judged by
     error: OutOfMemory,
     failed: Plan,
     shortage: Shortage,
-    inspect: Callable[[str], ModelInfo],
+    inspect: Callable[[PlanRequest], ModelInfo],
     judge: Judge,
     tried: Tried,
 ) -> Offer:
     """Find the steps that help. Raises what `inspect` raises."""
-    steps = tuple(ladder.steps(failed, shortage, inspect(failed.request.model), judge, tried))
+    steps = tuple(ladder.steps(failed, shortage, inspect(failed.request), judge, tried))
     nothing = None if steps else ladder.nothing_left(failed, shortage)
     return Offer(_named(error, failed, shortage), failed, steps, nothing)
 

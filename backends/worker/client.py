@@ -126,10 +126,6 @@ class WorkerClient:
         with self._lock:
             return self._failure
 
-    def wait_ready(self, seconds: float) -> bool:
-        """Wait for the child's first word."""
-        return self._ready.wait(seconds)
-
     def load(self, plan: Plan) -> Task:
         """Start loading; the task gives `Progress` and then has a `report`, or `replace` set."""
         self._plan = self._asked = plan

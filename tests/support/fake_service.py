@@ -176,7 +176,7 @@ class FakeService:
     def usable(self) -> HardwareSnapshot:
         return self.machine
 
-    def inspect(self, model: str) -> ModelInfo:
+    def inspect(self, model: str, base: str | None = None) -> ModelInfo:
         return FAKE_MODEL
 
     def needs(self, request: PlanRequest, hardware: HardwareSnapshot | None = None) -> Needs:

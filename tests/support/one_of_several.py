@@ -11,11 +11,11 @@ import sys
 from typing import Any
 
 from backends.errors import OutOfMemory
+from backends.history.measurements import Measurements
 from backends.placement.types import Overrides, PlanRequest
 from backends.presets import Preset
 from backends.service import Service
 from backends.service.machine import Machine
-from backends.service.measurements import Measurements
 from backends.settings import load_settings
 from tests.support.asking import Asker
 

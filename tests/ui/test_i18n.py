@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import string
+from typing import get_args, get_type_hints
 
 import pytest
 
 from backends.errors import OutOfRam, all_errors
+from backends.messages import Progress
 from backends.presets import Preset
 from backends.text import Text
 from tests.support.sentences import sentences, used_keys
@@ -41,12 +43,13 @@ def test_every_word_of_the_page_is_in_both_catalogs() -> None:
     [
         [f"preset.{preset}" for preset in Preset],
         [f"preset.{preset}.info" for preset in Preset],
-        [f"stage.{stage}" for stage in ("start", "read", "place", "warm_up", "encode", "prefill")],
-        [f"status.{status}" for status in ("empty", "loading", "ready", "crashed")],
+        [f"stage.{stage}" for stage in get_args(get_type_hints(Progress)["stage"])],
+        [f"status.{status}" for status in ("empty", "loading", "moving", "ready", "crashed")],
+        [f"setup.{word}" for word in ("load", "swap", "loaded", "apply", "move")],
         [f"verdict.{verdict}" for verdict in ("fits", "slow", "no")],
         [f"action.{kind.action}" for kind in all_errors() if kind.action is not None],
     ],
-    ids=["presets", "what presets aim for", "stages", "states", "verdicts", "buttons of errors"],
+    ids=["presets", "what presets aim for", "stages", "states", "the button", "verdicts", "of errors"],
 )
 def test_words_that_are_put_together_exist(keys: list[str]) -> None:
     assert [key for key in keys if key not in catalog("en")] == []

@@ -48,6 +48,7 @@ def test_sizes_that_are_none(text: str) -> None:
         (["engine=transformers"], Overrides(engine="transformers")),
         (["cpu_layers_mode=compute"], Overrides(cpu_layers_mode="compute")),
         (["offload_dir=/tmp/a=b"], Overrides(offload_dir="/tmp/a=b")),
+        (["base=/models/vicuna 7b"], Overrides(base="/models/vicuna 7b")),
         (
             ["max_memory.cuda:0=6GiB", "max_memory.cpu=8GiB"],
             Overrides(max_memory=(("cuda:0", 6 * 2**30), ("cpu", 8 * 2**30))),
@@ -64,7 +65,7 @@ def test_settings(settings: list[str], overrides: Overrides) -> None:
     ("setting", "says"),
     [
         ("gpus", "written key=value"),
-        ("base=/models/vicuna", "complete checkpoints"),
+        ("base=", "written key=value"),
         ("template=vicuna", "complete checkpoints"),
         ("gpus=", "written key=value"),
         ("gpus=a", "GPU numbers"),

@@ -156,7 +156,7 @@ def conversation(options: argparse.Namespace, service: Service) -> tuple[Message
 
 def check_sight(service: Service, asked: PlanRequest) -> None:
     """Refuse a model without eyes before it is loaded. Raises `PicturesUnseen`."""
-    model = service.inspect(asked.model)
+    model = service.inspect(asked.model, asked.overrides.base)
     if model.vision is None:
         raise PicturesUnseen(model=model.name)
 

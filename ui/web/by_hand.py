@@ -17,7 +17,6 @@ from backends.presets import FULL_PRECISIONS, MEANT, Preset
 from backends.text import Text
 
 # What a person can choose from.
-PRECISIONS = (*FULL_PRECISIONS, "int8", "nf4")
 _MEANT = {**MEANT, Preset.CPU: FULL_PRECISIONS}
 # Settings that name parts of one machine.
 OF_MACHINE = ("gpus", "max_memory", "device_map")

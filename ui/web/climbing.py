@@ -5,6 +5,7 @@ from __future__ import annotations
 from backends.errors import OutOfMemory, SnugError
 from backends.placement.ladder import When
 from backends.placement.types import Plan, PlanRequest
+from backends.presets import QUESTION_TOKENS
 from backends.service import ModelState
 from backends.service.recovery import Offer
 from ui.web.chat_flow import Conversation
@@ -12,9 +13,6 @@ from ui.web.climb import Failure, Taken
 from ui.web.context import Context
 from ui.web.planning import make_plan
 from ui.web.sessions import Session
-
-# The words of a question, which no tokenizer has seen here.
-_QUESTION_TOKENS = 192
 
 
 def failed(context: Context, session: Session, error: OutOfMemory) -> None:
@@ -125,5 +123,5 @@ def _prompt_tokens(turns: Conversation, plan: Plan) -> int:
     )
     if done is None:
         return 0
-    asked = len(turns[-1].question.images) * plan.image_tokens + _QUESTION_TOKENS
+    asked = len(turns[-1].question.images) * plan.image_tokens + QUESTION_TOKENS
     return done.usage.prompt_tokens + done.usage.completion_tokens + asked

@@ -8,7 +8,7 @@ from typing import Any
 
 from backends.errors import SnugError
 from backends.placement.types import PlanRequest
-from backends.presets import Preset
+from backends.presets import PRECISIONS, Preset
 from ui.device_map import from_text as map_from_text
 from ui.device_map import to_text as map_to_text
 from ui.overrides import parse_overrides, to_settings
@@ -53,7 +53,7 @@ def _request(found: object) -> PlanRequest:
     if not known or len(names) > _MOST_SETTINGS or not 0 < len(model) <= _LONGEST_MODEL or "\0" in model:
         raise ValueError(found)
     overrides = parse_overrides(map(str, settings))
-    if overrides.precision not in (None, *by_hand.PRECISIONS):
+    if overrides.precision not in (None, *PRECISIONS):
         raise ValueError(found)
     if overrides.offload_dir is not None:
         overrides = replace(overrides, offload_dir=by_hand.folder(overrides.offload_dir))

@@ -39,13 +39,13 @@ class Elsewhere:
 class Session:
     """One tab. `ident` names it to the service; handlers of one tab may run side by side.
 
-    `stopping` is set when the person wants the running answer to end, `clearing` when the conversation is
-    to go with it; `draft_images` are the pictures in the message box, by the path of the upload; `shown` the
-    last HTML by panel, to send only changes; `asked_at` when the newest answer began. `notes` say what became
-    of settings by hand, `problem` what is wrong with the one just made; `drafts` are device maps being
-    written, by model, and `draft_plan` what the planner makes of the current one; `limited` is the GPU whose
-    memory limit is shown; `elsewhere` is set while plans are for another machine. `climb` is the way down
-    when memory runs out.
+    `stopping` is set when the person wants the running answer to end, `clearing` when the conversation is to
+    go with it; `draft_images` are the pictures in the message box, by the path of the upload, `refused` the
+    uploads that were last found unreadable; `shown` the last HTML by panel, to send only changes; `asked_at`
+    when the newest answer began. `notes` say what became of settings by hand, `problem` what is wrong with
+    the one just made; `drafts` are device maps being written, by model, and `draft_plan` what the planner
+    makes of the current one; `limited` is the GPU whose memory limit is shown; `elsewhere` is set while plans
+    are for another machine. `climb` is the way down when memory runs out.
     """
 
     ident: str
@@ -57,6 +57,7 @@ class Session:
     clearing: bool = False
     stopping: threading.Event = field(default_factory=threading.Event)
     draft_images: dict[str, ImagePart] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
     notes: tuple[Text, ...] = ()
     problem: SnugError | None = None
     drafts: dict[str, str] = field(default_factory=dict)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -54,6 +56,8 @@ class Handlers:
         """Take the draft as a question; a picture that can't be read leaves it in the box."""
         session = self.context.session(request)
         text, files = _parts(draft)
+        # What was said to be unreadable may not have left the box yet.
+        files = [path for path in files if path not in session.refused]
         readable, problem = import_pictures(self.context, session, files)
         session.error = problem
         if problem is not None:
@@ -93,9 +97,13 @@ class Handlers:
         yield self._whole(session, _box(session))
 
     def draft_changed(self, draft: Draft, system: str | None, request: gr.Request) -> list[Any]:
-        """A picture came or went: read it now and let the model look at it while the person types."""
+        """A picture came or went: read it now and let the model look at it while the person types.
+
+        What can't be read is named to the page, which takes it out of the box: the words that stand there
+        by then are newer than those that we know.
+        """
         session = self.context.session(request)
-        text, files = _parts(draft)
+        _, files = _parts(draft)
         if list(session.draft_images) == files:
             return [gr.skip()] * (1 + self.live_count)
         readable, problem = import_pictures(self.context, session, files)
@@ -103,7 +111,9 @@ class Handlers:
         if problem is None:
             return [gr.skip()] * (1 + self.live_count)
         session.error = problem
-        return [{"text": text, "files": readable}, *refresh(self.context, session)]
+        session.refused = {path for path in files if path not in readable}
+        named = json.dumps([uuid.uuid4().hex, *session.refused])
+        return [named, *refresh(self.context, session)]
 
     def stop(self, request: gr.Request) -> None:
         """End the running answer within a token."""
@@ -242,10 +252,11 @@ def wire(page: Page, generation: Generation, context: Context) -> None:
     chat.message.change(
         handlers.draft_changed,
         [chat.message, generation.system],
-        [chat.message, *page.live],
+        [chat.refused, *page.live],
         trigger_mode="always_last",
         **at_once,
     )
+    chat.refused.change(None, [chat.message, chat.refused], chat.message, js=theme.ON_REFUSED)
     chat.message.stop(handlers.stop, None, None, **at_once)
     for half in conversation:
         half.act(handlers.turn_act, chat.message, whole, **at_once).then(**answering)

@@ -231,24 +231,29 @@ def test_dynamic_families_count_pixels_of_their_own_patches(
 
 
 @pytest.mark.parametrize(
-    ("processor", "tokens"),
+    ("limit", "tokens"),
     [
-        pytest.param({"max_patches": 16384, "patch_size": 14, "merge_size": 2}, 4096, id="Kimi: of patches"),
-        pytest.param({"max_patches": 1024, "patch_size": 14, "merge_size": 2}, 256, id="a lower one"),
-        pytest.param(
-            {"size": {"longest_edge": 28 * 28 * 640}, "patch_size": 14, "merge_size": 2},
-            640,
-            id="the processor's patches count, not the tower's",
-        ),
+        pytest.param(16384, 64 * 64 + 2 * 74 + 1, id="its default, a row and a column of padding"),
+        pytest.param(1024, 16 * 16 + 2 * 74 + 1, id="a lower limit"),
+        pytest.param(1 << 20, 74 * 74, id="no more than a stored picture has"),
     ],
-)  # fmt: skip
-def test_the_processor_decides(processor: dict[str, Any], tokens: int) -> None:
-    config = {"model_type": "kimi_k25", "vision_config": {"patch_size": 16, "merge_kernel_size": [2, 2]}}
+)
+def test_kimi_limits_patches_and_pads_them(limit: int, tokens: int) -> None:
+    config = {"model_type": "kimi_k25", "vision_config": {"patch_size": 14}}
 
-    found = geometry(config, processor)
+    found = geometry(config, {"max_patches": limit, "patch_size": 14, "merge_size": 2})
+
+    assert not found.dynamic
+    assert (found.tokens_per_image, found.patches) == (tokens + 2, tokens * 4)
+
+
+def test_the_processor_s_patches_count_and_not_the_tower_s() -> None:
+    config = {"model_type": "qwen3_vl", "vision_config": {"patch_size": 16, "spatial_merge_size": 2}}
+
+    found = geometry(config, {"size": {"longest_edge": 28 * 28 * 640}, "patch_size": 14, "merge_size": 2})
 
     assert found.dynamic
-    assert (found.tokens_per_image, found.patches) == (tokens + 2, tokens * 4)
+    assert found.tokens_per_image == 642
 
 
 def test_a_text_model_has_no_vision(tmp_path: Path) -> None:

@@ -52,6 +52,50 @@ def test_int8_beside_the_cpu_sets_the_flag_and_counts_full_width(llava: ModelInf
     assert found.cpu_layers_mode == "compute"
 
 
+@pytest.mark.parametrize("precision", ["int8", "nf4"])
+@pytest.mark.parametrize("module", [f"{LAYERS}.3", "lm_head", "model.vision_tower"])
+def test_quantized_weights_on_a_cpu_are_never_read_from_the_disk(
+    llava: ModelInfo, precision: str, module: str
+) -> None:
+    """bitsandbytes would refuse it while loading, with another sentence."""
+    label = {"int8": "8-bit", "nf4": "4-bit"}[precision]
+    with pytest.raises(DeviceMapInvalid, match=f"{module} is placed on the disk, and .* {label}") as caught:
+        decide(llava, {"": "cpu", module: "disk"}, precision=precision)
+
+    assert f"Place {module} on cpu" in str(caught.value)
+
+
+def test_beside_a_gpu_quantized_weights_may_be_read_from_the_disk(llava: ModelInfo) -> None:
+    found = decide(llava, {"": "cuda:0", f"{LAYERS}.31": "disk"}, precision="int8")
+
+    assert (found.verdict, found.precision) == ("slow", "int8")
+
+
+def test_presets_that_quantize_leave_a_map_without_gpu_layers_at_full_precision(llava: ModelInfo) -> None:
+    on_disk = (("", "cpu"), (f"{LAYERS}.31", "disk"))
+    for preset in (Preset.MID, Preset.LOW):
+        found = plan(ONE, llava, PlanRequest("m", preset, Overrides(device_map=on_disk)))
+        assert (found.verdict, found.precision) == ("slow", "fp32")
+
+
+@pytest.mark.parametrize(
+    ("preset", "overrides", "why"),
+    [
+        pytest.param("cpu", {}, "The preset CPU only uses no GPU.", id="the preset"),
+        pytest.param("auto", {"gpus": (1,)}, "not among the GPUs to use that are set", id="the GPUs to use"),
+    ],
+)
+def test_a_gpu_that_is_ruled_out_is_not_said_to_be_absent(
+    llava: ModelInfo, preset: str, overrides: dict[str, Any], why: str
+) -> None:
+    asked = PlanRequest("m", Preset(preset), Overrides(device_map=(("", "cuda:0"),), **overrides))
+
+    with pytest.raises(DeviceMapInvalid, match=f"cuda:0, which may not be used. .*{why}") as caught:
+        plan(machine(gpu(0), gpu(1), ram=64), llava, asked)
+
+    assert "does not exist" not in str(caught.value)
+
+
 def test_modules_without_weights_follow_the_embeddings(starter: ModelInfo) -> None:
     device_map = {
         "model.vision_tower": "cuda:0",

@@ -130,6 +130,35 @@ def test_the_workload_that_was_asked_for_counts(llava: ModelInfo) -> None:
     assert few.card.bytes_each < many.card.bytes_each
 
 
+@pytest.mark.parametrize(
+    ("hardware", "preset", "news"),
+    [
+        pytest.param(machine(gpu(0)), "auto", False, id="it runs so already"),
+        pytest.param(machine(gpu(0)), "low", True, id="4-bit was asked for"),
+        pytest.param(machine(gpu(0), ram=64), "cpu", True, id="the CPU was asked for"),
+        pytest.param(machine(gpu(0)), "high", False, id="it was asked for"),
+    ],
+)
+def test_full_precision_is_offered_where_it_is_news(
+    llava: ModelInfo, hardware: Any, preset: str, news: bool
+) -> None:
+    assert ("Full precision (fp16) fits" in said(ask(llava, hardware, preset))) is news
+
+
+def test_the_detail_of_pictures_goes_into_change_and_card(models: dict[str, ModelInfo]) -> None:
+    """Pictures of 5,000 tokens need more than the usual ones: whatever is named must hold those."""
+    hardware = machine(gpu(0, total=16), ram=64)
+    usual, fine = (
+        ask(models["qwen2.5-vl-7b"], hardware, "high", images=4, image_tokens=most) for most in (None, 5000)
+    )
+
+    assert fine.change is not None
+    assert fine.change.overrides.image_tokens == 5000
+    assert usual.card is not None
+    assert fine.card is not None
+    assert fine.card.bytes_each > usual.card.bytes_each
+
+
 def test_impossible_settings_are_refused_as_by_the_planner(llava: ModelInfo) -> None:
     with pytest.raises(SettingInvalid, match="no usable GPU"):
         ask(llava, machine(), gpus=(0,))

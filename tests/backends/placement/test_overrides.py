@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -181,6 +182,10 @@ def test_settings_are_listed_in_the_reasons(llava: ModelInfo) -> None:
         pytest.param(
             ONE, "auto", {"context_tokens": 500}, "Pictures of 576 tokens", id="too short for a picture"
         ),
+        pytest.param(
+            ONE, "auto", {"context_tokens": 600}, "leave 24 of 600 tokens", id="no room for a question"
+        ),
+        pytest.param(ONE, "auto", {"images": 7}, "leave 64 of 4,096", id="no room for an answer"),
         pytest.param(ONE, "auto", {"images": 9}, "fewer pictures", id="more pictures than the context holds"),
         pytest.param(ONE, "auto", {"images": -1}, "negative", id="negative pictures"),
         pytest.param(ONE, "auto", {"engine": "llamacpp"}, "transformers", id="an engine of later"),
@@ -200,3 +205,20 @@ def test_impossible_settings(
 def test_pictures_for_a_text_model(models: dict[str, ModelInfo]) -> None:
     with pytest.raises(SettingInvalid, match="text only"):
         decide(models["text-6b"], ONE, images=1)
+
+
+@pytest.mark.parametrize("overrides", [{"context_tokens": 832}, {"images": 6}], ids=str)
+def test_room_for_a_question_and_a_short_answer_is_enough(
+    llava: ModelInfo, overrides: dict[str, Any]
+) -> None:
+    found = decide(llava, ONE, **overrides)
+
+    assert found.context_tokens - found.images * found.image_tokens >= 256
+
+
+def test_a_model_that_is_short_itself_is_not_asked_for_more_than_it_has(llava: ModelInfo) -> None:
+    short = replace(llava, text=replace(llava.text, max_context=700))
+
+    assert decide(short, ONE, images=1).context_tokens == 700
+    with pytest.raises(SettingInvalid, match="a short answer needs 124"):
+        decide(short, ONE, context_tokens=690)

@@ -222,6 +222,29 @@ def test_a_no_says_what_is_missing_and_what_would_run(llava: ModelInfo) -> None:
     assert any(other.verdict == "fits" and other.precision == "nf4" for other in found.alternatives)
 
 
+def test_a_preset_without_gpus_says_what_would_run_on_the_gpu(llava: ModelInfo) -> None:
+    hardware = machine(gpu(0, free=23), ram=16, available=4, disk=5)
+
+    found = decide(llava, hardware, "cpu")
+
+    assert found.verdict == "no"
+    assert "Left to Snug, fp16 would run instead: cuda:0 (NVIDIA GeForce RTX 3090) would hold" in said(found)
+    best = found.alternatives[0]
+    recommended = decide(llava, hardware)
+    assert (best.verdict, best.tokens_per_s) == ("fits", recommended.expected.tokens_per_s)
+
+
+def test_what_would_run_keeps_to_the_gpus_that_were_set(llava: ModelInfo) -> None:
+    """How the model is loaded is left to Snug; whose card may be used is not."""
+    cards = machine(gpu(0), rtx_2060(1), ram=64)
+
+    found = decide(llava, cards, "high", gpus=(1,))
+
+    assert found.verdict == "no"
+    assert "Left to Snug, 4-bit (NF4) would run instead" in said(found)
+    assert "RTX 3090" not in said(found)
+
+
 def test_a_card_that_holds_nothing_does_not_keep_the_disk_from_helping(llava: ModelInfo) -> None:
     found = decide(llava, machine(gpu(0, free=0.5), ram=8, available=5))
 

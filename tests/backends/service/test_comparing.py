@@ -11,6 +11,7 @@ import pytest
 from backends.errors import Cancelled, ModelNotFound, OutOfGpuMemory, OutOfRam, RamKilled, SnugError
 from backends.hardware.describe import from_json
 from backends.hardware.types import GpuProcess, HardwareSnapshot
+from backends.history.measurements import Measurements
 from backends.messages import Done, ImagePart, Message, Role, TextPart, Timings, Usage
 from backends.models.identify import identify
 from backends.models.types import ModelInfo
@@ -21,7 +22,6 @@ from backends.placement.types import Credit, DeviceShare, Overrides, Plan, PlanR
 from backends.presets import Preset
 from backends.reports import DevicePeak, LoadReport, Measurement
 from backends.service.comparing import Answer, Comparison, Sources, driver_bytes, measured_device
-from backends.service.measurements import Measurements
 from tests.support import checkpoints
 
 MIB = 2**20
@@ -153,9 +153,9 @@ class Desk:
             self.store, Sources(self.inspect, self.hardware, lambda: self.ours), self.clock
         )
 
-    def inspect(self, model: str) -> ModelInfo:
-        if model != "llava":
-            raise ModelNotFound(path=model, detail="Nobody knows it.")
+    def inspect(self, request: PlanRequest) -> ModelInfo:
+        if request.model != "llava":
+            raise ModelNotFound(path=request.model, detail="Nobody knows it.")
         return self.model
 
     def hardware(self) -> HardwareSnapshot:

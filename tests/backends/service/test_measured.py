@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from backends.errors import OutOfGpuMemory
+from backends.history.measurements import Measurements
 from backends.messages import Done, Message, Role, TextPart
 from backends.placement.types import Overrides, Plan, PlanRequest
 from backends.presets import Preset
 from backends.service import Service
-from backends.service.measurements import Measurements
 from backends.settings import Settings
 from tests.support.asking import GREEDY
 

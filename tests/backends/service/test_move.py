@@ -180,6 +180,7 @@ def test_stopped_it_is_where_it_was(service: Service, moment: str) -> None:
     with pytest.raises(Cancelled):
         list(stream)
     assert replace(service.state(), busy=False) == before
+    assert service._host._last_plan == before.plan, "what a crash from now on is started again with"
     if asker is not None:
         service.cancel("tab")
         asker.finish()
@@ -239,6 +240,8 @@ def test_what_a_load_would_meet_too_leaves_the_model_answering(
 
 
 def test_a_crash_on_the_way_is_said_and_started_again_as_asked(service: Service) -> None:
+    learnt: list[SnugError] = []
+    service._host.on_failure = lambda _plan, error: learnt.append(error)
     loaded(service, start("crash-move"))
     plan = elsewhere(start("crash-move"))
     with pytest.raises(WorkerCrashed) as caught:
@@ -246,6 +249,7 @@ def test_a_crash_on_the_way_is_said_and_started_again_as_asked(service: Service)
     assert str(caught.value.values["stage"]) == "rearranging the model"
     state = service.state()
     assert (state.status, state.plan) == ("crashed", plan)
+    assert learnt == [], "the plan itself has failed nowhere"
     list(service.restart())
     assert (service.state().status, service.state().plan) == ("ready", plan)
     answers(service)

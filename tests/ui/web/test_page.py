@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from PIL import Image
 from backends.errors import (
     ContextExceeded,
     DoesNotFit,
+    ImageUnreadable,
     InternalError,
     ModelNotFound,
     NotLoaded,
@@ -165,6 +167,22 @@ def test_a_picture_waits_for_a_model_that_is_loading(tab: Tab, picture: Path) ->
     next(loading)
     tab.handlers.draft_changed({"text": "", "files": [str(picture)]}, None, tab.request)
     assert len(tab.service.primed) == 1
+
+
+def test_an_unreadable_file_goes_from_the_box_and_takes_no_words_with_it(tab: Tab, tmp_path: Path) -> None:
+    tab.load()
+    document = tmp_path / "notes.pdf"
+    document.write_bytes(b"%PDF-1.4")
+    sent = tab.handlers.draft_changed({"text": "go", "files": [str(document)]}, None, tab.request)
+    # Not the box's value: the person may have written more meanwhile.
+    assert json.loads(sent[0])[1:] == [str(document)]
+    assert isinstance(tab.session.error, ImageUnreadable)
+    again = tab.handlers.draft_changed({"text": "go", "files": [str(document)]}, None, tab.request)
+    assert again[0] != sent[0], "the page hears of it each time"
+    # Asked before the page has taken it out: it has been said, the question goes without it.
+    tab.handlers.submit({"text": "go on", "files": [str(document)]}, tab.request)
+    assert tab.session.turns[-1].question.text == "go on"
+    assert not tab.session.turns[-1].question.images
 
 
 def test_a_picture_is_read_once(tab: Tab, picture: Path) -> None:

@@ -39,6 +39,7 @@ class Chat:
     camera_open: gr.Button
     clear: gr.Button
     hint: gr.HTML
+    refused: gr.Textbox
 
 
 def build(say: Translator, examples: Sequence[Example]) -> Chat:
@@ -94,7 +95,7 @@ def build(say: Translator, examples: Sequence[Example]) -> Chat:
         hint = gr.HTML(hint_html(say), apply_default_css=False, elem_id="hint")
     return Chat(
         past, live, notice_box, notice, act, dismiss, camera_box, camera, camera_close, message,
-        camera_open, clear, hint,
+        camera_open, clear, hint, gr.Textbox(visible=False),
     )  # fmt: skip
 
 

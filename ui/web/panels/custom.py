@@ -12,7 +12,7 @@ from backends.errors import SnugError
 from backends.hardware.types import Gpu, HardwareSnapshot
 from backends.models.types import ModelInfo
 from backends.placement.types import Plan, PlanRequest
-from backends.presets import Preset
+from backends.presets import PRECISIONS, Preset
 from backends.text import Text, human_bytes
 from ui.device_map import to_json, to_text
 from ui.i18n import Translator
@@ -250,7 +250,7 @@ def _devices(say: Translator, about: About) -> dict[str, Shown]:
     automatic = say("custom.automatic")
     if plan is not None and overrides.precision is None:
         automatic = f"{automatic} ({plan.precision})"
-    precisions = [(automatic, ""), *((say(f"custom.precision_{name}"), name) for name in by_hand.PRECISIONS)]
+    precisions = [(automatic, ""), *((say(f"custom.precision_{name}"), name) for name in PRECISIONS)]
     modes = [(say("custom.automatic"), ""), *((say(f"custom.mode_{mode}"), mode) for mode in _MODES)]
     return {
         "gpus": Shown({**_words(say, about, "gpus"), "choices": names, "visible": bool(gpus)}, chosen),

@@ -163,6 +163,11 @@
       const kept = sessionStorage.getItem("snug-chosen") ?? store.getItem("snug-chosen") ?? "";
       return [first, `${tab} ${source}`, kept];
     },
+    // Takes out of the message box what can't be read, and leaves the words that stand there now.
+    refuse(draft, refused) {
+      const paths = new Set(JSON.parse(refused || "[]"));
+      return [{ ...draft, files: draft.files.filter((file) => !paths.has(file.path)) }];
+    },
     keep(text) {
       if (!read || !text) return;
       sessionStorage.setItem("snug-chosen", text);

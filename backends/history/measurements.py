@@ -20,7 +20,7 @@ from typing import Any
 from backends.placement.correction import RECENT, Run
 from backends.placement.types import DeviceShare
 
-LOG = logging.getLogger("snug.service")
+LOG = logging.getLogger("snug.history")
 
 _BUSY_S = 2.0
 # Another process may have learnt something: look again this often.

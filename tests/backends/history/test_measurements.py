@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from backends.history.measurements import Measurements, Row
 from backends.placement.correction import Run, correction
 from backends.placement.types import DeviceShare
-from backends.service.measurements import Measurements, Row
 
 SHARE = DeviceShare("cpu", "A CPU", 8 << 30, 1 << 30, 1 << 20, 2 << 20, 0, 400 << 20)
 ROOT = Path(__file__).resolve().parents[3]
@@ -176,7 +176,7 @@ def test_a_read_only_folder_is_read(file: Path) -> None:
 
 
 def test_a_locked_table_keeps_nobody_waiting_for_long(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backends.service.measurements._BUSY_S", 0.05)
+    monkeypatch.setattr("backends.history.measurements._BUSY_S", 0.05)
     store = Measurements(file)
     store.add((row("a", 1.0),))
     holder = sqlite3.connect(file, isolation_level=None)
@@ -194,8 +194,8 @@ _WRITER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from tests.backends.service.test_measurements import row
-from backends.service.measurements import Measurements
+from tests.backends.history.test_measurements import row
+from backends.history.measurements import Measurements
 store = Measurements(Path(sys.argv[2]))
 print("ready", flush=True)
 sys.stdin.readline()
