@@ -65,15 +65,15 @@ def test_the_ram_that_is_sold(needed: int, others: int, expected: int | None) ->
 
 
 # RAM and page file in GiB -> the verdict, the page file to set, and (RAM, page file) where RAM is too small.
-# 15.92 GiB are asked for, 13.1 of them RAM; 3.5 are in use, and 8 % of RAM (at least 1) are kept.
+# 15.81 GiB are asked for, 13.1 of them RAM; 3.5 are in use, and 8 % of RAM (at least 1) are kept.
 TABLE = {
-    (8, 0): ("no", 13, (24, 0)),  # 15.92 + 3.5 + 1 - 8 = 12.42
+    (8, 0): ("no", 13, (24, 0)),  # 15.81 + 3.5 + 1 - 8 = 12.31
     (8, 4): ("no", 13, (24, 0)),
     (8, 16): ("no", None, (24, 0)),
-    (16, 0): ("no", 5, (24, 0)),  # 15.92 + 3.5 + 1.28 - 16 = 4.7
+    (16, 0): ("no", 5, (24, 0)),  # 15.81 + 3.5 + 1.28 - 16 = 4.59
     (16, 4): ("no", 5, (24, 0)),
     (16, 16): ("no", None, (24, 0)),
-    (20, 0): ("no", 2, None),  # 15.92 + 3.5 + 1.6 - 20 = 1.02
+    (20, 0): ("no", 1, None),  # 15.81 + 3.5 + 1.6 - 20 = 0.91
     (20, 4): ("slow", None, None),
     (32, 0): ("slow", None, None),
     (32, 4): ("slow", None, None),
