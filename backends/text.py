@@ -39,6 +39,14 @@ def human_seconds(seconds: float) -> str:
     return f"{seconds / 60:.0f} min"
 
 
+def human_rate(per_second: float) -> str:
+    """Render tokens per second with one digit after the point, and with as many as the slowest need."""
+    digits = 1
+    while 0 < per_second < 0.95 / 10**digits and digits < 6:
+        digits += 1
+    return f"{per_second:.{digits}f}"
+
+
 def plain(text: str) -> str:
     """Return `text` without characters that steer a terminal, break a line or turn the writing round."""
     if text.isprintable():
@@ -56,7 +64,7 @@ def shown_name(name: str) -> str:
 
 
 class _Formatter(string.Formatter):
-    """Adds the format specs `bytes`, `seconds` and `count` to the usual ones; names stay plain."""
+    """Adds the format specs `bytes`, `seconds`, `rate` and `count` to the usual ones; names stay plain."""
 
     def format_field(self, value: Any, format_spec: str) -> str:  # noqa: ANN401 - the base class's signature
         match format_spec:
@@ -64,6 +72,8 @@ class _Formatter(string.Formatter):
                 return human_bytes(value)
             case "seconds":
                 return human_seconds(value)
+            case "rate":
+                return human_rate(value)
             case "count":
                 return f"{value:,}"
             case _:
@@ -71,7 +81,7 @@ class _Formatter(string.Formatter):
 
 
 def render(template: str, values: Mapping[str, Value]) -> str:
-    """Fill `template` with `values`; specs `{x:bytes}`, `{x:seconds}`, `{x:count}` are understood."""
+    """Fill `template` with `values`; specs `bytes`, `seconds`, `rate` and `count` are understood."""
     return _Formatter().vformat(template, (), values)
 
 

@@ -128,13 +128,13 @@ def _speed(failed: Plan, plan: Plan) -> Iterator[Text]:
     if abs(after.tokens_per_s - before.tokens_per_s) <= _SAME * before.tokens_per_s:
         yield Text.of(
             "ladder.cost.same_speed",
-            "The speed stays at about {after:.1f} tokens/s.",
+            "The speed stays at about {after:rate} tokens/s.",
             after=after.tokens_per_s,
         )
     else:
         yield Text.of(
             "ladder.cost.speed",
-            "About {after:.1f} tokens/s instead of {before:.1f}.",
+            "About {after:rate} tokens/s instead of {before:rate}.",
             after=after.tokens_per_s,
             before=before.tokens_per_s,
         )

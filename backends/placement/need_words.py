@@ -12,7 +12,7 @@ def runs(now: Plan) -> Text:
     """Nothing is needed."""
     return Text.of(
         "need.runs",
-        "It runs as it is: {precision}, about {tokens_per_s:.1f} tokens/s.",
+        "It runs as it is: {precision}, about {tokens_per_s:rate} tokens/s.",
         precision=precision_label(now.precision),
         tokens_per_s=now.expected.tokens_per_s,
     )
@@ -32,7 +32,7 @@ def change(now: Plan, found: Plan) -> Text:
         return Text.of(
             "need.preset_and_context",
             'It runs with the preset "{preset}" and a context of {context:count} tokens: {precision}, about '
-            "{tokens_per_s:.1f} tokens/s.",
+            "{tokens_per_s:rate} tokens/s.",
             preset=preset,
             context=found.context_tokens,
             **figures,
@@ -40,7 +40,7 @@ def change(now: Plan, found: Plan) -> Text:
     if other:
         return Text.of(
             "need.preset",
-            'It runs with the preset "{preset}": {precision}, about {tokens_per_s:.1f} tokens/s.',
+            'It runs with the preset "{preset}": {precision}, about {tokens_per_s:rate} tokens/s.',
             preset=preset,
             **figures,
         )
@@ -48,14 +48,14 @@ def change(now: Plan, found: Plan) -> Text:
         return Text.of(
             "need.context",
             "It runs with a context of {context:count} tokens instead of {asked:count}: {precision}, about "
-            "{tokens_per_s:.1f} tokens/s.",
+            "{tokens_per_s:rate} tokens/s.",
             context=found.context_tokens,
             asked=now.context_tokens,
             **figures,
         )
     return Text.of(
         "need.no_settings",
-        "It runs without what was set by hand: {precision}, about {tokens_per_s:.1f} tokens/s.",
+        "It runs without what was set by hand: {precision}, about {tokens_per_s:rate} tokens/s.",
         **figures,
     )
 
@@ -69,7 +69,7 @@ def full_here(full: Plan) -> Text:
     """Full precision fits, although something else was asked for."""
     return Text.of(
         "need.full_here",
-        "Full precision ({precision}) fits the GPUs, too, at about {tokens_per_s:.1f} tokens/s.",
+        "Full precision ({precision}) fits the GPUs, too, at about {tokens_per_s:rate} tokens/s.",
         precision=precision_label(full.precision),
         tokens_per_s=full.expected.tokens_per_s,
     )
@@ -86,7 +86,7 @@ def card(holds: Text, name: str, size: int, tokens_per_s: float) -> Text:
     """The smallest single card; `holds` is what it does."""
     return Text.of(
         "need.card",
-        "The smallest card that {holds} is the {card} ({size:bytes}): about {tokens_per_s:.1f} tokens/s.",
+        "The smallest card that {holds} is the {card} ({size:bytes}): about {tokens_per_s:rate} tokens/s.",
         holds=holds,
         card=name,
         size=size,
@@ -99,7 +99,7 @@ def cards(holds: Text, count: int, name: str, size: int, tokens_per_s: float) ->
     return Text.of(
         "need.cards",
         "No single card {holds}; {count} of the {card} ({size:bytes} each) do, at about "
-        "{tokens_per_s:.1f} tokens/s.",
+        "{tokens_per_s:rate} tokens/s.",
         holds=holds,
         count=count,
         card=name,
@@ -112,7 +112,7 @@ def cards_instead(count: int, name: str, tokens_per_s: float) -> Text:
     """Several gaming cards in place of a data centre's."""
     return Text.of(
         "need.cards_instead",
-        "In its place, {count} of the {card} hold it together, at about {tokens_per_s:.1f} tokens/s.",
+        "In its place, {count} of the {card} hold it together, at about {tokens_per_s:rate} tokens/s.",
         count=count,
         card=name,
         tokens_per_s=tokens_per_s,

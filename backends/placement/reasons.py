@@ -81,7 +81,7 @@ def compute_mode(compute: float, stream: float) -> Text:
     """Layers in RAM compute on the CPU."""
     return Text.of(
         "reason.compute",
-        "Layers in RAM compute on the CPU: about {compute:.1f} tokens/s, against {stream:.1f} if they were "
+        "Layers in RAM compute on the CPU: about {compute:rate} tokens/s, against {stream:rate} if they were "
         "sent to the GPU for every token.",
         compute=compute,
         stream=stream,
@@ -92,8 +92,8 @@ def stream_mode(compute: float, stream: float) -> Text:
     """Layers in RAM are sent to the GPU."""
     return Text.of(
         "reason.stream",
-        "Layers in RAM are sent to the GPU when they are needed: about {stream:.1f} tokens/s, against "
-        "{compute:.1f} if the CPU computed them.",
+        "Layers in RAM are sent to the GPU when they are needed: about {stream:rate} tokens/s, against "
+        "{compute:rate} if the CPU computed them.",
         compute=compute,
         stream=stream,
     )
@@ -103,7 +103,7 @@ def compute_only(compute: float, stream: float) -> Text:
     """Layers in RAM compute on the CPU, because sending them to the GPU does not fit."""
     return Text.of(
         "reason.compute_only",
-        "Layers in RAM compute on the CPU: about {compute:.1f} tokens/s, against {stream:.1f} if they were "
+        "Layers in RAM compute on the CPU: about {compute:rate} tokens/s, against {stream:rate} if they were "
         "sent to the GPU for every token, for which there is no room.",
         compute=compute,
         stream=stream,
@@ -114,8 +114,8 @@ def stream_only(compute: float, stream: float) -> Text:
     """Layers in RAM are sent to the GPU, because computing them on the CPU does not fit."""
     return Text.of(
         "reason.stream_only",
-        "Layers in RAM are sent to the GPU when they are needed: about {stream:.1f} tokens/s, against "
-        "{compute:.1f} if the CPU computed them, for which there is no room.",
+        "Layers in RAM are sent to the GPU when they are needed: about {stream:rate} tokens/s, against "
+        "{compute:rate} if the CPU computed them, for which there is no room.",
         compute=compute,
         stream=stream,
     )
@@ -257,7 +257,7 @@ def slow(tokens_per_s: float, reading: float) -> Text:
     """It runs, but slower than one reads."""
     return Text.of(
         "reason.slow",
-        "About {tokens_per_s:.1f} tokens/s is slower than reading speed ({reading:.0f}).",
+        "About {tokens_per_s:rate} tokens/s is slower than reading speed ({reading:.0f}).",
         tokens_per_s=tokens_per_s,
         reading=reading,
     )

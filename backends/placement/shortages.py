@@ -66,7 +66,7 @@ def would_run(precision: str, tokens_per_s: float) -> Text:
     """What would run if nothing were set by hand and the preset were Recommended."""
     return Text.of(
         "reason.would_run",
-        "Left to Snug, {precision} would run instead, at about {tokens_per_s:.1f} tokens/s.",
+        "Left to Snug, {precision} would run instead, at about {tokens_per_s:rate} tokens/s.",
         precision=precision,
         tokens_per_s=tokens_per_s,
     )
@@ -77,7 +77,7 @@ def would_run_on(precision: str, device: Value, used: int, budget: int, tokens_p
     return Text.of(
         "reason.would_run_on",
         "Left to Snug, {precision} would run instead: {device} would hold {used:bytes} of {budget:bytes}, at "
-        "about {tokens_per_s:.1f} tokens/s.",
+        "about {tokens_per_s:rate} tokens/s.",
         precision=precision,
         device=device,
         used=used,

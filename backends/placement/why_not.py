@@ -9,7 +9,7 @@ def why_slower(tokens_per_s: float, chosen: float) -> Text:
     """An alternative is slower."""
     return Text.of(
         "why.slower",
-        "It would answer at about {tokens_per_s:.1f} tokens/s instead of {chosen:.1f}.",
+        "It would answer at about {tokens_per_s:rate} tokens/s instead of {chosen:rate}.",
         tokens_per_s=tokens_per_s,
         chosen=chosen,
     )
@@ -19,7 +19,7 @@ def not_in_preset(tokens_per_s: float) -> Text:
     """An alternative would run, but the preset does not allow it."""
     return Text.of(
         "why.not_in_preset",
-        "It would run at about {tokens_per_s:.1f} tokens/s, but the preset or your settings don't allow it.",
+        "It would run at about {tokens_per_s:rate} tokens/s, but the preset or your settings don't allow it.",
         tokens_per_s=tokens_per_s,
     )
 
@@ -28,7 +28,7 @@ def not_in_preset_on(device: Value, used: int, budget: int, tokens_per_s: float)
     """The same where all of it is on one device."""
     return Text.of(
         "why.not_in_preset_on",
-        "It would fit: {device} would hold {used:bytes} of {budget:bytes}, at about {tokens_per_s:.1f} "
+        "It would fit: {device} would hold {used:bytes} of {budget:bytes}, at about {tokens_per_s:rate} "
         "tokens/s. But the preset or your settings don't allow it.",
         device=device,
         used=used,
@@ -46,7 +46,7 @@ def why_below_reading(tokens_per_s: float, reading: float) -> Text:
     """An alternative of higher quality is too slow."""
     return Text.of(
         "why.below_reading",
-        "At about {tokens_per_s:.1f} tokens/s it would be slower than reading speed ({reading:.0f}).",
+        "At about {tokens_per_s:rate} tokens/s it would be slower than reading speed ({reading:.0f}).",
         tokens_per_s=tokens_per_s,
         reading=reading,
     )
@@ -56,7 +56,7 @@ def why_later(tokens_per_s: float, first: float, chosen: float) -> Text:
     """An alternative lets one wait longer for the first word."""
     return Text.of(
         "why.later",
-        "It would answer at about {tokens_per_s:.1f} tokens/s, but begin after {first:seconds} instead of "
+        "It would answer at about {tokens_per_s:rate} tokens/s, but begin after {first:seconds} instead of "
         "{chosen:seconds}.",
         tokens_per_s=tokens_per_s,
         first=first,
@@ -79,6 +79,6 @@ def why_no_gain(tokens_per_s: float) -> Text:
     """An alternative of the same quality is no better."""
     return Text.of(
         "why.no_gain",
-        "It brings nothing more here (about {tokens_per_s:.1f} tokens/s).",
+        "It brings nothing more here (about {tokens_per_s:rate} tokens/s).",
         tokens_per_s=tokens_per_s,
     )

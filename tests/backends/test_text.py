@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from backends.errors import SnugError, all_errors
-from backends.text import Text, human_bytes, human_seconds, shown_name
+from backends.text import Text, human_bytes, human_rate, human_seconds, shown_name
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,23 @@ def test_human_bytes(count: int, shown: str) -> None:
 )
 def test_human_seconds(seconds: float, shown: str) -> None:
     assert human_seconds(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("per_second", "shown"),
+    [
+        (38.04, "38.0"),
+        (5.0, "5.0"),
+        (0.96, "1.0"),
+        (0.3, "0.3"),
+        (0.04, "0.04"),
+        (0.0042, "0.004"),
+        (0, "0.0"),
+    ],
+)
+def test_human_rate(per_second: float, shown: str) -> None:
+    """What crawls is not said to stand still."""
+    assert human_rate(per_second) == shown
 
 
 def test_a_sentence_can_hold_a_sentence() -> None:

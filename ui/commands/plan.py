@@ -20,7 +20,7 @@ from backends.presets import Preset
 from backends.reports import DeviceMeasured, Measurement
 from backends.service import Service
 from backends.settings import Settings
-from backends.text import human_bytes, human_seconds, plain
+from backends.text import human_bytes, human_rate, human_seconds, plain
 from ui.i18n import Translator
 from ui.overrides import parse_overrides
 
@@ -117,7 +117,7 @@ def describe(plan: Plan, say: Translator, measured: Measurement | None = None) -
     held = {one.device: one for one in measured.devices} if measured else {}
     speed = say(
         "plan.speed",
-        tokens=f"{plan.expected.tokens_per_s:.1f}",
+        tokens=human_rate(plan.expected.tokens_per_s),
         first=human_seconds(plan.expected.first_token_s),
         load=human_seconds(plan.expected.load_s),
     )

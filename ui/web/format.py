@@ -10,7 +10,7 @@ from backends.hardware.types import Gpu, HardwareSnapshot
 from backends.messages import Done, Progress
 from backends.placement.types import DeviceShare, Plan
 from backends.reports import DeviceMeasured, Measurement, UnloadReport
-from backends.text import human_bytes
+from backends.text import human_bytes, human_rate
 from ui.i18n import Translator
 from ui.web.html import Segment, badge, bar, esc, section
 
@@ -155,7 +155,8 @@ def _figure(name: str, planned: str, real: str) -> str:
 
 
 def _rate(tokens_per_s: float, say: Translator) -> str:
-    return say("unit.about_rate", rate=f"{tokens_per_s:.0f}" if tokens_per_s >= 10 else f"{tokens_per_s:.1f}")
+    rate = f"{tokens_per_s:.0f}" if tokens_per_s >= 10 else human_rate(tokens_per_s)
+    return say("unit.about_rate", rate=rate)
 
 
 def _device(share: DeviceShare, memory: Measurement | None, say: Translator) -> str:
@@ -268,7 +269,7 @@ def stats_line(done: Done, say: Translator) -> str:
     parts = [say("stats.first", seconds=done.timings.first_token_s)] if done.token_ids else []
     if len(done.token_ids) > 1 and done.timings.tokens_per_s > 0:
         rate = done.timings.tokens_per_s
-        parts.append(say("stats.rate", rate=f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"))
+        parts.append(say("stats.rate", rate=f"{rate:.0f}" if rate >= 10 else human_rate(rate)))
     if done.token_ids and done.usage.image_tokens:
         parts.append(say("stats.image_tokens", count=done.usage.image_tokens))
     if done.finish_reason != "stop":

@@ -10,6 +10,7 @@ import pytest
 
 from backends.hardware.describe import read_file
 from backends.models.types import ModelInfo
+from backends.placement.export import plan_to_json
 from backends.placement.planner import plan
 from backends.placement.types import Expected, Overrides, Plan, PlanRequest
 from backends.presets import LONGEST_WAIT_S, Preset
@@ -102,3 +103,14 @@ def test_recommended_takes_a_lower_precision_before_a_minute_of_waiting(llava: M
 
     assert (found.verdict, found.precision) == ("fits", "nf4")
     assert found.expected.first_token_s < 5
+
+
+def test_the_slowest_plan_that_runs_still_has_a_speed(llava: ModelInfo) -> None:
+    """Rounded to two digits it would be 0.0, as if it did not run."""
+    crawling = machine(ram=6, available=5)
+    found = decide(llava, replace(crawling, disk=replace(crawling.disk, read_gbps=0.03)))
+
+    assert found.verdict == "slow"
+    assert 0 < found.expected.tokens_per_s < 0.005
+    assert plan_to_json(found)["expected"]["tokens_per_s"] > 0
+    assert "0.0 tokens/s" not in said(found)
