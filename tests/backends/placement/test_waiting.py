@@ -18,7 +18,7 @@ from tests.support.machines import gpu, machine, rtx_4060
 
 HARDWARE = Path(__file__).parents[2] / "hardware"
 FAST_RAM = machine(rtx_4060(pcie_gbps=16.0), ram=64)
-FAST_RAM = replace(FAST_RAM, ram=replace(FAST_RAM.ram, memory_gbps=190.0))
+FAST_RAM = replace(FAST_RAM, ram=replace(FAST_RAM.ram, memory_gbps=170.0))
 
 
 def decide(model: ModelInfo, hardware: Any, preset: str = "auto", **overrides: Any) -> Plan:
