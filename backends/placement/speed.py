@@ -26,7 +26,7 @@ _PAGEABLE = 0.5
 # Python and kernel-launch time of one decoder layer, and of everything around the layers. On a CPU it is what
 # is left beside reading weights.
 _LAYER_S, _STEP_S = 0.00045, 0.0012
-_CPU_LAYER_FP32_S, _CPU_LAYER_HALF_S = 0.0006, 0.00025
+_CPU_LAYER_FP32_S, _CPU_LAYER_HALF_S = 0.0006, 0.0005
 # Extra launches of a quantized layer: LLM.int8 quantizes every input and splits outliers off.
 _QUANTIZED_LAYER_S = {"int8": 0.0012, "nf4": 0.0002}
 # bitsandbytes on a CPU, in GB of stored weights a second: 0.6-0.9 tokens/s at 1.1 B parameters.
@@ -43,7 +43,7 @@ _HIDDEN_PASSES, _MLP_PASSES = 8, 3
 # Such numbers of a CPU for each byte that it reads of float32 weights.
 _NUMBERS_FP32, _NUMBERS_HALF = 0.12, 0.04
 # From a question to its first pass: template, tokens, opening pictures.
-_QUESTION_S = 0.01
+_QUESTION_S = 0.005
 _START_S, _CUDA_START_S = 1.0, 3.0
 _QUANTIZE_GBPS = 2.0
 # Half precision to float32 on the way into RAM: 2 GB of files in 1.3 s on two cores.
