@@ -5,8 +5,9 @@ first ones compute on the CPU. The picture part lies on one device as a whole. N
 way, and the disk is no place: a file that is larger than the memory is read again and again.
 
 A plan's map says all that the engine is to be told: `n_gpu_layers` is the number of layers on GPUs and one
-for the head, `tensor_split` how many of these each GPU has, and the picture part lies where `mmproj` is. Plans
-count on flash attention as llama.cpp chooses it, a 16-bit cache without `swa_full`, and 512 rows a pass.
+for the head, `tensor_split` how many of these each GPU has, and the picture part lies where `mmproj` is.
+Plans count on flash attention as llama.cpp chooses it, a 16-bit cache without `swa_full`, and 512 rows a
+pass.
 """
 
 from __future__ import annotations
