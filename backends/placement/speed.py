@@ -42,6 +42,8 @@ _ATTENTION_FP32, _ATTENTION_HALF = 1.3, 0.25
 _HIDDEN_PASSES, _MLP_PASSES = 8, 3
 # Such numbers of a CPU for each byte that it reads of float32 weights.
 _NUMBERS_FP32, _NUMBERS_HALF = 0.12, 0.04
+# Attention in both directions, as eyes have it, takes this much longer than its products alone would.
+_SEEING = 3.0
 # From a question to its first pass: template, tokens, opening pictures.
 _QUESTION_S = 0.005
 _START_S, _CUDA_START_S = 1.0, 3.0
@@ -212,7 +214,8 @@ def first_token_seconds(
         flops = 2 * part.layer_parameters * tokens + 2 * part.vision_parameters * rows
         flops += 4 * part.layers * tokens**2 * text.heads * text.head_dim
         if vision is not None and part.vision_parameters:
-            flops += 4 * vision.layers * rows * patches_per_row(vision, rows, work) * vision.hidden
+            seen = vision.layers * rows * patches_per_row(vision, rows, work)
+            flops += round(_SEEING * 4 * seen * vision.hidden)
         launching = passes * part.layers * rates.layer_s
         reading = passes * part.bytes_for(tokens // passes) / rates.read
         passing = part.layers * tokens * _numbers(text.hidden, text.intermediate)
