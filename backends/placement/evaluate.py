@@ -173,8 +173,12 @@ def _parts(case: Case, layout: Layout) -> list[tuple[speed.Rates, speed.Work]]:
             # A module that is moved is moved whole; in place, only the experts that are visited are read.
             whole = device == DISK or from_ram or module.idle_parameters == 0
             read = nbytes if whole else nbytes * module.active_parameters // module.parameters
-            sums[5 if device == DISK else 4 if from_ram else 0] += count * read
-            if not (device == DISK or from_ram):
+            if device == DISK:
+                sums[5] += count * (min(read, module.nbytes) or read)  # as stored, converted after reading
+            elif from_ram:
+                sums[4] += count * read
+            else:
+                sums[0] += count * read
                 sums[6] += count * nbytes
         if module.kind is ModuleKind.LAYER:
             sums[1] += count
