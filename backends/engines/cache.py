@@ -127,6 +127,11 @@ class PrefixStore:
         """Forget all conversations."""
         self._kept.clear()
 
+    def resize(self, context_tokens: int) -> None:
+        """Another context is planned for: what does not fit in it is dropped, the oldest first."""
+        self._context_tokens = context_tokens
+        self._make_room(0)
+
     @property
     def tokens(self) -> int:
         """Number of tokens kept, over all conversations."""

@@ -57,6 +57,10 @@ class Path(Protocol):
         """Drop what is kept of every conversation."""
         ...
 
+    def resize(self, context: int) -> None:
+        """Plan with another context from the next prompt on; what fits in it stays."""
+        ...
+
 
 class ChunkedPath:
     """Prefills in chunks and keeps them for the conversation's next prompt."""
@@ -120,6 +124,11 @@ class ChunkedPath:
         """Drop all prefixes."""
         self._store.clear()
 
+    def resize(self, context: int) -> None:
+        """Keep the conversations, the latest first, that fit together."""
+        self._context = context
+        self._store.resize(context)
+
     def _current(self) -> tuple[str, Prompt, tuple[int, ...], Prefix]:
         if self._running is None:
             raise RuntimeError("no prompt is open")
@@ -175,6 +184,10 @@ class WholePath:
 
     def forget(self) -> None:
         """Nothing is kept."""
+
+    def resize(self, context: int) -> None:
+        """The next prompt may be as long."""
+        self._context = context
 
 
 def choose_path(

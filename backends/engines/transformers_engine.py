@@ -123,8 +123,11 @@ class TransformersEngine:
         alike = runs_alike(before, arrangement.placed, names) and is_streamed(old) == is_streamed(plan)
         limit_detail(loaded.processor, plan.image_tokens)
         alike = alike and plan.image_tokens == old.image_tokens  # else tokens show other parts of it
-        if not alike or context != _context(loaded.model.config, old):
+        if not alike or self._path is None or self._speaker is None:
             self._prepare(loaded, plan, context)
+        else:
+            self._path.resize(context)
+            self._speaker = replace(self._speaker, context_tokens=context)
         self._plan = plan
         report = make_report(loaded, plan, context, time.perf_counter() - begun)
         self._meter = Meter(loaded.model, plan)

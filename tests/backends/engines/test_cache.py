@@ -134,6 +134,18 @@ def test_the_oldest_conversations_make_room() -> None:
     assert len(store.take("three", prompt("three", 101), borders(prompt("three", 101), 50), 0)) == 120
 
 
+def test_another_context_keeps_the_latest_that_fit() -> None:
+    store = PrefixStore(CONFIG, 400)
+    for name in ("one", "two", "three"):
+        store.put(name, filled(prompt(name, 101)))
+    store.resize(250)
+    assert store.tokens == 240
+    asked = prompt("three", 101)
+    assert len(store.take("three", asked, borders(asked, 50), 0)) == 120
+    store.resize(100)
+    assert store.tokens == 0
+
+
 def test_cutting_back_repairs_uneven_layers() -> None:
     prefix = filled(prompt("A", 120))
     prefix.kv.update(torch.ones(1, 2, 7, 16), torch.ones(1, 2, 7, 16), 0)

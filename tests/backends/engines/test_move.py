@@ -18,7 +18,7 @@ from backends.engines.detail import limit_detail
 from backends.engines.paths import ChunkedPath
 from backends.engines.progress import weight_files
 from backends.engines.transformers_engine import TransformersEngine
-from backends.errors import Cancelled, CannotMove, DiskFull, NotLoaded, OutOfRam
+from backends.errors import Cancelled, CannotMove, ContextExceeded, DiskFull, NotLoaded, OutOfRam
 from backends.messages import ImagePart, Message, Progress, Role, TextPart
 from backends.placement.types import Plan
 from tests.backends.engines.test_loading import DISK_MAP
@@ -114,6 +114,18 @@ def test_what_a_conversation_has_cached_is_kept_where_nothing_runs_elsewhere(
     move(engine, on(plan, IN_RAM))
     assert asked(engine, picture("red"))[1] > 0
     move(engine, on(plan, IN_RAM, context_tokens=300))
+    assert asked(engine, picture("red"))[1] > 0
+
+
+def test_a_smaller_context_drops_what_does_not_fit_and_refuses_what_never_will(
+    loaded: tuple[TransformersEngine, Plan], picture: Callable[[str], ImagePart]
+) -> None:
+    engine, plan = loaded
+    asked(engine, picture("red"))
+    move(engine, on(plan, IN_RAM, context_tokens=8))
+    with pytest.raises(ContextExceeded):
+        asked(engine, picture("red"))
+    move(engine, plan)
     assert asked(engine, picture("red"))[1] == 0
 
 
