@@ -1,10 +1,10 @@
 """Predicted against measured on this machine's CPU: peak RAM, and a second run under it as a hard limit.
 
-Every case runs in a fresh child process through the real engine. It is asked three times: a few words, which
-end the rehearsal that follows a load; a short question about its pictures (first token and speed, which the
-plan states for exactly that); then one that fills the context (memory). The peak is the kernel's own record.
-Then the case runs again, its files dropped from the page cache, in a memory control group of the predicted
-peak.
+Every case runs in a fresh child process through the real engine. It is asked a few words, which end the
+rehearsal that follows a load; a short question about its pictures (first token and speed, which the plan
+states for exactly that; the median of three); then one that fills the context (memory). The peak is the
+kernel's own record. Then the case runs again, its files dropped from the page cache, in a memory control
+group of the predicted peak.
 
     python -m benchmarks.memory_cpu [--only NAME] [--no-limit] [--keep FOLDER]
 """
@@ -114,6 +114,14 @@ def warm_up(client: WorkerClient) -> None:
     ask(client, "warm", [TextPart("What is this?")])
 
 
+def ask_short(client: WorkerClient, case: Case, folder: Path, rate: float) -> list[Done]:
+    """The question that speeds are stated for, of other lengths and with other pictures each time."""
+    return [
+        ask(client, salt, [*pictures(case, folder, salt), TextPart(words(44 + 4 * number, rate))])
+        for number, salt in enumerate(("first", "second", "third"))
+    ]
+
+
 @contextmanager
 def child(settings: Settings, salt: str) -> Iterator[WorkerClient]:
     """A fresh worker process."""
@@ -156,16 +164,17 @@ def measure(
         answers: list[Done] = []
         if timed:
             warm_up(client)
-            question = [*pictures(case, settings.home, "short"), TextPart(words(48, rate))]
-            answers.append(ask(client, "short", question))
+            answers += ask_short(client, case, settings.home, rate)
         reset_peak(client.pid)
         # Nobody watches meanwhile: the kernel keeps the peak, and looking takes time from two cores.
         full = ask(client, "full", filling(case, found, settings.home, rate, "full"))
         end = held(client.pid)
         assert end is not None
         libraries = library_bytes(client.pid)
-    first_s = answers[0].timings.first_token_s if timed else None
-    per_token = [1 / done.timings.tokens_per_s for done in (*answers, full)]
+    first_s = statistics.median(done.timings.first_token_s for done in answers) if timed else None
+    per_token = [1 / full.timings.tokens_per_s]
+    if timed:
+        per_token.append(statistics.median(1 / done.timings.tokens_per_s for done in answers))
     return Measured(
         name=case.name,
         parameters=model.parameters,
@@ -217,12 +226,11 @@ def run_limited(
             load(client, found)
             if timed and case.disk:
                 warm_up(client)
-                question = [*pictures(case, settings.home, "disk"), TextPart(words(48, rate))]
-                timings = ask(client, "short", question).timings
+                timings = [done.timings for done in ask_short(client, case, settings.home, rate)]
                 free = replace(
                     free,
-                    measured_first_s=timings.first_token_s,
-                    measured_tokens_per_s=timings.tokens_per_s,
+                    measured_first_s=statistics.median(one.first_token_s for one in timings),
+                    measured_tokens_per_s=statistics.median(one.tokens_per_s for one in timings),
                 )
             ask(client, "full", filling(case, found, settings.home, rate, "limited"))
             finished = True

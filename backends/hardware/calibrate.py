@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from backends.hardware.disk_speed import measure_disk
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _READ_BYTES = 256 * 1024**2
 _SIDE = 1024
 # Seconds for RAM, what torch does on the processor, all GPUs, and the disk. Importing torch takes another.
-_RAM_S, _TORCH_S, _GPUS_S, _DISK_S = 0.2, 0.6, 0.6, 0.5
+_RAM_S, _TORCH_S, _GPUS_S, _DISK_S = 0.15, 0.5, 0.6, 0.4
 # Torch is imported only where engines live; a process for measuring is such a place.
 _TORCH_PART = "backends.engines.speeds"
 _GPU_FIGURES = ("memory_gbps", "pcie_gbps", "pageable_gbps", "tflops_bf16", "tflops_fp32")
@@ -90,13 +90,21 @@ def measure(hardware: HardwareSnapshot, scale: float = 1.0) -> Calibration:
     has no GPU in use: it makes exactly those of `hardware` that have room visible to torch. Raises nothing
     but MemoryError (256 MiB are read).
     """
+    import numpy as np
+
     cpu = hardware.cpu
-    ram_gbps, share = _ram_gbps(cpu.cores, _RAM_S * scale)
     gpus = [gpu for gpu in hardware.gpus if _measurable(gpu)]
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(str(gpu.index) for gpu in gpus) or "-1"
-    figures, by_gpu = _with_torch([gpu.index for gpu in gpus], scale)
-    disk_gbps = measure_disk(Path(hardware.disk.path), _DISK_S * scale)
+    # Importing torch takes more than a second of one core: disk and fresh memory are waited for meanwhile.
+    with ThreadPoolExecutor(1) as pool:
+        importing = pool.submit(_torch_part)
+        disk_gbps = measure_disk(Path(hardware.disk.path), _DISK_S * scale)
+        numbers = np.ones(_READ_BYTES // 4, dtype=np.float32)
+        torch_part = importing.result()
+    ram_gbps, share = _ram_gbps(numbers, cpu.cores, _RAM_S * scale)
+    del numbers
+    figures, by_gpu = _with_torch(torch_part, [gpu.index for gpu in gpus], scale)
     return Calibration(
         cpu=cpu.name,
         cores=cpu.cores,
@@ -114,14 +122,23 @@ def measure(hardware: HardwareSnapshot, scale: float = 1.0) -> Calibration:
     )
 
 
-def _with_torch(
-    indices: list[int], scale: float
-) -> tuple[Mapping[str, float], Mapping[int, Mapping[str, float]]]:
-    """What only torch can measure; nothing where it is missing or fails, which the engine then explains."""
+def _torch_part() -> ModuleType | None:
+    """What measures with torch; None where that is missing or broken, which the engine then explains."""
     try:
-        torch_part = importlib.import_module(_TORCH_PART)
-        return torch_part.cpu_speeds(_TORCH_S * scale), torch_part.gpu_speeds(indices, _GPUS_S * scale)
+        return importlib.import_module(_TORCH_PART)
     except (ImportError, OSError, RuntimeError):
+        return None
+
+
+def _with_torch(
+    torch_part: ModuleType | None, indices: list[int], scale: float
+) -> tuple[Mapping[str, float], Mapping[int, Mapping[str, float]]]:
+    """What only torch can measure; nothing where it fails."""
+    if torch_part is None:
+        return {}, {}
+    try:
+        return torch_part.cpu_speeds(_TORCH_S * scale), torch_part.gpu_speeds(indices, _GPUS_S * scale)
+    except (OSError, RuntimeError):
         return {}, {}
 
 
@@ -130,11 +147,10 @@ def _measurable(gpu: Gpu) -> bool:
     return gpu.compute_capability is not None and gpu.free_bytes >= _ROOM_BYTES
 
 
-def _ram_gbps(cores: int, seconds: float) -> tuple[float, float]:
+def _ram_gbps(numbers: np.ndarray, cores: int, seconds: float) -> tuple[float, float]:
     """GB/s, and the share of the cores' time that this process got for it."""
     import numpy as np
 
-    numbers = np.ones(_READ_BYTES // 4, dtype=np.float32)
     with ThreadPoolExecutor(cores) as pool:
         parts = np.array_split(numbers, cores)
         used, begun = time.process_time(), time.perf_counter()

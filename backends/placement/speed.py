@@ -27,6 +27,8 @@ _PAGEABLE = 0.5
 # is left beside reading weights.
 _LAYER_S, _STEP_S = 0.00045, 0.0012
 _CPU_LAYER_FP32_S, _CPU_LAYER_HALF_S = 0.0006, 0.0005
+# A CPU's kernels are made anew for every length of a prompt.
+_CPU_NEW_LENGTH_S = 0.0012
 # Extra launches of a quantized layer: LLM.int8 quantizes every input and splits outliers off.
 _QUANTIZED_LAYER_S = {"int8": 0.0012, "nf4": 0.0002}
 # bitsandbytes on a CPU, in GB of stored weights a second: 0.6-0.9 tokens/s at 1.1 B parameters.
@@ -83,8 +85,9 @@ class Rates:
 
     `attention` are bytes of keys and values a second while one token is decoded, `numbers` those that
     everything but matrix products passes over. `packed`: a product of many rows copies its weights into
-    another order first (float32 on a CPU), so that reading them comes on top. `overlapped`: kernels run while
-    Python prepares the next ones. Weights that visit are waited for: the engine copies a layer, then runs it.
+    another order first (float32 on a CPU), so that reading them comes on top. `layer_s` and `new_length_s`
+    are seconds of a layer for every pass and for every prompt. `overlapped`: kernels run while Python
+    prepares the next ones. Weights that visit are waited for: the engine copies a layer, then runs it.
     `disk` includes the way from RAM to the device.
     """
 
@@ -97,6 +100,7 @@ class Rates:
     attention: float = inf
     numbers: float = inf
     packed: bool = False
+    new_length_s: float = 0.0
 
 
 def gpu_rates(gpu: Gpu, hardware: HardwareSnapshot, precision: Precision) -> Rates:
@@ -138,6 +142,7 @@ def cpu_rates(hardware: HardwareSnapshot, precision: Precision, *, quantized: bo
         attention=vectors * (_ATTENTION_FP32 if fp32 else _ATTENTION_HALF),
         numbers=vectors * (_NUMBERS_FP32 if fp32 else _NUMBERS_HALF),
         packed=fp32,
+        new_length_s=_CPU_NEW_LENGTH_S,
     )
 
 
@@ -216,7 +221,7 @@ def first_token_seconds(
         if vision is not None and part.vision_parameters:
             seen = vision.layers * rows * patches_per_row(vision, rows, work)
             flops += round(_SEEING * 4 * seen * vision.hidden)
-        launching = passes * part.layers * rates.layer_s
+        launching = part.layers * (passes * rates.layer_s + rates.new_length_s)
         reading = passes * part.bytes_for(tokens // passes) / rates.read
         passing = part.layers * tokens * _numbers(text.hidden, text.intermediate)
         if vision is not None and part.vision_parameters:
