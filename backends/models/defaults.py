@@ -158,8 +158,22 @@ def _completed(config: Mapping[str, Any], kind: type[_Config]) -> dict[str, Any]
             found[name] = given  # stated to be absent, or not needed
         else:
             inner = spec.kind or _class_of(spec.model_type)
-            found[name] = _completed(spec.initial, inner) if inner else given
+            found[name] = (
+                _completed({**spec.initial, **_flat(config, name, kind, inner)}, inner) if inner else given
+            )
     return found
+
+
+def _flat(config: Mapping[str, Any], part: str, outer: type[_Config], inner: type[_Config]) -> dict[str, Any]:
+    """What `config` states of its decoder beside its other parts, as Qwen2-VL's published files do."""
+    if part != "text_config":
+        return {}
+    apart = _fields(inner) - _fields(outer)
+    return {key: value for key, value in config.items() if inner.attribute_map.get(key, key) in apart}
+
+
+def _fields(kind: type[_Config]) -> set[str]:
+    return {name for base in kind.__mro__ for name in inspect.get_annotations(base)}
 
 
 def _values(config: Mapping[str, Any], kind: type[_Config]) -> dict[str, Any]:

@@ -32,6 +32,8 @@ CPU_PROCESS_BYTES = 436 * MIB
 # (worker.allocator); of smaller ones, most of all a cache's that grows from question to question, some
 # stays. Measured in eight turns up to 4,096 tokens: 30 MiB more than in one, of 192 MiB of cache.
 _CPU_CACHE_SLACK, _CPU_SLACK, _CPU_CACHE_SLACK_MOST = 0.1, 0.1, 256 * MIB
+# Layers that are converted on their way from the disk leave some, too.
+_CPU_VISIT_SLACK = 3
 # The system's own table of pages: 8 bytes for 4 KiB. Control groups count it as the process's.
 _PAGE_TABLE = 512
 CUDA_PROCESS_BYTES = 1100 * MIB
@@ -265,6 +267,8 @@ def share(
     if device == "cpu":
         slack = int((active + staging) * _CPU_SLACK)
         slack += min(int(cache * _CPU_CACHE_SLACK), _CPU_CACHE_SLACK_MOST)
+        if precision.compute == "float32":  # what visits is converted, not used from its file
+            slack += min(load.visiting * _CPU_VISIT_SLACK, _CPU_CACHE_SLACK_MOST)
         slack += (load.weights + cache + active + staging) // _PAGE_TABLE
     else:
         slack = int((active + staging) * _SLACK)
