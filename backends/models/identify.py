@@ -21,6 +21,7 @@ from backends.models.geometry import number, rotates, text_config, text_geometry
 from backends.models.gguf import identify_gguf
 from backends.models.gguf_files import holds_gguf
 from backends.models.gguf_header import is_gguf
+from backends.models.linears import kept_linears
 from backends.models.naming import loaded_names
 from backends.models.originals import in_common_words, not_yet, original_family, original_names
 from backends.models.registry import known_types
@@ -93,6 +94,7 @@ def identify(path: Path, *, base: Path | None = None, elsewhere: Finder = _nowhe
         tied=_tied(config),
         visited_experts=visited_experts(whole),
         rotary=original is not None or rotates(whole),
+        kept_linears=kept_linears(family),
     )
     _check_layers(path, built.layers, layers)
     if not original:

@@ -72,13 +72,14 @@ def build(
     tied: bool,
     visited_experts: int | None = None,
     rotary: bool = True,
+    kept_linears: frozenset[str] = frozenset(),
 ) -> Structure:
     """Group `tensors` (named as loaded in `names`) into modules.
 
     `layers` is the config's number of decoder layers, used to recognise the decoder's stack among the
     numbered ones, `visited_experts` how many a token passes; `rotary` says whether positions are rotated, by
-    a module that no file holds. A head that the file lacks, or repeats although
-    tied, is the embedding once more.
+    a module that no file holds; `kept_linears` are names of matrices that bitsandbytes leaves as they are. A
+    head that the file lacks, or repeats although tied, is the embedding once more.
     """
     stack, count = _decoder_stack(tuple(names.values()), layers)
     root, _, blocks = stack.rpartition(".")
@@ -93,7 +94,7 @@ def build(
         group = groups.setdefault(place, _Group(kind))
         if kind is ModuleKind.VISION and group.kind is not ModuleKind.LAYER:
             group.kind = kind  # whatever else it holds (Phi-4's ears), pictures go through it
-        _add(group, name, tensor)
+        _add(group, name, tensor, kept_linears)
     has_head = any(group.kind is ModuleKind.HEAD for group in groups.values())
     if not has_head:
         groups["lm_head"] = _Group(ModuleKind.HEAD)
@@ -158,7 +159,7 @@ def _language_part(name: str, inside: str) -> tuple[str, ModuleKind]:
     return place, ModuleKind.EMBED if any(word in component for word in _EMBED_WORDS) else ModuleKind.OTHER
 
 
-def _add(group: _Group, name: str, tensor: Tensor) -> None:
+def _add(group: _Group, name: str, tensor: Tensor, kept_linears: frozenset[str]) -> None:
     group.parameters += tensor.parameters
     group.nbytes += tensor.nbytes
     if group.kind is ModuleKind.LAYER:
@@ -167,7 +168,10 @@ def _add(group: _Group, name: str, tensor: Tensor) -> None:
         block = block_of(name)
         key = f"{block[0]}.{block[1]}" if block else name
         group.blocks[key] = group.blocks.get(key, 0) + tensor.parameters
-    if len(tensor.shape) == 2 and name.endswith(".weight") and not any(word in name for word in _NOT_LINEAR):
+    kept = kept_linears and name.removesuffix(".weight").rpartition(".")[2] in kept_linears
+    if kept or len(tensor.shape) != 2 or not name.endswith(".weight"):
+        return
+    if not any(word in name for word in _NOT_LINEAR):
         group.linear_parameters += tensor.parameters
         group.linear_rows += tensor.shape[0]
 
