@@ -47,13 +47,15 @@ def make_report(loaded: Loaded, plan: Plan, context_tokens: int, seconds: float)
 def real_device_map(model: Any, names: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """(module, device) of the modules `names`; a module that is spread is reported by its parts.
 
-    Without names (or with the empty one) the model's direct children are reported.
+    Without names (or with the empty one) the model's direct children are reported. Names of nothing are left
+    out: some families rotate positions without a module for it, which no header tells.
     """
-    places = _parameter_places(model)
+    places, modules = _parameter_places(model), dict(model.named_modules())
     wanted = [name for name in names if name] or [name for name, _ in model.named_children()]
     found: list[tuple[str, str]] = []
     for name in wanted:
-        found.extend(_places_of(name, model.get_submodule(name), places))
+        if name in modules:
+            found.extend(_places_of(name, modules[name], places))
     return tuple(found)
 
 

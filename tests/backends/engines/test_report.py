@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from backends.engines.report import Meter, gpus_of, mapped_weights, weights_at_rest
+from backends.engines.report import Meter, gpus_of, mapped_weights, real_device_map, weights_at_rest
 from tests.support.plans import make_plan
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells addresses")
@@ -33,6 +33,25 @@ def test_weights_that_are_kept_elsewhere_are_the_plans_figure() -> None:
     model = Small()
     model.first.weight = torch.nn.Parameter(torch.empty(64, 64, device="meta"))
     assert weights_at_rest(model, make_plan("model", weights_bytes=123_456))["cpu"] == 123_456
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (("first", "second"), ("first", "second")),
+        (("", "rotary_emb"), ()),
+        (("first", "rotary_emb"), ("first",)),
+        ((), ("first",)),
+    ],
+    ids=["as planned", "no such module", "one that the family has not", "all of it"],
+)
+def test_where_modules_lie_is_told_of_those_that_are_there(
+    names: tuple[str, ...], found: tuple[str, ...]
+) -> None:
+    told = dict(real_device_map(Small(), names))
+    assert set(found) <= set(told)
+    assert set(told.values()) <= {"cpu"}
+    assert "rotary_emb" not in told
 
 
 @LINUX
