@@ -84,8 +84,20 @@ def insert(readme: str, results: Mapping[str, Mapping[str, object]]) -> str:
         _, _, tail = rest.partition(end)
         rows = document["rows"]
         assert isinstance(rows, list)
-        readme = f"{head}{start}{table(Row(**row) for row in rows)}\n{end}{tail}"
+        found = "\n\n".join([table(Row(**row) for row in rows), *_where(document)])
+        readme = f"{head}{start}{found}\n{end}{tail}"
     return readme
+
+
+def _where(document: Mapping[str, object]) -> list[str]:
+    """When and on what it was measured."""
+    about = document.get("machine")
+    if not isinstance(about, dict):
+        return []
+    told = (
+        f"{about.get('cpu')}, {about.get('cores')} cores, {about.get('ram_gib')} GiB, {about.get('system')}"
+    )
+    return [f"*{document.get('date')}, {told}*"]
 
 
 def stored() -> dict[str, Mapping[str, object]]:

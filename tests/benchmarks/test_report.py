@@ -23,6 +23,13 @@ def test_a_table_is_put_in_its_place_and_only_there() -> None:
     assert insert(new, {"x": {"rows": [asdict(row) for row in ROWS]}}) == new
 
 
+def test_a_table_says_when_and_on_what() -> None:
+    about = {"cpu": "AMD EPYC", "cores": 2, "ram_gib": 23, "system": "Linux"}
+    document = {"rows": [asdict(ROWS[0])], "date": "2026-11-21", "machine": about}
+    new = insert("<!-- figures:x -->\n<!-- /figures -->\n", {"x": document})
+    assert "\n\n*2026-11-21, AMD EPYC, 2 cores, 23 GiB, Linux*\n<!-- /figures -->" in new
+
+
 def test_the_readme_is_up_to_date() -> None:
     text = README.read_text(encoding="utf-8")
     results = stored()
