@@ -2,7 +2,7 @@
 
 Every case runs in a fresh child process through the real engine. It is asked a few words, which end the
 rehearsal that follows a load; a short question about its pictures (first token and speed, which the plan
-states for exactly that; the median of three); then one that fills the context (memory). The peak is the
+states for exactly that; the median of three where all weights are in RAM); then one that fills the context (memory). The peak is the
 kernel's own record. Then the case runs again, its files dropped from the page cache, in a memory control
 group of the predicted peak.
 
@@ -44,7 +44,7 @@ from benchmarks.report import Row, publish
 MEMORY_SHARE, MEMORY_BYTES, SPEED_SHARE = 0.10, 150e6, 0.25
 MIB = 1024**2
 # Kept free in the full context: the answer, and what the template writes around a question.
-ANSWER_TOKENS, SPARE_TOKENS = 16, 48
+ANSWER_TOKENS, DISK_ANSWER_TOKENS, SPARE_TOKENS = 16, 6, 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +100,10 @@ def plan_for(case: Case, model: ModelInfo, machine: HardwareSnapshot, offload: P
     return plan(machine, model, request, offload_root=str(offload))
 
 
-def ask(client: WorkerClient, salt: str, parts: Sequence[Part]) -> Done:
+def ask(client: WorkerClient, salt: str, parts: Sequence[Part], tokens: int = ANSWER_TOKENS) -> Done:
     """One greedy answer in a conversation of its own."""
     message = Message(Role.USER, tuple(parts))
-    task = client.chat(salt, (message,), SamplingParams(temperature=0.0, max_tokens=ANSWER_TOKENS))
+    task = client.chat(salt, (message,), SamplingParams(temperature=0.0, max_tokens=tokens))
     *_, last = task
     assert isinstance(last, Done)
     return last
@@ -116,10 +116,21 @@ def warm_up(client: WorkerClient) -> None:
 
 def ask_short(client: WorkerClient, case: Case, folder: Path, rate: float) -> list[Done]:
     """The question that speeds are stated for, of other lengths and with other pictures each time."""
+    salts = ("first",) if case.disk else ("first", "second", "third")
     return [
-        ask(client, salt, [*pictures(case, folder, salt), TextPart(words(44 + 4 * number, rate))])
-        for number, salt in enumerate(("first", "second", "third"))
+        ask(
+            client,
+            salt,
+            [*pictures(case, folder, salt), TextPart(words(44 + 4 * number, rate))],
+            length(case),
+        )
+        for number, salt in enumerate(salts)
     ]
+
+
+def length(case: Case) -> int:
+    """Tokens of an answer: with weights on the disk each takes seconds."""
+    return DISK_ANSWER_TOKENS if case.disk else ANSWER_TOKENS
 
 
 @contextmanager
@@ -167,7 +178,7 @@ def measure(
             answers += ask_short(client, case, settings.home, rate)
         reset_peak(client.pid)
         # Nobody watches meanwhile: the kernel keeps the peak, and looking takes time from two cores.
-        full = ask(client, "full", filling(case, found, settings.home, rate, "full"))
+        full = ask(client, "full", filling(case, found, settings.home, rate, "full"), length(case))
         end = held(client.pid)
         assert end is not None
         libraries = library_bytes(client.pid)
@@ -232,7 +243,7 @@ def run_limited(
                     measured_first_s=statistics.median(one.first_token_s for one in timings),
                     measured_tokens_per_s=statistics.median(one.tokens_per_s for one in timings),
                 )
-            ask(client, "full", filling(case, found, settings.home, rate, "limited"))
+            ask(client, "full", filling(case, found, settings.home, rate, "limited"), length(case))
             finished = True
         except SnugError as error:
             print(f"{case.name}: {error}")
