@@ -2,9 +2,9 @@
 
 Every case runs in a fresh child process through the real engine. It is asked a few words, which end the
 rehearsal that follows a load; a short question about its pictures (first token and speed, which the plan
-states for exactly that; the median of three where all weights are in RAM); then one that fills the context (memory). The peak is the
-kernel's own record. Then the case runs again, its files dropped from the page cache, in a memory control
-group of the predicted peak.
+states for exactly that; the median of three where all weights are in RAM); then one that fills the context
+(memory). The peak is the kernel's own record. Then the case runs again, its files dropped from the page
+cache, in a memory control group of the predicted peak.
 
     python -m benchmarks.memory_cpu [--only NAME] [--no-limit] [--keep FOLDER]
 """
