@@ -11,6 +11,7 @@ from backends.text import Text
 
 Placed = tuple[tuple[str, str], ...]
 
+_GPU = re.compile(r"[0-9]{1,4}")
 _NUMBERED = re.compile(r"(?P<above>.*\.)?(?P<number>\d{1,6})")
 _RANGE = re.compile(r"(?P<above>.*\.)?(?P<first>\d{1,6})\s*-\s*(?P<last>\d{1,6})")
 _LINE = re.compile(r"(?P<module>\S.*?)\s*(?:=|->|→|:|\s)\s*(?P<device>(?:cuda:)?\d+|[^\s:=]+)")
@@ -104,7 +105,7 @@ def _placements(line: str, number: int) -> Iterator[tuple[str, str]]:
             suggestion=Text("map.line_remedy", "Write lines such as model.layers.0-15 = cuda:0."),
         )
     module, written = found["module"].removesuffix(".*"), found["device"]
-    device = device_name(int(written) if written.isdecimal() else written)
+    device = device_name(int(written) if _GPU.fullmatch(written) else written)
     blocks = _RANGE.fullmatch(module)
     if blocks is None:
         yield "" if module == "*" else module, device

@@ -100,20 +100,30 @@ class PrefixStore:
         when the first is added.
         """
         own = self._kept.pop(conversation, None)
-        best, chunks = own, own.shared(prompt.keys, ends) if own else 0
-        for other in self._kept.values():
+        source, chunks = conversation, own.shared(prompt.keys, ends) if own else 0
+        for name, other in self._kept.items():
             if (count := other.shared(prompt.keys, ends)) > chunks:
-                best, chunks = other, count
-        if best is None or not chunks:
-            prefix = Prefix(empty_cache(self._config, reserve))
-        elif best is own:
-            prefix = own
-        else:
-            prefix = _copy(best, chunks, empty_cache(self._config, reserve))
-        prefix.cut_to(chunks)
-        make_room(prefix.kv, reserve)
+                source, chunks = name, count
+        if own is None or source != conversation or not chunks:
+            own = None  # given back before another one is made
+        if not chunks:
+            self._make_room(reserve)
+            return Prefix(empty_cache(self._config, reserve))
+        if own is None:
+            own = self._share(source, chunks, reserve)
+        own.cut_to(chunks)
+        make_room(own.kv, reserve)
         self._make_room(reserve)
-        return prefix
+        return own
+
+    def _share(self, source: str, chunks: int, reserve: int) -> Prefix:
+        """A copy of another conversation's chunks; where the two have no room together, its own ones."""
+        self._kept.move_to_end(source)
+        while len(self._kept) > 1 and self.tokens + reserve > self._context_tokens:
+            self._kept.popitem(last=False)
+        if self.tokens + reserve > self._context_tokens:
+            return self._kept.pop(source)
+        return _copy(self._kept[source], chunks, empty_cache(self._config, reserve))
 
     def put(self, conversation: str, prefix: Prefix) -> None:
         """Keep `prefix` for the conversation's next prompt."""

@@ -51,6 +51,8 @@ _LAYER_TYPES = {
     "deepseek_sparse_attention": "indexed_attention",
     "qwen_sparse_attention": "indexed_attention",
 }
+# No model has as many; the files will show how many there are.
+_MOST_LAYERS = 4096
 _UNTOLD = object()
 # Methods of the base class that judge what stands in a config, or bring positions' settings into one form.
 _CHECKS = ("validate_", "standardize_", "convert_")
@@ -178,6 +180,9 @@ def _fields(kind: type[_Config]) -> set[str]:
 
 def _values(config: Mapping[str, Any], kind: type[_Config]) -> dict[str, Any]:
     """The fields of an instance of `kind` made from `config`, by the class's names and the common ones."""
+    counts = [value for key, value in config.items() if "layers" in key and isinstance(value, int)]
+    if max(counts, default=0) > _MOST_LAYERS:
+        return {}  # its class would make a list of so many kinds
     names = [name for base in reversed(kind.__mro__) for name in inspect.get_annotations(base)]
     made = kind()
     for name in names:
@@ -211,11 +216,15 @@ def _told(made: _Config, name: str) -> object:
         return _UNTOLD
 
 
-@lru_cache(maxsize=64)
 def _class_of(model_type: object) -> type[_Config] | None:
     """The config class of a model type, rebuilt from its source; None where there is none to read."""
+    return _class_named(model_type) if isinstance(model_type, str) else None
+
+
+@lru_cache(maxsize=64)
+def _class_named(model_type: str) -> type[_Config] | None:
     folder = source_folder(model_type)
-    found = _classes(folder).get(_tables()[1][str(model_type)]) if folder is not None else None
+    found = _classes(folder).get(_tables()[1][model_type]) if folder is not None else None
     return found if isinstance(found, type) and issubclass(found, _Config) else None
 
 

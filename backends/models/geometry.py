@@ -142,7 +142,7 @@ def visited_experts(config: Mapping[str, Any]) -> int | None:
 def rotates(config: Mapping[str, Any]) -> bool:
     """Whether the language model rotates queries and keys by position: its class has settings for it."""
     text = text_config(config)
-    if text.get("position_embedding_type") in ("nope", "learned", "absolute"):
+    if text.get("position_embedding_type", "rope") in (None, "nope", "learned", "absolute"):
         return False
     return "vocab_size" not in text or any(name.startswith(("rope", "rotary")) for name in text)
 

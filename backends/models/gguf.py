@@ -27,7 +27,7 @@ from backends.models.types import (
 )
 from backends.text import Text
 
-_BLOCK = re.compile(r"blk\.(\d+)\.")
+_BLOCK = re.compile(r"blk\.(0|[1-9][0-9]{0,4})\.")
 _EXPERTS = "_exps."
 _KINDS = {"token_embd": ModuleKind.EMBED, "output_norm": ModuleKind.NORM, "output": ModuleKind.HEAD}
 _MMPROJ_ORDER = ("f16", "bf16", "q8_0", "f32")

@@ -36,7 +36,7 @@ _INTERNVL_TILES, _LLAMA4_SIDE = 12, 3
 _MARKERS = 2
 # Projectors of one matrix, by which of its sides gives out: Gemma 3 and MiniCPM-V multiply from the other.
 _SINGLE_LAYERS = {"mm.model.fc.weight": 0, "mm.input_projection.weight": 1, "resampler.proj.weight": 1}
-_LAST_LAYER = re.compile(r"(?:mm|mm\.model\.mlp)\.(\d+)\.weight")
+_LAST_LAYER = re.compile(r"(?:mm|mm\.model\.mlp)\.([0-9]{1,3})\.weight")
 
 
 def has_eyes(header: GgufHeader) -> bool:

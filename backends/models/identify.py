@@ -58,19 +58,27 @@ def identify(path: Path, *, base: Path | None = None, elsewhere: Finder = _nowhe
     if is_gguf(path) or (holds_gguf(path) and not has_safetensors(path)):
         return identify_gguf(path)
     _check_folder(path)
-    if is_adapter(path):
-        adapter, whole_model, added = read_adapter(path, base, elsewhere)
-        merged = identify(whole_model)
-        if added and merged.format == "safetensors":
-            weights = [tensor for header in read_headers(whole_model) for tensor in header.tensors]
-            check_match(path, added, whole_model, weights)
-        return replace(
-            merged,
-            path=path,
-            name=path.name,
-            adapter=adapter,
-            unloadable=merged.unloadable or merging_not_yet(adapter),
-        )
+    return _merged(path, base, elsewhere) if is_adapter(path) else _whole(path)
+
+
+def _merged(path: Path, base: Path | None, elsewhere: Finder) -> ModelInfo:
+    """The base model with the adapter in `path`."""
+    adapter, whole_model, added = read_adapter(path, base, elsewhere)
+    merged = identify(whole_model)
+    if added and merged.format == "safetensors":
+        weights = [tensor for header in read_headers(whole_model) for tensor in header.tensors]
+        check_match(path, added, whole_model, weights)
+    return replace(
+        merged,
+        path=path,
+        name=path.name,
+        adapter=adapter,
+        unloadable=merged.unloadable or merging_not_yet(adapter),
+    )
+
+
+def _whole(path: Path) -> ModelInfo:
+    """A folder with a config and complete safetensors files, or their headers."""
     config = read_json(path / "config.json")
     original = original_family(config)
     family = original or _check_family(path, config)

@@ -22,7 +22,8 @@ _AS_STORED = frozenset(
 # Parts that transformers gave another name.
 _RENAMED = {"mlp_AR": "projector"}
 _LANGUAGE_ROOTS = ("language_model", "text_model")
-_BLOCK = re.compile(r"^(.*?)\.?(\w+)\.(\d+)\.")
+# A block's number as it is written by whoever numbers blocks; nobody has a million of them.
+_BLOCK = re.compile(r"^(.*?)\.?(\w+)\.(0|[1-9][0-9]{0,4})\.")
 # CLIP-like towers are flat once loaded; their files keep the level of the class that wrapped them.
 _LANGUAGE_LEVEL = re.compile(rf"^(model\.(?:{'|'.join(_LANGUAGE_ROOTS)}))\.model\.")
 _TOWER_LEVEL = re.compile(r"^((?:model\.)?vision_tower)\.vision_model\.")
@@ -79,7 +80,7 @@ def _inside_model(name: str, *, flat_language: bool) -> str:
 
 def _language_is_flat(names: tuple[str, ...]) -> bool:
     """Tell whether `model.` holds the bare language model, its vision part standing beside it (Qwen2-VL)."""
-    has_layers = any(re.match(r"^model\.(layers|h|blocks)\.\d+\.", name) for name in names)
+    has_layers = any(re.match(r"^model\.(layers|h|blocks)\.[0-9]+\.", name) for name in names)
     vision_outside = any(is_vision(name.partition(".")[0]) for name in names)
     return has_layers and vision_outside
 

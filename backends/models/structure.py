@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ _EMBED_WORDS = ("embed", "wte", "tok_embeddings")
 _POSITION_WORDS = ("wpe", "embed_positions", "position_embeddings")
 _HEADS = ("lm_head", "output", "embed_out")
 # A Linear's weight is a matrix; these matrices belong to other kinds of layers.
+_NUMBER = re.compile(r"[0-9]{1,5}")
 _NOT_LINEAR = ("embed", "wte", "wpe", "norm", "position", ".experts.")
 # Buffers that files of older versions carry and the loaded model computes itself.
 _BUFFERS = ("inv_freq", "position_ids", ".attn.masked_bias", ".attn.bias")
@@ -184,7 +186,7 @@ def _count_experts(group: _Group, name: str, tensor: Tensor) -> None:
     if not found:
         return
     number = tail.partition(".")[0]
-    count = int(number) + 1 if number.isdecimal() else tensor.shape[0] if len(tensor.shape) > 1 else 0
+    count = int(number) + 1 if _NUMBER.fullmatch(number) else tensor.shape[0] if len(tensor.shape) > 1 else 0
     group.routed += tensor.parameters
     group.experts = max(group.experts, count)
 

@@ -94,11 +94,6 @@ def _check_gpus(hardware: HardwareSnapshot, overrides: Overrides, preset: Preset
         )
     if not have:
         raise _invalid("gpus", value, _NO_GPU, Text("check.nothing", "no such setting here"))
-    reason = next((why for index, why in hardware.left_out if index in overrides.gpus), None)
-    if reason is not None:
-        raise _invalid(
-            "gpus", value, reason, Text("check.other_gpus", "other GPUs, or leave this setting out")
-        )
     unknown = [index for index in overrides.gpus if index not in have]
     if unknown:
         numbers = ", ".join(map(str, have))

@@ -14,7 +14,7 @@ from backends.placement.hearsay import put_right
 from backends.placement.labels import precision_label
 from backends.text import Text, shown_name
 
-_DEVICE = re.compile(r"^(?:cuda:)?(\d+)$")
+_DEVICE = re.compile(r"^(?:cuda:)?([0-9]{1,4})$")
 
 
 _NONE_LEFT_OUT: Mapping[int, Text] = MappingProxyType({})

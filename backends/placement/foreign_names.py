@@ -15,7 +15,7 @@ from backends.models.types import Module, ModuleKind
 
 _ROOT = r"(?:(?:base_model|model|transformer|language_model|text_model|encoder|decoder|gpt_neox|backbone)\.)*"
 _LAYERS = _ROOT + r"(?:layers|h|blocks|block)"
-_LAYER = re.compile(_LAYERS + r"\.(\d+)")
+_LAYER = re.compile(_LAYERS + r"\.([0-9]{1,5})")
 _ALL_LAYERS = re.compile(_LAYERS)
 _ROTARY = re.compile(_ROOT + r"(?:rotary_emb|rotary_pos_emb)")
 # The last step of a foreign path -> what it is in every family. Roots are left out: they differ.

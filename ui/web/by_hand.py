@@ -103,7 +103,7 @@ def preset_for(overrides: Overrides, preset: Preset) -> Preset:
     return Preset.CUSTOM if contradictions(overrides, preset) else preset
 
 
-def for_model(overrides: Overrides, model: ModelInfo) -> Kept:
+def for_model(overrides: Overrides, model: ModelInfo, *, own_map: bool = False) -> Kept:
     """What another model leaves: numbers it can have. A device map is made of one model's names."""
     dropped: list[Text] = []
 
@@ -121,7 +121,7 @@ def for_model(overrides: Overrides, model: ModelInfo) -> Kept:
         drop("images", Text("kept.text_only", "this model reads text only"))
     if overrides.image_tokens is not None and overrides.image_tokens not in detail_range(model):
         drop("image_tokens", Text("kept.detail", "this model has other levels of detail, or only one"))
-    if overrides.device_map is not None:
+    if overrides.device_map is not None and not own_map:
         drop("device_map", Text("kept.map", "it was made for another model"))
     return Kept(overrides, tuple(dropped))
 

@@ -48,6 +48,7 @@ def _request(found: object) -> PlanRequest:
         case _:
             raise ValueError(found)
     names = [str(setting).partition("=")[0].partition(".")[0] for setting in settings]
+    str(found).encode("utf-8")  # half a character can't go back to the page: UnicodeEncodeError
     # A map as a file would be read from the disk; the page knows no such setting.
     known = all(name in by_hand.KEYS and name != "device_map" for name in names)
     if not known or len(names) > _MOST_SETTINGS or not 0 < len(model) <= _LONGEST_MODEL or "\0" in model:

@@ -67,7 +67,7 @@ def restore(context: Context, session: Session, text: str) -> None:
         session.notes = (gone,)
         return
     of_preset = by_hand.for_preset(found.overrides, found.preset)
-    of_model = by_hand.for_model(of_preset.overrides, model)
+    of_model = by_hand.for_model(of_preset.overrides, model, own_map=True)  # kept with this model's name
     of_machine = by_hand.for_machine(of_model.overrides, context.service.usable())
     session.request = PlanRequest(found.model, found.preset, of_machine.overrides)
     session.notes = (*of_preset.dropped, *of_model.dropped, *of_machine.dropped)

@@ -123,6 +123,19 @@ def test_another_conversation_copies_and_leaves_the_original() -> None:
     assert bool(again.kv.layers[0].keys.all())
 
 
+@pytest.mark.parametrize(
+    ("context", "kept"), [(1000, 120), (300, 120), (250, 0)], ids=["ample", "just enough", "not for both"]
+)
+def test_sharing_a_beginning_never_takes_more_than_the_context(context: int, kept: int) -> None:
+    store = PrefixStore(CONFIG, context)
+    store.put("one", filled(prompt("A", 120)))
+    asked = prompt("A", 60)
+    taken = store.take("two", asked, borders(asked, 50), 180)
+    assert len(taken) == 70
+    assert store.tokens == kept
+    assert store.tokens + 180 <= context
+
+
 def test_the_oldest_conversations_make_room() -> None:
     store = PrefixStore(CONFIG, 400)
     for name in ("one", "two", "three"):

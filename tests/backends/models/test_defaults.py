@@ -39,3 +39,15 @@ def test_a_decoder_s_sizes_are_its_own_wherever_they_stand(model_type: str, nest
     assert text["num_key_value_heads"] == 4
     assert text["vocab_size"] == 152064
     assert text["rms_norm_eps"] > 0  # not stated: the class's
+
+
+@pytest.mark.parametrize("bad", [["llama"], {"a": 1}, 7, None], ids=repr)
+def test_a_type_that_is_no_name_is_completed_by_nothing(bad: object) -> None:
+    config = QWEN2_5_VL | {"vision_config": {"model_type": bad}}
+    assert completed(config)["text_config"]["num_attention_heads"] == 28
+    assert completed({"model_type": bad, "hidden_size": 8})["hidden_size"] == 8
+
+
+def test_millions_of_layers_are_not_made_a_list_of() -> None:
+    config = {"model_type": "gemma3_text", "num_hidden_layers": 10**12}
+    assert completed(config) == config

@@ -90,6 +90,13 @@ def test_a_page_opens_with_what_was_chosen(tab: Tab) -> None:
     assert above_plan(tab.session) == ""
 
 
+def test_a_map_comes_back_with_its_model(tab: Tab) -> None:
+    asked = PlanRequest(tab.llava, Preset.CUSTOM, Overrides(device_map=(("", "cpu"),)))
+    restore(tab.context, tab.session, kept.to_text(asked))
+    assert tab.request == asked
+    assert above_plan(tab.session) == ""
+
+
 def test_what_makes_no_sense_any_more_is_named(tab: Tab) -> None:
     gone = Overrides(gpus=(5,), gpu_layers=99, context_tokens=2048)
     restore(tab.context, tab.session, kept.to_text(PlanRequest(tab.llava, Preset.CUSTOM, gone)))
