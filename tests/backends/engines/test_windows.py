@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from transformers import DynamicCache, Gemma3ForCausalLM, Gemma3TextConfig, MistralConfig, MistralForCausalLM
-from transformers.cache_utils import DYNAMIC_LAYER_TYPE_MAPPING
+from transformers.cache_utils import DYNAMIC_LAYER_TYPE_MAPPING, DynamicSlidingWindowLayer
 
 from backends.engines.cache import is_croppable
 from backends.engines.runner import WholeRunner
@@ -26,7 +26,9 @@ KEYS = 2 * 32
 
 @pytest.fixture(autouse=True)
 def as_it_was() -> Iterator[None]:
+    """transformers' own layers, whatever an engine that was loaded before has put in their place."""
     before = dict(DYNAMIC_LAYER_TYPE_MAPPING)
+    DYNAMIC_LAYER_TYPE_MAPPING["sliding_attention"] = DynamicSlidingWindowLayer
     yield
     DYNAMIC_LAYER_TYPE_MAPPING.update(before)
 
