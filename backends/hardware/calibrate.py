@@ -8,11 +8,13 @@ import json
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -173,19 +175,58 @@ def measure_apart(
 ) -> Calibration:
     """Measure in a process of its own: the caller's memory and its interpreter's lock stay free.
 
-    `environment` is what the processes of models get: threads that are set up alike. Raises OSError,
-    MemoryError, or RuntimeError (also BrokenProcessPool) when no process is to be had.
+    `environment` is what the processes of models get: threads that are set up alike. The process ends with
+    this one, however that ends. Raises OSError, MemoryError, or RuntimeError when it could not be started
+    or was ended early.
     """
-    with ProcessPoolExecutor(
-        1, get_context("spawn"), initializer=_set_up, initargs=(dict(environment),)
-    ) as pool:
-        return pool.submit(measure, hardware, scale).result()
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(
+        target=_measure_for,
+        args=(theirs, dict(environment), hardware, scale),
+        name="snug-measure",
+        daemon=True,
+    )
+    try:
+        process.start()
+    except OSError:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    try:
+        found: Calibration | Exception = ours.recv()
+    except EOFError as error:
+        raise RuntimeError("the process that measures ended early") from error
+    finally:
+        ours.close()
+        process.join()
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
-def _set_up(environment: dict[str, str]) -> None:
+def _measure_for(
+    parent: Connection, environment: dict[str, str], hardware: HardwareSnapshot, scale: float
+) -> None:
     # Ctrl+C reaches every process of the terminal, and this one has nothing to say to it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(environment)
+    threading.Thread(target=_end_with, args=(parent,), name="snug-orphan", daemon=True).start()
+    found: Calibration | Exception
+    try:
+        found = measure(hardware, scale)
+    except (OSError, MemoryError, RuntimeError) as error:
+        found = error
+    with contextlib.suppress(OSError):  # nobody waits any more
+        parent.send(found)
+
+
+def _end_with(parent: Connection) -> None:
+    """End this process when `parent`, which says nothing, is gone: nobody else would notice."""
+    with contextlib.suppress(EOFError, OSError):
+        parent.recv()
+    os._exit(0)
 
 
 def apply(snapshot: HardwareSnapshot, calibration: Calibration | None) -> HardwareSnapshot:

@@ -66,7 +66,7 @@ class Machine:
         try:
             environment = child_environment(self._settings)
             measured = calibrate.merged(known, calibrate.measure_apart(hardware, environment))
-        except (OSError, MemoryError, RuntimeError):  # of a pool that broke, or of an interpreter that ends
+        except (OSError, MemoryError, RuntimeError):  # of a process, or an interpreter, that ends
             LOG.warning("The processor's speed could not be measured.", exc_info=True)
             return
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -103,16 +104,30 @@ def _serve(home: Path, *engine: str, program: str = "served_page") -> Iterator[S
         assert child.poll() is None, "".join(served.lines)
         yield served
     finally:
-        child.terminate()
-        try:
-            child.wait(20)
-        except subprocess.TimeoutExpired:
-            child.kill()
+        left = _end(child)
         reader.join(5)
-        if child.stdout is not None:
+        # Closing waits for a thread that reads; what keeps it reading has been named then.
+        if child.stdout is not None and not reader.is_alive():
             child.stdout.close()
+    assert left == [], "".join(served.lines)
     assert served.escapes() == ""
     assert "Traceback" not in "".join(served.lines), "".join(served.lines)
+
+
+def _end(child: subprocess.Popen[str]) -> list[str]:
+    """End a page as a service manager does; returns what had to be killed, which nobody leaves behind."""
+    family: list[psutil.Process] = []
+    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended by itself
+        page = psutil.Process(child.pid)
+        family = [page, *page.children(recursive=True)]
+    child.terminate()
+    _, alive = psutil.wait_procs(family, timeout=20)
+    left = [f"{one.pid} {one.status()} {one.name()}" for one in alive]
+    for one in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    child.wait(20)
+    return left
 
 
 @pytest.fixture(scope="module")

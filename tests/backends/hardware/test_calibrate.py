@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from backends.hardware import calibrate
@@ -44,6 +49,61 @@ def test_measured_figures_are_those_of_a_computer(tmp_path: Path) -> None:
         assert figure is not None
         assert 0.001 < figure < 1_000_000
     assert list(tmp_path.iterdir()) == []
+
+
+MEASURING = """
+import sys
+from pathlib import Path
+from backends.hardware import calibrate
+from backends.hardware.detect import detect
+
+if __name__ == "__main__":
+    print("begun", flush=True)
+    calibrate.measure_apart(detect(Path(sys.argv[1])), scale=1000.0)
+"""
+
+
+@pytest.fixture
+def measuring(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], psutil.Process]]:
+    """A program that measures for minutes, and the process it does that in."""
+    program = [sys.executable, "-c", MEASURING, str(tmp_path)]
+    with subprocess.Popen(program, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as parent:
+        try:
+            assert parent.stdout is not None
+            assert parent.stdout.readline() == "begun\n"
+            yield parent, _child_of(parent)
+        finally:
+            parent.kill()
+
+
+def _child_of(parent: subprocess.Popen[str]) -> psutil.Process:
+    while parent.poll() is None:
+        for child in psutil.Process(parent.pid).children():
+            with contextlib.suppress(psutil.Error):
+                if "spawn_main" in " ".join(child.cmdline()):
+                    return child
+    raise AssertionError("it ended before it measured")
+
+
+@pytest.mark.parametrize("ended_by", ["terminate", "kill"])
+def test_measuring_ends_with_the_program_that_wants_it(
+    measuring: tuple[subprocess.Popen[str], psutil.Process], ended_by: str
+) -> None:
+    parent, child = measuring
+
+    getattr(parent, ended_by)()
+
+    assert psutil.wait_procs([child], timeout=60)[1] == []
+
+
+def test_a_measuring_process_that_is_ended_is_an_error_not_a_wait(
+    measuring: tuple[subprocess.Popen[str], psutil.Process],
+) -> None:
+    parent, child = measuring
+
+    child.kill()
+
+    assert "the process that measures ended early" in parent.communicate(timeout=60)[1]
 
 
 def test_measured_figures_are_no_longer_assumed() -> None:
