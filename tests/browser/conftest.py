@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -18,6 +17,8 @@ import psutil
 import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.support.programs import running
 
 ROOT = Path(__file__).resolve().parents[2]
 ARGUMENTS = [
@@ -83,51 +84,22 @@ def free_port() -> int:
 def _serve(home: Path, *engine: str, program: str = "served_page") -> Iterator[Served]:
     port = free_port()
     command = [sys.executable, "-m", f"tests.support.{program}", str(port), str(home), *engine]
-    child = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
-    )
-    served = Served(f"http://127.0.0.1:{port}", home, psutil.Process(child.pid))
-    ready = threading.Event()
+    with running(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as page:
+        served = Served(f"http://127.0.0.1:{port}", home, psutil.Process(page.pid))
+        ready = threading.Event()
 
-    def read() -> None:
-        assert child.stdout is not None
-        for line in child.stdout:
+        def take(line: str) -> None:
             served.lines.append(line)
             if served.url in line:
                 ready.set()
-        ready.set()
 
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    try:
+        page.read_lines(take, at_end=ready.set)
         assert ready.wait(120), "".join(served.lines)
-        assert child.poll() is None, "".join(served.lines)
+        assert page.poll() is None, "".join(served.lines)
         yield served
-    finally:
-        left = _end(child)
-        reader.join(5)
-        # Closing waits for a thread that reads; what keeps it reading has been named then.
-        if child.stdout is not None and not reader.is_alive():
-            child.stdout.close()
-    assert left == [], "".join(served.lines)
+        assert page.end() == [], "".join(served.lines)
     assert served.escapes() == ""
     assert "Traceback" not in "".join(served.lines), "".join(served.lines)
-
-
-def _end(child: subprocess.Popen[str]) -> list[str]:
-    """End a page as a service manager does; returns what had to be killed, which nobody leaves behind."""
-    family: list[psutil.Process] = []
-    with contextlib.suppress(psutil.NoSuchProcess):  # it has ended by itself
-        page = psutil.Process(child.pid)
-        family = [page, *page.children(recursive=True)]
-    child.terminate()
-    _, alive = psutil.wait_procs(family, timeout=20)
-    left = [f"{one.pid} {one.status()} {one.name()}" for one in alive]
-    for one in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            one.kill()
-    child.wait(20)
-    return left
 
 
 @pytest.fixture(scope="module")

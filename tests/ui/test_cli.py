@@ -17,6 +17,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from tests.support.checkpoints import llama
+from tests.support.programs import running
 
 ROOT = Path(__file__).parents[2]
 PLAN_KEYS = {
@@ -286,18 +287,17 @@ def test_output_that_has_nowhere_to_go(arguments: tuple[str, ...], snug: Snug) -
 
 
 def test_ctrl_c_while_answering_is_calm(snug: Snug) -> None:
-    process = subprocess.Popen(
+    with running(
         [sys.executable, "-m", "ui.cli", "ask", "starter", "Describe everything.", "--set", "context=512"],
         cwd=snug.folder,
         env=environment(snug.home),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        encoding="utf-8",
-    )
-    # The home folder appears once the command is under way; then any moment is a fair one.
-    while not snug.home.exists() and process.poll() is None:
-        pass
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=120)
+    ) as process:
+        # The home folder appears once the command is under way; then any moment is a fair one.
+        while not snug.home.exists() and process.poll() is None:
+            pass
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=120)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from backends.history.measurements import Measurements, Row
 from backends.placement.correction import Run, correction
 from backends.placement.types import DeviceShare
+from tests.support.programs import Program, running
 
 SHARE = DeviceShare("cpu", "A CPU", 8 << 30, 1 << 30, 1 << 20, 2 << 20, 0, 400 << 20)
 ROOT = Path(__file__).resolve().parents[3]
@@ -205,22 +207,17 @@ for number in range(40):
 
 
 def test_two_processes_write_at_once(file: Path) -> None:
-    writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", _WRITER, str(ROOT), str(file), name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
-        for name in "xy"
-    ]
-    for writer in writers:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "ready\n"
-    for writer in writers:
-        writer.communicate("go\n", timeout=60)
-    assert [writer.returncode for writer in writers] == [0, 0]
+    def writer(name: str) -> contextlib.AbstractContextManager[Program]:
+        command = [sys.executable, "-c", _WRITER, str(ROOT), str(file), name]
+        return running(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    with writer("x") as first, writer("y") as second:
+        for one in (first, second):
+            assert one.stdout is not None
+            assert one.stdout.readline() == "ready\n"
+        for one in (first, second):
+            one.communicate("go\n", timeout=60)
+        assert [first.returncode, second.returncode] == [0, 0]
     found = {one.run for one in Measurements(file).rows()}
     assert found == {f"{name}{number}" for name in "xy" for number in range(40)}
 

@@ -334,13 +334,17 @@ def test_no_orphan_is_left_when_the_parent_is_killed(tmp_path: Path, question: s
     queue = context.Queue()
     parent = context.Process(target=_parent, args=(queue, str(tmp_path / "worker.log"), question))
     parent.start()
-    grandchild = psutil.Process(queue.get(timeout=60))
-    parent.kill()
-    parent.join()
+    try:
+        grandchild = psutil.Process(queue.get(timeout=60))
+    finally:  # what still runs when Python ends is waited for without an end
+        parent.kill()
+        parent.join()
+        queue.close()
+        queue.join_thread()
     _, alive = psutil.wait_procs([grandchild], timeout=30)
+    for one in alive:
+        one.kill()
     assert not alive
-    queue.close()
-    queue.join_thread()
     assert grandchild.pid not in children()
 
 

@@ -17,33 +17,38 @@ from urllib.parse import quote
 import psutil
 import pytest
 
+from tests.support.programs import Program
+
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def start(home: Path) -> tuple[subprocess.Popen[str], int]:
+def start(home: Path) -> tuple[Program, int, list[str]]:
+    """A page that answers, its port, and the lines it writes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     command = [sys.executable, "-m", "tests.support.fake_page", str(port), str(home)]
     flags = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
-    child = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, creationflags=flags
-    )
-    watchdog = threading.Timer(120, child.kill)
-    watchdog.start()
-    assert child.stdout is not None
-    line = child.stdout.readline()
-    watchdog.cancel()
-    assert f"http://127.0.0.1:{port}" in line
-    return child, port
+    child = Program(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, creationflags=flags)
+    lines: list[str] = []
+    said = threading.Event()
+
+    def take(line: str) -> None:
+        lines.append(line)
+        said.set()
+
+    child.read_lines(take, at_end=said.set)
+    if not said.wait(120) or f"http://127.0.0.1:{port}" not in "".join(lines):
+        child.finish()
+        raise AssertionError("".join(lines))
+    return child, port, lines
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[psutil.Process, int]]:
-    child, port = start(tmp_path_factory.mktemp("home"))
+    child, port, _ = start(tmp_path_factory.mktemp("home"))
     yield psutil.Process(child.pid), port
-    child.kill()
-    child.communicate()
+    child.finish()
 
 
 def get(port: int, path: str, **headers: str) -> tuple[int, bytes]:
@@ -114,11 +119,11 @@ def test_another_address_is_not_fetched(page: tuple[psutil.Process, int]) -> Non
 
 
 def test_ctrl_c_ends_it_without_a_traceback(tmp_path: Path) -> None:
-    child, port = start(tmp_path)
+    child, port, lines = start(tmp_path)
     assert get(port, "/")[0] == 200
     os.kill(child.pid, signal.CTRL_BREAK_EVENT if sys.platform == "win32" else signal.SIGINT)
-    output, _ = child.communicate(timeout=60)
-    assert "Error" not in output
-    assert child.returncode != 0
+    assert child.wait(60) != 0
+    child.finish()
+    assert "Error" not in "".join(lines)
     with pytest.raises(ConnectionError):
         get(port, "/")
