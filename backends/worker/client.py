@@ -316,6 +316,9 @@ def _without_interrupts() -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
+    from multiprocessing import resource_tracker  # POSIX only
+
+    resource_tracker.ensure_running()  # the first start would do it, and unblocks the signal afterwards
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
