@@ -36,7 +36,10 @@ def human_seconds(seconds: float) -> str:
         return f"{seconds:.1f} s"
     if seconds < 99.5:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min"
+    if seconds < 119.5 * 60:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 9.95 else f"{hours:.0f} h"
 
 
 def human_rate(per_second: float) -> str:
@@ -83,6 +86,13 @@ class _Formatter(string.Formatter):
 def render(template: str, values: Mapping[str, Value]) -> str:
     """Fill `template` with `values`; specs `bytes`, `seconds`, `rate` and `count` are understood."""
     return _Formatter().vformat(template, (), values)
+
+
+def reads_alike(one: float, other: float, spec: str) -> bool:
+    """Whether a sentence shows both figures as the same, so that it can't claim that they differ."""
+    return render("{figure:" + spec + "}", {"figure": one}) == render(
+        "{figure:" + spec + "}", {"figure": other}
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,8 @@ def _without_use(case: Case, outcome: Outcome) -> Iterator[Text]:
     for device, _ in case.request.overrides.max_memory:
         if device not in case.budgets:
             yield reasons.limit_without_use(device)
+        elif device not in (CPU, DISK, *outcome.layout.gpus):
+            yield reasons.limit_not_met(device)
 
 
 def _is_limited(case: Case) -> bool:

@@ -246,9 +246,9 @@ def _groups(case: Case) -> list[tuple[Gpu, ...]]:
 
 
 def _better(one: Outcome, other: Outcome) -> bool:
-    """Fitting first, then speed; more GPUs must bring a tenth more of it."""
+    """Fitting first, then the time of an answer; more GPUs must take a tenth off it."""
     if one.fits != other.fits:
         return one.fits
     if not one.fits:
         return one.missing_bytes < other.missing_bytes
-    return one.expected.tokens_per_s > other.expected.tokens_per_s * 1.1
+    return one.expected.answer_s * 1.1 < other.expected.answer_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from backends.placement.types import Plan
-from backends.text import Text
+from backends.text import Text, reads_alike
 
 # Speeds that differ by less are the same to a person.
 _SAME = 0.05
@@ -125,7 +125,8 @@ def _precision(before: str, after: str) -> Text:
 
 def _speed(failed: Plan, plan: Plan) -> Iterator[Text]:
     before, after = failed.expected, plan.expected
-    if abs(after.tokens_per_s - before.tokens_per_s) <= _SAME * before.tokens_per_s:
+    near = abs(after.tokens_per_s - before.tokens_per_s) <= _SAME * before.tokens_per_s
+    if near or reads_alike(after.tokens_per_s, before.tokens_per_s, "rate"):
         yield Text.of(
             "ladder.cost.same_speed",
             "The speed stays at about {after:rate} tokens/s.",
@@ -138,7 +139,8 @@ def _speed(failed: Plan, plan: Plan) -> Iterator[Text]:
             after=after.tokens_per_s,
             before=before.tokens_per_s,
         )
-    if after.first_token_s > _LATER * before.first_token_s and after.first_token_s > 1.0:
+    alike = reads_alike(after.first_token_s, before.first_token_s, "seconds")
+    if after.first_token_s > _LATER * before.first_token_s and after.first_token_s > 1.0 and not alike:
         yield Text.of(
             "ladder.cost.first",
             "The first word comes after about {after:seconds} instead of {before:seconds}.",
@@ -151,10 +153,20 @@ def _freed(failed: Plan, plan: Plan, device: str) -> Text:
     before, after = (
         sum(share.total_bytes for share in one.devices if share.device == device) for one in (failed, plan)
     )
+    name = device_name(failed, device)
+    if after == before:
+        return Text.of("ladder.cost.kept", "It needs as much of {device} as before.", device=name)
+    if after < before and reads_alike(after, before, "bytes"):
+        return Text.of(
+            "ladder.cost.freed_little",
+            "It needs {freed:bytes} less of {device}.",
+            freed=before - after,
+            device=name,
+        )
     return Text.of(
         "ladder.cost.freed",
         "It needs {after:bytes} instead of {before:bytes} of {device}.",
         after=after,
         before=before,
-        device=device_name(failed, device),
+        device=name,
     )

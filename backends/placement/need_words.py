@@ -5,7 +5,7 @@ from __future__ import annotations
 from backends.models.types import ModelInfo
 from backends.placement.labels import precision_label, preset_label
 from backends.placement.types import Plan
-from backends.text import Text
+from backends.text import Text, reads_alike
 
 
 def runs(now: Plan) -> Text:
@@ -131,6 +131,13 @@ def no_card(holds: Text, most: int) -> Text:
 
 def ram(needed: int, have: int) -> Text:
     """More RAM is needed beside the card."""
+    if reads_alike(needed, have, "bytes"):
+        return Text.of(
+            "need.ram_barely",
+            "Beside that, the machine needs {missing:bytes} more than its {have:bytes} of RAM.",
+            missing=needed - have,
+            have=have,
+        )
     return Text.of(
         "need.ram",
         "Beside that, the machine needs {needed:bytes} of RAM; it has {have:bytes}.",

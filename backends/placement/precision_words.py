@@ -5,7 +5,7 @@ from __future__ import annotations
 from backends.hardware.types import Gpu
 from backends.placement.labels import precision_label
 from backends.placement.precision import LEAST_CAPABILITY
-from backends.text import Text
+from backends.text import Text, reads_alike
 
 
 def checkpoint_precision(precision: str) -> Text:
@@ -65,6 +65,14 @@ def cpu_bf16(cpu: str) -> Text:
 
 def cpu_bf16_no_room(needed: int, budget: int) -> Text:
     """bf16 although slow, because fp32 does not fit."""
+    if reads_alike(needed, budget, "bytes"):
+        return Text.of(
+            "reason.cpu_bf16_barely",
+            "fp32 would be faster on this CPU, but it needs {missing:bytes} more than the {budget:bytes} "
+            "that can be used; bf16 is slower here.",
+            missing=needed - budget,
+            budget=budget,
+        )
     return Text.of(
         "reason.cpu_bf16_no_room",
         "fp32 would be faster on this CPU, but it needs {needed:bytes} and {budget:bytes} can be used; bf16 "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backends.placement.labels import preset_label
 from backends.placement.types import ANSWER_TOKENS, Expected
-from backends.text import Text, Value
+from backends.text import Text, Value, reads_alike
 
 
 def one_gpu(device: str, name: str, used: int, budget: int) -> Text:
@@ -79,6 +79,13 @@ def hybrid_by_hand(gpu_layers: int, layers: int, devices: str, rest: Text) -> Te
 
 def compute_mode(compute: float, stream: float) -> Text:
     """Layers in RAM compute on the CPU."""
+    if reads_alike(compute, stream, "rate"):
+        return Text.of(
+            "reason.compute_same",
+            "Layers in RAM compute on the CPU: about {rate:rate} tokens/s, as many as if they were sent to "
+            "the GPU for every token.",
+            rate=compute,
+        )
     return Text.of(
         "reason.compute",
         "Layers in RAM compute on the CPU: about {compute:rate} tokens/s, against {stream:rate} if they were "
@@ -90,6 +97,13 @@ def compute_mode(compute: float, stream: float) -> Text:
 
 def stream_mode(compute: float, stream: float) -> Text:
     """Layers in RAM are sent to the GPU."""
+    if reads_alike(compute, stream, "rate"):
+        return Text.of(
+            "reason.stream_same",
+            "Layers in RAM are sent to the GPU when they are needed: about {rate:rate} tokens/s, as many as "
+            "if the CPU computed them.",
+            rate=stream,
+        )
     return Text.of(
         "reason.stream",
         "Layers in RAM are sent to the GPU when they are needed: about {stream:rate} tokens/s, against "
@@ -101,6 +115,12 @@ def stream_mode(compute: float, stream: float) -> Text:
 
 def compute_only(compute: float, stream: float) -> Text:
     """Layers in RAM compute on the CPU, because sending them to the GPU does not fit."""
+    if reads_alike(compute, stream, "rate"):
+        return Text(
+            "reason.compute_only_same",
+            "Layers in RAM compute on the CPU: there is no room for sending them to the GPU, which would be "
+            "as fast.",
+        )
     return Text.of(
         "reason.compute_only",
         "Layers in RAM compute on the CPU: about {compute:rate} tokens/s, against {stream:rate} if they were "
@@ -112,6 +132,12 @@ def compute_only(compute: float, stream: float) -> Text:
 
 def stream_only(compute: float, stream: float) -> Text:
     """Layers in RAM are sent to the GPU, because computing them on the CPU does not fit."""
+    if reads_alike(compute, stream, "rate"):
+        return Text(
+            "reason.stream_only_same",
+            "Layers in RAM are sent to the GPU when they are needed: there is no room for computing them on "
+            "the CPU, which would be as fast.",
+        )
     return Text.of(
         "reason.stream_only",
         "Layers in RAM are sent to the GPU when they are needed: about {stream:rate} tokens/s, against "
@@ -123,6 +149,26 @@ def stream_only(compute: float, stream: float) -> Text:
 
 def mode_answer(mine: Expected, other: Expected) -> Text:
     """Where layers in RAM run is decided by the time of a whole answer."""
+    if reads_alike(mine.answer_s, other.answer_s, "seconds"):
+        figures: dict[str, Value] = {
+            "tokens": ANSWER_TOKENS,
+            "answer": mine.answer_s,
+            "first": mine.first_token_s,
+        }
+        if reads_alike(mine.first_token_s, other.first_token_s, "seconds"):
+            return Text.of(
+                "reason.mode_same",
+                "An answer of {tokens} tokens, the first after {first:seconds}, takes {answer:seconds} in "
+                "all either way.",
+                **figures,
+            )
+        return Text.of(
+            "reason.mode_first",
+            "An answer of {tokens} tokens takes {answer:seconds} either way, the first after "
+            "{first:seconds}; the other way it comes after {other_first:seconds}.",
+            other_first=other.first_token_s,
+            **figures,
+        )
     return Text.of(
         "reason.mode_answer",
         "An answer of {tokens} tokens, the first after {first:seconds}, takes {answer:seconds} in all; the "
@@ -255,6 +301,12 @@ def picture_scaled(image_tokens: int, most: int) -> Text:
 
 def slow(tokens_per_s: float, reading: float) -> Text:
     """It runs, but slower than one reads."""
+    if reads_alike(tokens_per_s, reading, "rate"):
+        return Text.of(
+            "reason.slow_barely",
+            "It is just below reading speed ({reading:.0f} tokens/s), which counts as slow.",
+            reading=reading,
+        )
     return Text.of(
         "reason.slow",
         "About {tokens_per_s:rate} tokens/s is slower than reading speed ({reading:.0f}).",
@@ -265,6 +317,12 @@ def slow(tokens_per_s: float, reading: float) -> Text:
 
 def late(first: float, longest: float) -> Text:
     """It runs, but the first word lets one wait."""
+    if reads_alike(first, longest, "seconds"):
+        return Text.of(
+            "reason.late_barely",
+            "An answer's first word takes just over {longest:seconds}, which counts as slow.",
+            longest=longest,
+        )
     return Text.of(
         "reason.late",
         "An answer's first word takes about {first:seconds}; more than {longest:seconds} counts as slow.",
@@ -317,6 +375,11 @@ def limit_without_use(device: str) -> Text:
         "The limit for {device} makes no difference: this plan does not use it.",
         device=device,
     )
+
+
+def limit_not_met(device: str) -> Text:
+    """A limit was set for a GPU that this plan leaves alone, be it for that limit or for something else."""
+    return Text.of("reason.limit_not_met", "{device}, for which you set a limit, is not used.", device=device)
 
 
 def headers_only() -> Text:

@@ -12,7 +12,7 @@ from backends.placement.labels import device_label, precision_label
 from backends.placement.precision import quality
 from backends.placement.types import Alternative, DeviceShare, Expected
 from backends.presets import LONGEST_WAIT_S, READING_TOKENS_PER_S
-from backends.text import Text
+from backends.text import Text, reads_alike
 
 _MOST_ALTERNATIVES = 6
 
@@ -33,7 +33,7 @@ def alternatives(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> 
             other.outcome.expected.answer_s,
         ),
     )
-    # What reads the same is one answer, whichever of its layouts it came from.
+    # What reads the same is one answer, whichever of its layouts it came from: the plan's own, too.
     listed = dict.fromkeys(
         Alternative(
             engine=case.engine,
@@ -43,8 +43,25 @@ def alternatives(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> 
             why_not=_why_not(chosen, other.outcome),
         )
         for other in ordered
+        if not _reads_like(chosen, other)
     )
     return tuple(listed)[:_MOST_ALTERNATIVES]
+
+
+def _reads_like(chosen: Candidate, other: Candidate) -> bool:
+    """Whether one would take `other` for the plan itself: layers in RAM run elsewhere, to no other end."""
+    mine, its = chosen.outcome, other.outcome
+    if (mine.layout.precision, chosen.kind, mine.verdict) != (its.layout.precision, other.kind, its.verdict):
+        return False
+    if not mine.fits:
+        return missing(mine) == missing(its)
+    return all(
+        reads_alike(one, another, spec)
+        for one, another, spec in (
+            (mine.expected.tokens_per_s, its.expected.tokens_per_s, "rate"),
+            (mine.expected.first_token_s, its.expected.first_token_s, "seconds"),
+        )
+    )
 
 
 def missing(outcome: Outcome) -> list[Text]:
@@ -100,7 +117,8 @@ def _why_slower(mine: Expected, other: Expected) -> Text:
     speed, best = other.tokens_per_s, mine.tokens_per_s
     if speed < READING_TOKENS_PER_S <= best:
         return why_not.why_below_reading(speed, READING_TOKENS_PER_S)
-    longer = speed >= best and other.answer_s > mine.answer_s
+    as_fast = speed >= best or reads_alike(speed, best, "rate")
+    longer = as_fast and other.answer_s > mine.answer_s
     if longer or other.first_token_s > LONGEST_WAIT_S >= mine.first_token_s:
         return why_not.why_later(speed, other.first_token_s, mine.first_token_s)
     if other.answer_s < mine.answer_s:

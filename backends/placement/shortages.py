@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from backends.placement.labels import preset_label
-from backends.text import Text, Value
+from backends.text import Text, Value, reads_alike
+
+# The sentences that name a device and what it lacks.
+SHORT_OF_MEMORY = ("reason.short", "reason.short_barely")
 
 
 def short(device: Value, needed: int, budget: int) -> Text:
     """A device is over its budget."""
+    if reads_alike(needed, budget, "bytes"):
+        return Text.of(
+            "reason.short_barely",
+            "{device} would have to hold {missing:bytes} more than the {budget:bytes} of it that can be "
+            "used.",
+            device=device,
+            missing=needed - budget,
+            budget=budget,
+        )
     return Text.of(
         "reason.short",
         "{device} would have to hold {needed:bytes} and {budget:bytes} of it can be used: {missing:bytes} "
@@ -21,6 +33,14 @@ def short(device: Value, needed: int, budget: int) -> Text:
 
 def short_loading(needed: int, budget: int) -> Text:
     """RAM is enough to run but not to load."""
+    if reads_alike(needed, budget, "bytes"):
+        return Text.of(
+            "reason.short_loading_barely",
+            "Loading would need {missing:bytes} more for a moment than the {budget:bytes} of RAM that can be "
+            "used.",
+            missing=needed - budget,
+            budget=budget,
+        )
     return Text.of(
         "reason.short_loading",
         "Loading would need {needed:bytes} of RAM for a moment, and {budget:bytes} of it can be used.",
@@ -31,6 +51,15 @@ def short_loading(needed: int, budget: int) -> Text:
 
 def short_commit(needed: int, budget: int, page_file: int) -> Text:
     """Windows would not promise the memory."""
+    if reads_alike(needed, budget, "bytes"):
+        return Text.of(
+            "reason.short_commit_barely",
+            "Windows would have to reserve {missing:bytes} more than the {budget:bytes} that it can. Set "
+            "the page file to {page_file:bytes} or more.",
+            missing=needed - budget,
+            budget=budget,
+            page_file=page_file,
+        )
     return Text.of(
         "reason.short_commit",
         "Windows would have to reserve {needed:bytes} and can reserve {budget:bytes}. Set the page file to "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from backends.text import Text, Value
+from backends.text import Text, Value, reads_alike
 
 
 def why_slower(tokens_per_s: float, chosen: float) -> Text:
     """An alternative is slower."""
+    if reads_alike(tokens_per_s, chosen, "rate"):
+        return why_no_gain(tokens_per_s)
     return Text.of(
         "why.slower",
         "It would answer at about {tokens_per_s:rate} tokens/s instead of {chosen:rate}.",
@@ -44,6 +46,12 @@ def why_lower_quality(precision: str) -> Text:
 
 def why_below_reading(tokens_per_s: float, reading: float) -> Text:
     """An alternative of higher quality is too slow."""
+    if reads_alike(tokens_per_s, reading, "rate"):
+        return Text.of(
+            "why.barely_below_reading",
+            "It would be just below reading speed ({reading:.0f} tokens/s).",
+            reading=reading,
+        )
     return Text.of(
         "why.below_reading",
         "At about {tokens_per_s:rate} tokens/s it would be slower than reading speed ({reading:.0f}).",
@@ -54,6 +62,8 @@ def why_below_reading(tokens_per_s: float, reading: float) -> Text:
 
 def why_later(tokens_per_s: float, first: float, chosen: float) -> Text:
     """An alternative lets one wait longer for the first word."""
+    if reads_alike(first, chosen, "seconds"):
+        return why_no_gain(tokens_per_s)
     return Text.of(
         "why.later",
         "It would answer at about {tokens_per_s:rate} tokens/s, but begin after {first:seconds} instead of "
@@ -66,6 +76,12 @@ def why_later(tokens_per_s: float, first: float, chosen: float) -> Text:
 
 def why_resort(answer: float, chosen: float) -> Text:
     """An alternative that the preset was not meant for would answer sooner."""
+    if reads_alike(answer, chosen, "seconds"):
+        return Text.of(
+            "why.resort_same",
+            "An answer would take as long ({answer:seconds}), and this preset's own way comes first.",
+            answer=answer,
+        )
     return Text.of(
         "why.resort",
         "An answer would take {answer:seconds} instead of {chosen:seconds}, but this preset's own way comes "

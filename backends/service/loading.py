@@ -9,6 +9,7 @@ from pathlib import Path
 
 from backends.errors import DoesNotFit, SnugError
 from backends.messages import Progress
+from backends.placement.shortages import SHORT_OF_MEMORY
 from backends.placement.types import Plan
 from backends.text import Text
 from backends.worker.task import TICK_S, Task
@@ -77,7 +78,7 @@ def remove_offloaded(folders: Iterable[str], ours: Path) -> None:
 def does_not_fit(plan: Plan) -> DoesNotFit:
     """The plan's own words; the reason with the missing bytes tells most."""
     nothing = Text("service.no_reason", "No placement was found.")
-    with_figures = [reason for reason in plan.reasons if reason.code == "reason.short"]
+    with_figures = [reason for reason in plan.reasons if reason.code in SHORT_OF_MEMORY]
     return DoesNotFit(
         model=plan.request.model,
         preset=plan.request.preset,

@@ -30,7 +30,19 @@ def test_human_bytes(count: int, shown: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(0.0201, "20 ms"), (0.4, "0.4 s"), (9.94, "9.9 s"), (12.3, "12 s"), (99.4, "99 s"), (150, "2 min")],
+    [
+        (0.0201, "20 ms"),
+        (0.4, "0.4 s"),
+        (9.94, "9.9 s"),
+        (12.3, "12 s"),
+        (99.4, "99 s"),
+        (150, "2 min"),
+        (119.4 * 60, "119 min"),
+        (119.6 * 60, "2.0 h"),
+        (7.5 * 3600, "7.5 h"),
+        (9.96 * 3600, "10 h"),
+        (40 * 3600, "40 h"),
+    ],
 )
 def test_human_seconds(seconds: float, shown: str) -> None:
     assert human_seconds(seconds) == shown

@@ -112,7 +112,13 @@ def test_the_terminal_speaks(environ: dict[str, str], language: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "english", "chinese"),
-    [(0.041, "41 ms", "41 毫秒"), (0.41, "0.4 s", "0.4 秒"), (42, "42 s", "42 秒"), (200, "3 min", "3 分钟")],
+    [
+        (0.041, "41 ms", "41 毫秒"),
+        (0.41, "0.4 s", "0.4 秒"),
+        (42, "42 s", "42 秒"),
+        (200, "3 min", "3 分钟"),
+        (8000, "2.2 h", "2.2 小时"),
+    ],
 )
 def test_durations_carry_the_unit_of_the_language(seconds: float, english: str, chinese: str) -> None:
     assert Translator("en")("unit.about_seconds", seconds=seconds) == english

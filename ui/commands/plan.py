@@ -20,7 +20,7 @@ from backends.presets import Preset
 from backends.reports import DeviceMeasured, Measurement
 from backends.service import Service
 from backends.settings import Settings
-from backends.text import human_bytes, human_rate, human_seconds, plain
+from backends.text import human_bytes, human_rate, plain
 from ui.i18n import Translator
 from ui.overrides import parse_overrides
 
@@ -118,8 +118,8 @@ def describe(plan: Plan, say: Translator, measured: Measurement | None = None) -
     speed = say(
         "plan.speed",
         tokens=human_rate(plan.expected.tokens_per_s),
-        first=human_seconds(plan.expected.first_token_s),
-        load=human_seconds(plan.expected.load_s),
+        first=plan.expected.first_token_s,
+        load=plan.expected.load_s,
     )
     lines = [
         f"{plan.model_path} ({plan.family}, {plan.parameters:,})",

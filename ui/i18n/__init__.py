@@ -46,7 +46,7 @@ class Translator:
 
     def __init__(self, language: Language) -> None:
         self.language = language
-        units = {unit: catalog(language).get(f"unit.{unit}", unit) for unit in ("ms", "s", "min")}
+        units = {unit: catalog(language).get(f"unit.{unit}", unit) for unit in ("ms", "s", "min", "h")}
         self._formatter = _Localised(units)
 
     def __call__(self, key: str, **values: Value) -> str:

@@ -15,11 +15,11 @@ from backends.placement import gguf_memory
 from backends.placement.case import Case
 from backends.placement.estimate import Workload
 from backends.placement.export import plan_to_json
-from backends.placement.gguf import candidates, judge
+from backends.placement.gguf import _better, candidates, in_ram, judge
 from backends.placement.needs import needs
 from backends.placement.planner import plan, question
 from backends.placement.replay import replay
-from backends.placement.types import DeviceShare, Overrides, Plan, PlanRequest
+from backends.placement.types import DeviceShare, Expected, Overrides, Plan, PlanRequest
 from backends.presets import Preset
 from tests.support import gguf_files
 from tests.support.machines import GIB, MIB, gpu, machine, process, rtx_2060
@@ -419,6 +419,28 @@ class TestSpeed:
         without = made(found["llava"], LAPTOP, images=0).expected.first_token_s
 
         assert on_gpu < without < on_cpu
+
+    @pytest.mark.parametrize(
+        ("one", "other", "better"),
+        [
+            pytest.param((2.0, 10.0), (2.0, 8.0), True, id="a quarter more tokens a second"),
+            pytest.param((2.0, 10.0), (2.0, 9.5), False, id="less than a tenth off an answer"),
+            pytest.param((90.0, 10.0), (2.0, 8.0), False, id="more tokens a second, and a minute's wait"),
+            pytest.param((2.0, 8.0), (90.0, 10.0), True, id="fewer tokens a second without the wait"),
+        ],
+    )
+    def test_groups_of_cards_are_compared_by_the_time_of_an_answer(
+        self,
+        found: dict[str, ModelInfo],
+        one: tuple[float, float],
+        other: tuple[float, float],
+        better: bool,
+    ) -> None:
+        judged = in_ram(_question(found["llava"]))
+        first, second = (replace(judged, expected=Expected(1.0, *times)) for times in (one, other))
+
+        assert judged.fits
+        assert _better(first, second) is better
 
 
 def test_what_would_i_need_counts_the_files_bytes(found: dict[str, ModelInfo]) -> None:

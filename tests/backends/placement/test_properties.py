@@ -78,12 +78,8 @@ def test_a_plan_that_does_not_fit_says_what_is_missing(grid: Grid) -> None:
     _, found = grid
     for label, made in found:
         if made.verdict == "no":
-            assert {reason.code for reason in made.reasons} & {
-                "reason.short",
-                "reason.short_loading",
-                "reason.short_commit",
-                "reason.gpu_only",
-            }, label
+            told = [reason.code for reason in made.reasons]
+            assert any(code.startswith(("reason.short", "reason.gpu_only")) for code in told), label
 
 
 def test_every_module_has_one_device_that_exists(grid: Grid) -> None:

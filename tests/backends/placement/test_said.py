@@ -11,6 +11,7 @@ from backends.models.types import ModelInfo
 from backends.placement.planner import plan
 from backends.placement.types import Overrides, Plan, PlanRequest
 from backends.presets import Preset
+from backends.text import reads_alike
 from tests.support import checkpoints
 from tests.support.machines import GIB, gpu, machine, rtx_2080_ti
 
@@ -142,3 +143,38 @@ def test_a_setting_without_effect_is_called_so(
 
 def test_a_limit_with_effect_is_not_called_useless(llava: ModelInfo) -> None:
     assert "makes no difference" not in said(decide(llava, ONE, "low", max_memory=(("cuda:0", 4 * GIB),)))
+
+
+def test_a_limit_for_a_card_that_is_left_alone_is_named(llava: ModelInfo) -> None:
+    two = machine(gpu(0), gpu(1), ram=64)
+
+    found = decide(llava, two, "auto", max_memory=(("cuda:0", 1 * GIB), ("cpu", 60 * GIB)))
+
+    assert found.visible_gpus == (1,)
+    assert "cuda:0, for which you set a limit, is not used." in said(found)
+    assert "cuda:1, for which" not in said(found)
+    assert "cpu, for which" not in said(found)
+
+
+@pytest.mark.parametrize(
+    ("hardware", "preset", "overrides"),
+    [
+        pytest.param(ONE, "auto", {}, id="it fits"),
+        pytest.param(
+            machine(gpu(0, free=3), ram=8, available=6), "mid", {}, id="on the disk, both ways alike"
+        ),
+        pytest.param(machine(gpu(0, free=1), ram=8, available=1), "low", {}, id="nothing fits"),
+        pytest.param(machine(ram=6, available=5), "cpu", {"precision": "bf16"}, id="nearly all on the disk"),
+    ],
+)
+def test_no_alternative_reads_like_the_plan(
+    llava: ModelInfo, hardware: Any, preset: str, overrides: dict[str, Any]
+) -> None:
+    found = decide(llava, hardware, preset, **overrides)
+    told = {str(reason) for reason in found.reasons}
+
+    for other in found.alternatives:
+        alike = reads_alike(other.tokens_per_s, found.expected.tokens_per_s, "rate")
+        same = (other.precision, other.verdict) == (found.precision, found.verdict) and alike
+        assert not (same and (other.verdict == "no" or other.why_not.code == "why.no_gain")), other
+        assert found.verdict != "no" or other.precision != found.precision or str(other.why_not) not in told
