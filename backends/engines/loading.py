@@ -14,6 +14,7 @@ from backends.engines.base import ProgressSink
 from backends.engines.detail import limit_detail
 from backends.engines.devices import compute_dtype, runtime_map
 from backends.engines.errors import USE_LLAVA
+from backends.engines.one_by_one import encode_alone
 from backends.engines.progress import read_ahead, tensor_sizes, watched, weight_files
 from backends.engines.windows import keep_windows_small
 from backends.errors import ModelDamaged, ModelNotFound, ModelUnsupported
@@ -79,6 +80,7 @@ def load_model(
     progress(Progress("place", 0, 0))
     _refuse_gaps(info, folder)
     model.eval()
+    encode_alone(model)
     processor = _processor(folder, config)
     limit_detail(processor, plan.image_tokens)
     keep_windows_small()

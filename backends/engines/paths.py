@@ -139,13 +139,21 @@ class WholePath:
     """Prefills every prompt anew: for models whose caches can't be cut, or whose pictures can't be split."""
 
     def __init__(
-        self, template: ChatTemplate, loaded: Loaded, runner: WholeRunner, context: int, image_id: int | None
+        self,
+        template: ChatTemplate,
+        loaded: Loaded,
+        runner: WholeRunner,
+        context: int,
+        *,
+        image_id: int | None,
+        dtype: torch.dtype,
     ) -> None:
         self._template = template
         self._loaded = loaded
         self._runner = runner
         self._context = context
         self._image_id = image_id
+        self._dtype = dtype
         self._inputs: dict[str, Any] = {}
         self._room = 0
 
@@ -160,7 +168,15 @@ class WholePath:
         pictures = [open_picture(image) for message in messages for image in message.images]
         if pictures and self._loaded.supports_images:
             options["images"] = [pictures]
-        self._inputs = dict(self._loaded.processor(text=[text], **options))
+        made = self._loaded.processor(text=[text], **options)
+        # The processor's float32 pixels would be kept beside those that the model takes.
+        self._inputs = {
+            key: value.to(self._dtype)
+            if isinstance(value, torch.Tensor) and value.is_floating_point()
+            else value
+            for key, value in made.items()
+        }
+        del made
         ids = tuple(self._inputs["input_ids"][0].tolist())
         _check_length(len(ids), self._context)
         self._room = min(len(ids) + max_tokens, self._context)
@@ -205,7 +221,7 @@ def choose_path(
     image_id = getattr(config, "image_token_id", None)
     if not (merging and is_croppable(config)):
         runner = WholeRunner(loaded.model, device, dtype)
-        return WholePath(template, loaded, runner, context, image_id)
+        return WholePath(template, loaded, runner, context, image_id=image_id, dtype=dtype)
     reader = None
     if loaded.supports_images:
         reader = PictureReader(loaded.processor, template.image_token, config.image_token_id)

@@ -181,6 +181,7 @@ def executing_share(
         precision=precision,
         overhead=overhead,
         family=case.read_as,
+        sees_as=case.model.family,
     )
     return case.correction.apply(share, ENGINE, precision.name, with_gpu=with_gpu)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from backends.hardware.types import Gpu
 from backends.models.types import LayerCache, Module, ModuleKind, TextGeometry, VisionGeometry
 from backends.placement.budget import MIB
+from backends.placement.pictures import encoded_alone, tiles_at_once
 from backends.placement.precision import Precision
 from backends.placement.types import DeviceShare
 
@@ -172,22 +173,32 @@ def text_activation(text: TextGeometry, tokens: int, precision: Precision, rows:
 
 
 def vision_activation(
-    vision: VisionGeometry, text: TextGeometry, load: Workload, width: int, *, one_by_one: bool = False
+    vision: VisionGeometry,
+    text: TextGeometry,
+    work: Workload,
+    width: int,
+    *,
+    one_by_one: bool = False,
+    family: str = "",
 ) -> int:
-    """Peak of encoding all pictures of one message, tiles in one batch; pictures too, or `one_by_one`.
+    """Peak of encoding the planned pictures, tiles in one batch; pictures too, or `one_by_one`.
 
     Every layer's output is kept (LLaVA takes the last but one); on top the largest of attention (input,
     normalised input, three projections, result) or MLP. Then the features at the language model's width.
+    `family` is that of a model which reads its prompt as a whole: where it encodes pictures piece by piece,
+    the tower is counted once and the pixels of as many pictures as the context can hold.
     """
-    if load.images == 0:
+    if work.images == 0:
         return 0
     patches = vision.patches
     if vision.dynamic:
-        patches = min(patches, load.image_tokens * vision.merge**2)
+        patches = min(patches, work.image_tokens * vision.merge**2)
         pixels = patches * 2 * 3 * vision.patch_size**2
     else:
         pixels = 3 * vision.image_size**2
-    rows = (1 if one_by_one else load.images) * vision.max_tiles * patches
+    alone = not one_by_one and encoded_alone(family)
+    tiles = tiles_at_once(family, vision.max_tiles) if alone else vision.max_tiles
+    rows = (1 if one_by_one or alone else work.images) * tiles * patches
     kept = 0 if vision.dynamic else vision.layers + 1
     attention = 4 * vision.hidden * width
     if vision.dynamic:
@@ -195,10 +206,18 @@ def vision_activation(
         attention = vision.hidden * (3 * width + 5 * _FP32)
     mlp = 2 * vision.intermediate * width
     tower = rows * ((kept + 2) * vision.hidden * width + max(attention, mlp))
-    inputs = load.images * vision.max_tiles * pixels * (_FP32 + width)
+    pixels *= vision.max_tiles
+    if alone:
+        held = max(pixels * work.images, pixels * work.context_tokens // max(1, work.image_tokens))
+        tokens = max(work.images * work.image_tokens, work.context_tokens)
+        features = 3 * tokens * text.hidden * width
+        # The processor's float32 numbers go before the tower runs, unless they are what it takes.
+        made = held * (_FP32 + width if width < _FP32 else _FP32)
+        return max(made, tower + held * width + features)
+    inputs = work.images * pixels * (_FP32 + width)
     # As the tower gives them, as the projector does, and as they are kept or put among the words.
-    copies = load.images + 2 if one_by_one else 3 * load.images
-    taken = vision.max_tiles * patches if vision.crossing else load.image_tokens
+    copies = work.images + 2 if one_by_one else 3 * work.images
+    taken = vision.max_tiles * patches if vision.crossing else work.image_tokens
     features = copies * taken * text.hidden * width
     return tower + inputs + features
 
@@ -216,16 +235,18 @@ def activation(
     precision: Precision,
     *,
     family: str = "",
+    sees_as: str = "",
 ) -> int:
     """Peak of activations on a device that executes `load`; picture and prompt follow each other.
 
-    `family` tells how the engine reads the prompt; without it, as a whole.
+    `family` tells how the engine reads the prompt; without it, as a whole. `sees_as` is the model's family,
+    which tells how it encodes pictures then; without it, all at once.
     """
     rows = pass_rows(family, vision, work, streamed=load.visiting > 0)
     peak = text_activation(text, work.context_tokens, precision, rows) if load.layers else 0
     if load.vision and vision is not None:
         one_by_one = in_pieces(family, vision)
-        seeing = vision_activation(vision, text, work, precision.width, one_by_one=one_by_one)
+        seeing = vision_activation(vision, text, work, precision.width, one_by_one=one_by_one, family=sees_as)
         peak = max(peak, seeing)
     if load.embed:
         # The tokens' embeddings, and the copy into which picture features are merged.
@@ -254,14 +275,17 @@ def share(
     precision: Precision,
     overhead: int,
     family: str = "",
+    sees_as: str = "",
 ) -> DeviceShare:
-    """Sum up one executing device; `overhead` is what it holds before any weight, `family` the model's.
+    """Sum up one executing device; `overhead` is what it holds before any weight.
+
+    `family` tells how a prompt is read, `sees_as` how pictures are (see `activation`).
 
     Staging is the largest visiting layer; and, where weights are quantized while loading, what that needs
     beyond the cache and activations that are not there yet.
     """
     cache = kv_cache(text, load, work, precision.width)
-    active = activation(text, vision, load, work, precision, family=family)
+    active = activation(text, vision, load, work, precision, family=family, sees_as=sees_as)
     loading = _LOADERS * load.largest // 2 if load.quantizes else 0
     staging = max(load.visiting, loading - cache - active, 0)
     if device == "cpu":
