@@ -22,6 +22,7 @@ from backends.placement.moving import why_reload
 from backends.placement.types import Plan
 from backends.reports import LoadReport, Measurement, UnloadReport
 from backends.service.loading import LoadJob, does_not_fit, remove_offloaded
+from backends.service.spare import Spare
 from backends.service.state import ModelState, Standing
 from backends.service.surroundings import Surroundings
 from backends.text import Text
@@ -56,7 +57,6 @@ class ModelHost:
         self.files: Callable[[Plan], object] = lambda _plan: ()
         self._around = around
         self._engine = engine
-        self._preload = preload
         self._state = ModelState()
         self._worker: WorkerClient | None = None
         self._worker_plan: Plan | None = None
@@ -64,14 +64,14 @@ class ModelHost:
         self._folders: set[str] = set()
         # The model that answers, or would if a move under way were called off.
         self._standing: Standing | None = None
-        self._idle: WorkerClient | None = None
         self._job: LoadJob | None = None
         self._last_plan: Plan | None = None
         self._threads: list[threading.Thread] = []
         self._closed = False
         # One load or unload at a time touches processes.
         self._lifecycle = threading.Lock()
-        self._warm(engine or DEFAULT_ENGINE)
+        self._spare = Spare(self._spawn, self.changed, wanted=preload)
+        self._spare.start(engine or DEFAULT_ENGINE)
 
     @property
     def state(self) -> ModelState:
@@ -83,7 +83,7 @@ class ModelHost:
     def pids(self) -> tuple[int, ...]:
         """Our child processes: the model's, and one that waits for a model."""
         with self.changed:
-            return tuple(worker.pid for worker in (self._worker, self._idle) if worker is not None)
+            return tuple(worker.pid for worker in (self._worker, self._spare.client) if worker is not None)
 
     @property
     def loaded(self) -> tuple[int, Plan] | None:
@@ -175,17 +175,15 @@ class ModelHost:
         """End every process and wait for it."""
         with self.changed:
             self._closed = True
-            worker, idle = self._worker, self._idle
+            worker = self._worker
         self.cancel_load()
         # Not waiting for a load that may be stuck: its process is ended under it.
-        for client in (worker, idle):
-            if client is not None:
-                client.close()
+        if worker is not None:
+            worker.close()
+        self._spare.close()
         with self._lifecycle:
             self._end_model()
-            # A load that failed a moment ago may have started one more.
-            if (late := self._take_idle()) is not None:
-                late.close()
+            self._spare.close()  # one that was being started meanwhile
             with self.changed:
                 self._become(ModelState())
         for thread in self._threads:
@@ -227,17 +225,13 @@ class ModelHost:
                 job.progress = Progress("start", 0, 0)
                 self._become(replace(self._state, moving=False, progress=job.progress))
         engine = self._engine or job.plan.engine
-        idle = self._take_idle()
-        if idle is not None and idle.engine != engine:
-            idle.close()
-            idle = None
         # Started before the old one ends: libraries are imported while its memory comes back.
-        worker = idle or self._around.spawn(engine, None, self._exited)
+        worker = self._spare.take(engine) or self._spawn(engine)
         self._end_model()
         task = self._hand_over(job, worker)
         if task.replace:
             self._end_model()
-            task = self._hand_over(job, self._around.spawn(engine, job.plan, self._exited))
+            task = self._hand_over(job, self._spawn(engine, job.plan))
         if task.report is None:
             raise InternalError(
                 detail=Text("worker.refused", "The model's process refused the plan."), log=str(worker.log)
@@ -345,13 +339,15 @@ class ModelHost:
                 self._become(
                     ModelState(error=None if cancelled else error, failed=None if cancelled else job.plan)
                 )
-        self._warm(self._engine or job.plan.engine)
+        self._spare.start(self._engine or job.plan.engine)
+
+    def _spawn(self, engine: str, plan: Plan | None = None) -> WorkerClient:
+        return self._around.spawn(engine, plan, self._exited)
 
     def _exited(self, client: WorkerClient, error: SnugError) -> None:
         """A process ended by itself (called on its listener's thread)."""
+        self._spare.ended(client)
         with self.changed:
-            if client is self._idle:
-                self._idle = None
             # While it loads, the load's thread learns of it from its task.
             if client is not self._worker or self._state.status != "ready":
                 return
@@ -374,24 +370,6 @@ class ModelHost:
             report = release(worker.close, held=held, read=lambda: self._around.free(plan))
         remove_offloaded(self._folders, self._around.offload_folder())
         return report
-
-    def _warm(self, engine: str) -> None:
-        """Start a process that imports the engine's libraries now, for the next load."""
-        if not self._preload or self._closed or self._idle is not None:
-            return
-        try:
-            idle = self._around.spawn(engine, None, self._exited)
-        except SnugError:
-            LOG.exception("No process could be started ahead of the next load.")
-            return
-        with self.changed:
-            if idle.alive:
-                self._idle = idle
-
-    def _take_idle(self) -> WorkerClient | None:
-        with self.changed:
-            idle, self._idle = self._idle, None
-        return idle if idle is not None and idle.alive else None
 
     def _become(self, state: ModelState) -> None:
         """Change the state; the caller holds the lock."""
