@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from backends.engines.base import ProgressSink
 from backends.engines.offload import OffloadFolder
 from backends.engines.placing import DISK, NoRoom, Unit, covers, first_device, needs_hooks
+from backends.engines.reading import Reader
 from backends.engines.tensors import (
     Slot,
     Stored,
@@ -49,6 +50,7 @@ class Arrangement:
         self._folder = folder
         self._placed: tuple[Unit, ...] = ()
         self._handles: list[RemovableHandle] = []
+        self._reader = Reader()
         self.settled = 0  # how often tensors took places, old ones after a failure as well
         self.broken = False  # a rearrangement failed, and so did the way back
         placed = tuple(placed)
@@ -197,7 +199,7 @@ class Arrangement:
             homes = {owners[self._key(slot)] for slot in slots}
             unit = homes.pop() if len(homes) == 1 else named
             found.append((unit, module, slots if unit.visits else []))
-        self._handles = attach(self._model, found, self._stored)
+        self._handles = attach(self._model, found, self._stored, self._reader)
 
     def _bring_rest(self, placed: tuple[Unit, ...]) -> None:
         """Buffers run with their module; tensors that no unit names stand where the inputs arrive."""
@@ -252,6 +254,7 @@ class Arrangement:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        self._reader.forget()
 
 
 def _devices(moves: Sequence[Move]) -> set[str]:

@@ -9,8 +9,12 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from backends.engines.placing import Unit
+from backends.engines.placing import DISK, Unit
+from backends.engines.reading import Extent, Reader, extents
 from backends.engines.tensors import Slot, Stored, read_stored
+
+# Weights of a mixture's experts: [experts, out, in].
+_EXPERTS_DIM = 3
 
 
 class Carrier:
@@ -50,6 +54,7 @@ def attach(
     model: nn.Module,
     placed: Sequence[tuple[Unit, nn.Module, Sequence[Slot]]],
     stored: Mapping[str, Stored],
+    reader: Reader,
 ) -> list[RemovableHandle]:
     """Make `model` run as placed: (unit, its module, what visits). Returns what removes it again."""
     carrier = Carrier()
@@ -60,7 +65,7 @@ def attach(
             module.register_forward_pre_hook(_inputs(carrier, device), with_kwargs=True, prepend=True)
         )
         if visiting:
-            visit = _Visit(visiting, stored, unit.runs)
+            visit = _Visit(unit, visiting, stored, reader)
             handles.append(module.register_forward_pre_hook(visit.begin))
             handles.append(module.register_forward_hook(visit.end, always_call=True))
     handles.append(model.register_forward_hook(lambda *_: carrier.forget(), always_call=True))
@@ -70,18 +75,26 @@ def attach(
 class _Visit:
     """Brings a module's weights to the executing device and puts what rests there back."""
 
-    def __init__(self, slots: Sequence[Slot], stored: Mapping[str, Stored], device: str) -> None:
+    def __init__(
+        self, unit: Unit, slots: Sequence[Slot], stored: Mapping[str, Stored], reader: Reader
+    ) -> None:
         self._slots = slots
-        self._stored = stored
-        self._device = device
+        self._device = unit.runs
+        self._reader = reader
+        on_disk = {slot.name: slot for slot in slots if slot.place == DISK}
+        found = extents((name, stored[name]) for name in on_disk)
+        self._read = tuple(extent for extent in found if not _stays(extent, on_disk[extent.name], unit))
+        read = {extent.name for extent in self._read}
+        self._mapped = [(name, stored[name]) for name in on_disk if name not in read]
         self._resting: list[torch.Tensor] = []
 
     def begin(self, *_: Any) -> None:
         if self._resting:
             return  # called within itself
         self._resting = [slot.read() for slot in self._slots]
-        on_disk = [slot.name for slot in self._slots if slot.read().device.type == "meta"]
-        read = read_stored((name, self._stored[name]) for name in on_disk)
+        read = read_stored(self._mapped)
+        if self._read:
+            read |= self._reader.take(self._read, self._device)
         for slot, resting in zip(self._slots, self._resting, strict=True):
             slot.write(read.pop(slot.name, resting).detach().to(self._device))
 
@@ -89,6 +102,13 @@ class _Visit:
         for slot, resting in zip(self._slots, self._resting, strict=False):
             slot.write(resting)
         self._resting = []
+
+
+def _stays(extent: Extent, slot: Slot, unit: Unit) -> bool:
+    """Whether a tensor is best used mapped: a pass needs a few words' rows of it, or a few experts."""
+    if unit.runs != "cpu" or extent.kind != extent.dtype:
+        return False
+    return isinstance(slot.module, nn.Embedding) or len(extent.shape) == _EXPERTS_DIM
 
 
 def _inputs(carrier: Carrier, device: torch.device) -> Callable[..., tuple[Any, Any]]:

@@ -16,6 +16,8 @@ from backends.placement.types import CpuLayersMode, Credit, DeviceShare, EngineN
 from backends.presets import Policy
 
 CPU, DISK = "cpu", "disk"
+# What a system reads of a mapped file at least.
+_PAGE = 4096
 # The engine of safetensors models, and of GGUF files.
 ENGINE: EngineName = "transformers"
 GGUF_ENGINE: EngineName = "llamacpp"
@@ -161,7 +163,25 @@ def loads(case: Case, layout: Layout) -> dict[str, Load]:
         runner.add(module, 0, layout.precision, quantized=False, count=count)
         runner.visiting = max(runner.visiting, nbytes)
         found.setdefault(device, Load()).weights += count * nbytes
+        if device == DISK:
+            reading = read_bytes(case, module, layout.precision, with_gpu=bool(gpus))
+            found[CPU].reading = max(found[CPU].reading, reading)
     return found
+
+
+def read_bytes(case: Case, module: Module, precision: Precision, *, with_gpu: bool) -> int:
+    """RAM for reading `module` from the disk: all of it, or for a GPU its largest tensor, and what converts.
+
+    A processor uses an embedding's rows and a mixture's experts from the file, mapped, a few at a time.
+    """
+    nbytes = (module.piece_parameters if with_gpu else module.parameters) * precision.width
+    if case.model.dtype != precision.compute:
+        return nbytes + module.nbytes * module.piece_parameters // max(1, module.parameters)
+    if with_gpu:
+        return nbytes
+    if module.kind is ModuleKind.EMBED and not case.model.text.tied_embeddings:
+        return min(nbytes, case.work.context_tokens * (case.model.text.hidden * precision.width + _PAGE))
+    return module.active_parameters * precision.width
 
 
 def executing_share(

@@ -33,8 +33,6 @@ CPU_PROCESS_BYTES = 436 * MIB
 # (worker.allocator); of smaller ones, most of all a cache's that grows from question to question, some
 # stays. Measured in eight turns up to 4,096 tokens: 30 MiB more than in one, of 192 MiB of cache.
 _CPU_CACHE_SLACK, _CPU_SLACK, _CPU_CACHE_SLACK_MOST = 0.1, 0.1, 256 * MIB
-# Layers that are converted on their way from the disk leave some, too.
-_CPU_VISIT_SLACK = 3
 # The system's own table of pages: 8 bytes for 4 KiB. Control groups count it as the process's.
 _PAGE_TABLE = 512
 CUDA_PROCESS_BYTES = 1100 * MIB
@@ -64,7 +62,8 @@ class Load:
 
     `layers` decoder layers run here; `caches` counts those of them that keep something else than all tokens.
     `weights` are bytes at rest; `visiting` is the largest layer that comes only to be executed (streamed from
-    RAM or disk); `largest` the largest module as it is read.
+    RAM or disk); `largest` the largest module as it is read. `reading` is what
+    engines.reading keeps in RAM for parts that are read from the disk for each pass.
     """
 
     weights: int = 0
@@ -73,6 +72,7 @@ class Load:
     embed: bool = False
     head: bool = False
     visiting: int = 0
+    reading: int = 0
     largest: int = 0
     quantizes: bool = False
     caches: dict[LayerCache, int] = field(default_factory=dict)
@@ -104,6 +104,7 @@ class Load:
             self.embed,
             self.head,
             self.visiting,
+            self.reading,
             self.largest,
             self.quantizes,
             self.caches.copy(),
@@ -281,18 +282,19 @@ def share(
 
     `family` tells how a prompt is read, `sees_as` how pictures are (see `activation`).
 
-    Staging is the largest visiting layer; and, where weights are quantized while loading, what that needs
-    beyond the cache and activations that are not there yet.
+    Staging is the largest visiting layer, in RAM what is read from the disk; and, where weights are
+    quantized while loading, what that needs beyond the cache and activations that are not there yet.
     """
     cache = kv_cache(text, load, work, precision.width)
     active = activation(text, vision, load, work, precision, family=family, sees_as=sees_as)
     loading = _LOADERS * load.largest // 2 if load.quantizes else 0
-    staging = max(load.visiting, loading - cache - active, 0)
-    if device == "cpu":
-        slack = int((active + staging) * _CPU_SLACK)
+    in_ram = device == "cpu"
+    visiting = load.reading if in_ram else load.visiting
+    staging = max(visiting, loading - cache - active, 0)
+    if in_ram:
+        # Memory for reading is used again and again: nothing of it is left over.
+        slack = int((active + staging - visiting) * _CPU_SLACK)
         slack += min(int(cache * _CPU_CACHE_SLACK), _CPU_CACHE_SLACK_MOST)
-        if precision.compute == "float32":  # what visits is converted, not used from its file
-            slack += min(load.visiting * _CPU_VISIT_SLACK, _CPU_CACHE_SLACK_MOST)
         slack += (load.weights + cache + active + staging) // _PAGE_TABLE
     else:
         slack = int((active + staging) * _SLACK)

@@ -198,8 +198,8 @@ def _half_full(case: Case, module: Module, width: int) -> int:
 
 
 def _rates(case: Case, layout: Layout, device: str) -> speed.Rates:
-    gpu = case.gpu(device)
+    gpu, converts = case.gpu(device), case.model.dtype != layout.precision.compute
     if gpu is not None:
-        return speed.gpu_rates(gpu, case.hardware, layout.precision)
+        return speed.gpu_rates(gpu, case.hardware, layout.precision, converts=converts)
     quantized = is_quantized(device, layout.precision, has_gpu=bool(layout.gpus))
-    return speed.cpu_rates(case.hardware, layout.precision, quantized=quantized)
+    return speed.cpu_rates(case.hardware, layout.precision, quantized=quantized, converts=converts)

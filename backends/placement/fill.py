@@ -16,6 +16,7 @@ from backends.placement.case import (
     is_quantized,
     load_transient,
     placed_bytes,
+    read_bytes,
 )
 from backends.placement.estimate import Load
 from backends.placement.precision import Precision
@@ -136,6 +137,12 @@ def _counts(line: _Line) -> list[int]:
         load = around(line.case, line.precision, device, first=slot == 0, last=slot == line.head)
         if _runs_visitors(line, slot):
             load.visiting = largest_layer(line.case, line.precision)
+        if device == CPU and line.away and DISK in line.slots:
+            load.reading = max(
+                read_bytes(line.case, module, line.precision, with_gpu=line.has_gpu)
+                for module in line.case.distinct
+                if module.kind is ModuleKind.LAYER
+            )
         following = layers[placed:exact]
         forced = exact is not None and slot == line.last_gpu
         counts[slot] = len(following) if forced else _most(line, slot, load, following)

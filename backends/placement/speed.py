@@ -88,7 +88,7 @@ class Rates:
     another order first (float32 on a CPU), so that reading them comes on top. `layer_s` and `new_length_s`
     are seconds of a layer for every pass and for every prompt. `overlapped`: kernels run while Python
     prepares the next ones. Weights that visit are waited for: the engine copies a layer, then runs it.
-    `disk` includes the way from RAM to the device.
+    `disk` includes the conversion to the dtype in use, and the way on to the device.
     """
 
     read: float
@@ -103,8 +103,11 @@ class Rates:
     new_length_s: float = 0.0
 
 
-def gpu_rates(gpu: Gpu, hardware: HardwareSnapshot, precision: Precision) -> Rates:
-    """Rates of a GPU. Its kernels run while Python prepares the next ones (`overlapped`)."""
+def gpu_rates(gpu: Gpu, hardware: HardwareSnapshot, precision: Precision, *, converts: bool = False) -> Rates:
+    """Rates of a GPU. Its kernels run while Python prepares the next ones (`overlapped`).
+
+    `converts`: weights on the disk have another dtype than they are used in.
+    """
     pageable = gpu.pageable_gbps or (gpu.pcie_gbps or _PCIE_GBPS) * _PAGEABLE
     link = min(pageable, hardware.ram.memory_gbps or _RAM_GBPS) * 1e9
     read_share, math_share = _GPU_READ, _GPU_MATH
@@ -113,19 +116,20 @@ def gpu_rates(gpu: Gpu, hardware: HardwareSnapshot, precision: Precision) -> Rat
     math_rate = (gpu.tflops_bf16 or _GPU_TFLOPS) * 1e12 * math_share
     if precision.name == "fp32":
         math_rate = gpu.tflops_fp32 * 1e12 * math_share if gpu.tflops_fp32 else math_rate / 4
-    disk = (hardware.disk.read_gbps or _DISK_GBPS) * 1e9
     return Rates(
         read=(gpu.memory_gbps or _GPU_GBPS) * 1e9 * read_share,
         math=math_rate,
         link=link,
-        disk=1 / (1 / disk + 1 / link),
+        disk=1 / (1 / _disk_rate(hardware, converts=converts) + 1 / link),
         overlapped=True,
         layer_s=_LAYER_S + _QUANTIZED_LAYER_S.get(precision.name, 0.0),
         attention=(gpu.memory_gbps or _GPU_GBPS) * 1e9 * read_share,
     )
 
 
-def cpu_rates(hardware: HardwareSnapshot, precision: Precision, *, quantized: bool) -> Rates:
+def cpu_rates(
+    hardware: HardwareSnapshot, precision: Precision, *, quantized: bool, converts: bool = False
+) -> Rates:
     """Rates of the CPU for weights of this precision (`quantized`: bitsandbytes' kernels run here)."""
     read = _cpu_read(hardware, precision)
     fp32 = precision.compute == "float32"
@@ -136,7 +140,7 @@ def cpu_rates(hardware: HardwareSnapshot, precision: Precision, *, quantized: bo
         read=read,
         math=_cpu_math(hardware.cpu, precision),
         link=read,
-        disk=(hardware.disk.read_gbps or _DISK_GBPS) * 1e9,
+        disk=_disk_rate(hardware, converts=converts),
         overlapped=False,
         layer_s=_CPU_LAYER_FP32_S if fp32 else _CPU_LAYER_HALF_S,
         attention=vectors * (_ATTENTION_FP32 if fp32 else _ATTENTION_HALF),
@@ -144,6 +148,11 @@ def cpu_rates(hardware: HardwareSnapshot, precision: Precision, *, quantized: bo
         packed=fp32,
         new_length_s=_CPU_NEW_LENGTH_S,
     )
+
+
+def _disk_rate(hardware: HardwareSnapshot, *, converts: bool) -> float:
+    disk = (hardware.disk.read_gbps or _DISK_GBPS) * 1e9
+    return 1 / (1 / disk + 1 / (_CONVERT_GBPS * 1e9)) if converts else disk
 
 
 def _cpu_read(hardware: HardwareSnapshot, precision: Precision) -> float:

@@ -110,6 +110,10 @@ def _run(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     elif name == "copy_":
         there = isinstance(args[0], FarTensor)
     result = func(*tree_map(_inner, tuple(args)), **tree_map(_inner, dict(kwargs)))
+    if name == "to" and result is _inner(args[0]) and there != bool(far):
+        result = result.clone()  # what is on another device is another tensor
+    if name == "to" and result is _inner(args[0]) and there != bool(far):
+        result = result.clone()  # what is on another device is another tensor
     if name.endswith("_") and not name.startswith("_"):
         return args[0]  # in place
     return tree_map(lambda item: _outer(item, there), result)

@@ -16,6 +16,7 @@ from backends.engines import arrangement as arrangement_module
 from backends.engines.arrangement import Arrangement
 from backends.engines.offload import OffloadFolder
 from backends.engines.placing import NoRoom, Unit, units
+from backends.engines.reading import Extent, Reader
 from backends.engines.runner import Interrupted, stoppable
 from backends.errors import Cancelled, DiskFull
 from backends.messages import Progress
@@ -80,6 +81,42 @@ def test_weights_go_to_the_disk_and_back_without_a_changed_bit(dtype: torch.dtyp
     assert places(model) == ["cpu", "cpu", "cpu"]
     assert list(folder.path.iterdir()) == []
     assert torch.equal(run(model)[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("tied", "device", "whole"),
+    [
+        pytest.param(False, "cpu", set(), id="rows are looked up in the file"),
+        pytest.param(True, "cpu", {"lm_head.weight"}, id="a head multiplies with all rows"),
+        pytest.param(False, FAR, {"model.embed_tokens.weight"}, id="a GPU sees no file"),
+    ],
+)
+def test_what_a_pass_uses_a_few_rows_of_is_not_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, whole: set[str], *, tied: bool
+) -> None:
+    model = model_of(tied=tied)
+    expected, _ = run(model)
+    mode: CpuLayersMode = "stream"
+    resting = units(
+        [(name, "disk" if name.endswith(("embed_tokens", "2")) else device) for name in NAMES], mode
+    )
+    read: set[str] = set()
+    take = Reader.take
+
+    def taken(reader: Reader, wanted: Sequence[Extent], where: str) -> dict[str, torch.Tensor]:
+        read.update(extent.name for extent in wanted)
+        return take(reader, wanted, where)
+
+    monkeypatch.setattr(Reader, "take", taken)
+    with second_device(), torch.no_grad():
+        Arrangement(model, units([(name, device) for name in NAMES], mode), None).rearrange(
+            resting, OffloadFolder(tmp_path), plenty, QUIET, Flag()
+        )
+        logits, _ = run(model, device)
+
+    assert {name for name in read if ".layers." not in name} == whole
+    assert any("layers.2" in name for name in read)
+    assert torch.equal(logits, expected)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,151 @@
+"""Weights that rest on the disk, read for one pass into memory that is used again.
+
+Reading a mapped file page by page, as safetensors does, gave a third of what the same disk gives when it is
+asked for whole tensors; and memory that is new for every pass has to be cleared by the system first.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from io import FileIO
+from itertools import groupby
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from backends.engines.tensors import Stored
+
+# Names of dtypes in a safetensors file that weights of a model have there.
+_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
+    "BOOL": torch.bool,
+}  # fmt: skip
+# Tensors begin where the widest vector instructions like it.
+_ALIGNED = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """The bytes of one tensor in a file, and what they become: `shape` of `kind`, used as `dtype`."""
+
+    name: str
+    file: str
+    offset: int
+    kind: torch.dtype
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def read_bytes(self) -> int:
+        """Bytes in the file."""
+        return prod(self.shape) * self.kind.itemsize
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes as it is used."""
+        return prod(self.shape) * self.dtype.itemsize
+
+
+def extents(wanted: Iterable[tuple[str, Stored]]) -> tuple[Extent, ...]:
+    """Where the tensors of these names lie, in the files' order. Raises OSError, ValueError or KeyError."""
+    headers: dict[str, tuple[int, dict[str, Any]]] = {}
+    found = []
+    for name, stored in wanted:
+        if stored.file not in headers:
+            headers[stored.file] = _header(stored.file)
+        start, entries = headers[stored.file]
+        entry = entries[stored.key]
+        found.append(
+            Extent(
+                name,
+                stored.file,
+                start + entry["data_offsets"][0],
+                _DTYPES[entry["dtype"]],
+                tuple(entry["shape"]),
+                stored.dtype,
+            )
+        )
+    return tuple(sorted(found, key=lambda one: (one.file, one.offset)))
+
+
+def _header(file: str) -> tuple[int, dict[str, Any]]:
+    with Path(file).open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        return 8 + length, json.loads(stream.read(length))
+
+
+class Reader:
+    """Reads parts of a model into memory that the next part is read into again. For one thread at a time."""
+
+    def __init__(self) -> None:
+        self._memory: torch.Tensor | None = None
+        self._raw: torch.Tensor | None = None
+
+    def take(self, wanted: Sequence[Extent], device: str) -> dict[str, torch.Tensor]:
+        """These tensors on `device`; on the CPU they are valid until the next call. Raises OSError.
+
+        Only one tensor at a time passes through RAM on its way to another device.
+        """
+        in_place = device == "cpu"
+        sizes = [_padded(extent.used_bytes) for extent in wanted]
+        memory = self._memory_of(sum(sizes) if in_place else max(sizes))
+        tensors: dict[str, torch.Tensor] = {}
+        place = 0
+        for file, entries in groupby(wanted, key=lambda extent: extent.file):
+            with Path(file).open("rb", buffering=0) as stream:
+                for extent in entries:
+                    target = memory[place : place + extent.used_bytes]
+                    stream.seek(extent.offset)
+                    tensors[extent.name] = self._one(stream, extent, target).to(device)
+                    place += _padded(extent.used_bytes) if in_place else 0
+        return tensors
+
+    def forget(self) -> None:
+        """Let go of the memory."""
+        self._memory = self._raw = None
+
+    def _memory_of(self, nbytes: int) -> torch.Tensor:
+        if self._memory is None or self._memory.numel() < nbytes:
+            self._memory = None  # gone before the new one comes
+            self._memory = _empty(nbytes)
+        return self._memory
+
+    def _one(self, stream: FileIO, extent: Extent, target: torch.Tensor) -> torch.Tensor:
+        tensor = target.view(extent.dtype).reshape(extent.shape)
+        if extent.kind == extent.dtype:
+            _fill(stream, target)
+            return tensor
+        if self._raw is None or self._raw.numel() < extent.read_bytes:
+            self._raw = None
+            self._raw = _empty(extent.read_bytes)
+        raw = self._raw[: extent.read_bytes]
+        _fill(stream, raw)
+        return tensor.copy_(raw.view(extent.kind).reshape(extent.shape))
+
+
+def _empty(nbytes: int) -> torch.Tensor:
+    """Memory to read into; made within an inference, it could not be written to outside of one."""
+    with torch.inference_mode(mode=False):
+        return torch.empty(nbytes, dtype=torch.uint8)
+
+
+def _padded(nbytes: int) -> int:
+    return -(-nbytes // _ALIGNED) * _ALIGNED
+
+
+def _fill(stream: FileIO, target: torch.Tensor) -> None:
+    """Read exactly as many bytes as `target` has."""
+    view = target.numpy().data
+    done = 0
+    while done < len(view):
+        count = stream.readinto(view[done:])
+        if not count:
+            raise OSError(errno.EIO, "the file is shorter than it was", str(stream.name))
+        done += count
