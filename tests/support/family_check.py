@@ -18,7 +18,7 @@ from typing import Any
 from backends.errors import ModelUnsupported, SnugError
 from backends.models.identify import identify
 from backends.models.types import ModelInfo, ModuleKind
-from tests.support.checkpoints import write_model
+from tests.support.shapes import write_model
 
 # What `all_families` runs: a prompt, and one token more. Named here too, so that torch stays out.
 TOKENS = 9001

@@ -274,3 +274,19 @@ def mixtral_8x7b(folder: Path) -> Path:
         context=32_768,
     )
     return write_gguf(folder / "mixtral-8x7b-Q4_0.gguf", *made)
+
+
+# A decoder and a picture part that are written in no time.
+TINY: dict[str, Any] = {
+    "layers": 2, "hidden": 256, "heads": 4, "kv_heads": 2, "intermediate": 512, "vocab": 100, "kind": "q8_0",
+    "head_kind": "q8_0", "file_type": "q8_0",
+}  # fmt: skip
+SMALL_EYES: dict[str, Any] = {"width": 256, "layers": 1, "hidden": 64, "intermediate": 128, "heads": 2}
+
+
+def tiny(path: Path, family: str = "llama", **more: Any) -> Path:
+    return write_gguf(path, *decoder(family, **(TINY | more)))
+
+
+def eyes(path: Path, projector: str = "mlp", **more: Any) -> Path:
+    return write_gguf(path, *tower(projector, **(SMALL_EYES | more)))

@@ -15,7 +15,7 @@ import pytest
 from backends.errors import ModelDamaged
 from backends.models.identify import identify
 from tests.support import checkpoints
-from tests.support.checkpoints import Shapes, write_model
+from tests.support.shapes import Shapes, decoder, write_model
 
 HIDDEN, ROWS, INNER, VOCAB = 64, 32, 128, 320
 CONFIG = {
@@ -32,7 +32,7 @@ CONFIG = {
 
 def shapes() -> Shapes:
     """A text model as `CONFIG` says."""
-    return checkpoints.decoder(
+    return decoder(
         "model.",
         hidden=HIDDEN,
         intermediate=INNER,

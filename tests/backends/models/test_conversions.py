@@ -16,7 +16,7 @@ from backends.models.conversion_rules import written_rules
 from backends.models.identify import identify
 from backends.models.types import ModuleKind
 from tests.support import checkpoints
-from tests.support.checkpoints import Shapes, write_model
+from tests.support.shapes import Shapes, write_model
 
 WIDTH, INNER, EXPERTS = 64, 32, 4
 

@@ -15,6 +15,7 @@ from backends.errors import InputError, ModelDamaged, ModelNotFound, ModelUnsupp
 from backends.models.identify import ensure_loadable, identify
 from backends.models.types import ModuleKind
 from tests.support import checkpoints
+from tests.support.shapes import write_file, write_model
 
 
 def test_llava_15_7b_is_known_from_its_sparse_config(tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_experts_are_counted_but_not_as_linear_layers(tmp_path: Path) -> None:
         for expert in range(4):
             shapes[f"model.layers.{layer}.block_sparse_moe.experts.{expert}.w1.weight"] = (96, 64)
 
-    model = identify(checkpoints.write_model(tmp_path / "moe", config, shapes))
+    model = identify(write_model(tmp_path / "moe", config, shapes))
 
     layer_module = next(module for module in model.modules if module.name == "model.layers.0")
     assert layer_module.parameters == 64 * 64 + 4 * 96 * 64
@@ -113,7 +114,7 @@ def _tiny(folder: Path, **config: Any) -> Path:
         "model.layers.0.self_attn.q_proj.weight": (64, 64),
         "lm_head.weight": (32, 64),
     }
-    return checkpoints.write_model(folder, config, shapes, weights=True)
+    return write_model(folder, config, shapes, weights=True)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +293,7 @@ def test_a_whole_model_of_another_task_does_not_answer_and_is_not_called_damaged
         "num_attention_heads": 2,
         "architectures": [architecture] if architecture else None,
     }
-    checkpoints.write_model(tmp_path, config, {f"{family}.{name}": BERT[name] for name in BERT}, weights=True)
+    write_model(tmp_path, config, {f"{family}.{name}": BERT[name] for name in BERT}, weights=True)
 
     with pytest.raises(ModelUnsupported, match="does not answer questions"):
         identify(tmp_path)
@@ -333,7 +334,7 @@ def test_a_decoder_that_ends_early_is_damaged(tmp_path: Path) -> None:
 
 def test_weights_without_a_decoder_are_damaged(tmp_path: Path) -> None:
     checkpoints.starter_like(tmp_path)
-    checkpoints.write_file(tmp_path / "model.safetensors", {"a.weight": (2, 2)}, weights=True)
+    write_file(tmp_path / "model.safetensors", {"a.weight": (2, 2)}, weights=True)
 
     with pytest.raises(ModelDamaged, match="hold 0 decoder layers"):
         identify(tmp_path)

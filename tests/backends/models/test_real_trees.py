@@ -15,8 +15,8 @@ import pytest
 
 from backends.models.identify import identify
 from backends.models.types import ModelInfo, ModuleKind
-from tests.support.checkpoints import write_model
 from tests.support.real_trees import families, published
+from tests.support.shapes import write_model
 
 
 @pytest.fixture(scope="module")

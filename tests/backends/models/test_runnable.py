@@ -11,7 +11,7 @@ from backends.models.defaults import completed
 from backends.models.identify import identify
 from backends.models.registry import known_types
 from backends.models.runnable import ensure_runnable
-from tests.support.checkpoints import write_model
+from tests.support.shapes import write_model
 
 CACHE, PICTURES = "keeps what it has read in a way of its own", "takes pictures in a way that this version"
 TWO_PARTS = "reads with one part and writes with another"

@@ -10,7 +10,7 @@ import pytest
 
 from backends.errors import ModelDamaged
 from backends.models.safetensors_header import read_header
-from tests.support.checkpoints import header_bytes, write_file
+from tests.support.shapes import header_bytes, write_file
 
 SHAPES = {"a.weight": (2, 3), "b.bias": (4,), "empty": (0,)}
 

@@ -16,6 +16,7 @@ from backends.placement.types import Overrides, PlanRequest
 from backends.presets import Preset
 from tests.support import checkpoints
 from tests.support.machines import gpu, machine
+from tests.support.shapes import Shapes, write_model
 
 ONE = machine(gpu(0), ram=64)
 LAYERS = "model.language_model.layers"
@@ -23,8 +24,8 @@ LAYERS = "model.language_model.layers"
 
 def _without_sizes(folder: Path) -> None:
     """No embedding to measure, and a config that says nothing."""
-    shapes: checkpoints.Shapes = {f"model.layers.{at}.mlp.up_proj.weight": (8, 4) for at in range(2)}
-    checkpoints.write_model(folder, {"model_type": "llama"}, shapes)
+    shapes: Shapes = {f"model.layers.{at}.mlp.up_proj.weight": (8, 4) for at in range(2)}
+    write_model(folder, {"model_type": "llama"}, shapes)
 
 
 def _garbage_header(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""GGUF files are planned for llama.cpp: exact weights, its cache and buffers, as many last layers as fit."""
+"""GGUF files are planned for llama.cpp: what comes out, what is said, how fast it is."""
 
 from __future__ import annotations
 
@@ -10,45 +10,33 @@ import pytest
 
 from backends.errors import SettingInvalid
 from backends.models.identify import identify
-from backends.models.types import GgufDetails, LayerCache, ModelInfo, Module, ModuleKind, VisionGeometry
+from backends.models.types import GgufDetails, LayerCache, ModelInfo, Module, ModuleKind
 from backends.placement import gguf_memory
-from backends.placement.case import Case
 from backends.placement.estimate import Workload
 from backends.placement.export import plan_to_json
 from backends.placement.gguf import _better, candidates, in_ram, judge
 from backends.placement.needs import needs
 from backends.placement.planner import plan, question
 from backends.placement.replay import replay
-from backends.placement.types import DeviceShare, Expected, Overrides, Plan, PlanRequest
+from backends.placement.types import Expected, Overrides, Plan, PlanRequest
 from backends.presets import Preset
 from tests.support import gguf_files
-from tests.support.machines import GIB, MIB, gpu, machine, process, rtx_2060
-
-LAPTOP = machine(ram=16, available=12)
-SIX_GB = machine(rtx_2060(), ram=16, available=12)
-TWENTY_FOUR_GB = machine(gpu(0), ram=32)
-TWO_8_GB = machine(gpu(0, "A", 8), gpu(1, "B", 8), ram=32)
-MACHINES = {"laptop": LAPTOP, "6 GB": SIX_GB, "24 GB": TWENTY_FOUR_GB, "2 x 8 GB": TWO_8_GB}
-MAKERS = {
-    "llava": gguf_files.llava_15_7b,
-    "qwen": gguf_files.qwen25_vl_7b,
-    "gemma": gguf_files.gemma3_4b,
-    "mixtral": gguf_files.mixtral_8x7b,
-}
+from tests.support.gguf_plans import (
+    LAPTOP,
+    MACHINES,
+    MAKERS,
+    SIX_GB,
+    TWENTY_FOUR_GB,
+    case_of,
+    made,
+)
+from tests.support.machines import GIB, gpu, machine
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelInfo]:
     folder = tmp_path_factory.mktemp("gguf")
     return {name: identify(make(folder / name)) for name, make in MAKERS.items()}
-
-
-def made(model: ModelInfo, hardware: Any, preset: str = "auto", **overrides: Any) -> Plan:
-    return plan(hardware, model, PlanRequest("m.gguf", Preset(preset), Overrides(**overrides)))
-
-
-def share(of: Plan, device: str) -> DeviceShare:
-    return next(one for one in of.devices if one.device == device)
 
 
 @pytest.mark.parametrize(
@@ -105,214 +93,6 @@ def test_no_plan_that_fits_is_over_a_budget(
     over = [one for one in result.devices if one.total_bytes > one.budget_bytes]
     assert bool(over) == (result.verdict == "no") or preset == "high"
     assert dict(result.device_map).keys() == {module.name for module in found[name].modules}
-
-
-class TestWeights:
-    def test_on_the_cpu_they_are_header_and_mmproj(self, found: dict[str, ModelInfo]) -> None:
-        model = found["llava"]
-
-        assert share(made(model, LAPTOP), "cpu").weights_bytes == model.weights_bytes
-
-    def test_on_a_gpu_the_embedding_stays_in_ram(self, found: dict[str, ModelInfo]) -> None:
-        model = found["llava"]
-        embedding = next(module.nbytes for module in model.modules if module.kind is ModuleKind.EMBED)
-        result = made(model, TWENTY_FOUR_GB)
-
-        assert dict(result.device_map)["token_embd"] == "cpu"
-        assert share(result, "cpu").weights_bytes == embedding
-        assert share(result, "cuda:0").weights_bytes == model.weights_bytes - embedding
-
-    def test_a_tied_head_is_a_second_copy_on_the_gpu(self, found: dict[str, ModelInfo]) -> None:
-        model = found["gemma"]
-        result = made(model, TWENTY_FOUR_GB)
-
-        assert share(result, "cuda:0").weights_bytes == model.weights_bytes
-        assert share(made(model, LAPTOP), "cpu").weights_bytes == model.weights_bytes
-
-    def test_nothing_is_converted_while_loading(self, found: dict[str, ModelInfo]) -> None:
-        result = made(found["llava"], LAPTOP)
-
-        assert result.load_peak_ram_bytes <= share(result, "cpu").total_bytes
-
-
-class TestCache:
-    def test_two_bytes_a_number_of_a_context_that_is_rounded_up(self, found: dict[str, ModelInfo]) -> None:
-        result = made(found["llava"], LAPTOP, context_tokens=2000)
-
-        assert share(result, "cpu").kv_cache_bytes == 32 * 2 * 32 * 128 * 2 * 2048
-
-    def test_grouped_heads_keep_less(self, found: dict[str, ModelInfo]) -> None:
-        result = made(found["qwen"], LAPTOP, context_tokens=4096)
-
-        assert share(result, "cpu").kv_cache_bytes == 28 * 2 * 4 * 128 * 2 * 4096
-
-    def test_windows_keep_themselves_and_the_rows_of_a_pass(self, found: dict[str, ModelInfo]) -> None:
-        result = made(found["gemma"], LAPTOP, context_tokens=16_384)
-
-        full, windowed = 5, 29
-        assert share(result, "cpu").kv_cache_bytes == 2 * 2048 * (full * 16_384 + windowed * (1024 + 512))
-
-    def test_it_follows_the_layers(self, found: dict[str, ModelInfo]) -> None:
-        result = made(found["llava"], SIX_GB)
-        each = 2 * 32 * 128 * 2 * 2048
-
-        assert share(result, "cuda:0").kv_cache_bytes == result.gpu_layers * each
-        assert share(result, "cpu").kv_cache_bytes == (32 - result.gpu_layers) * each
-
-
-class TestBuffers:
-    """Beside what llama.cpp reported itself (xllamacpp 2026.10.11549, CPU, flash attention)."""
-
-    @pytest.mark.parametrize(
-        ("name", "context", "reported_mib"),
-        [("llava", 2048, 106.52), ("llava", 4096, 108.52), ("qwen", 8192, 154.02), ("mixtral", 4096, 212.02)],
-    )
-    def test_the_decoders_is_llama_cpps_own(
-        self, found: dict[str, ModelInfo], name: str, context: int, reported_mib: float
-    ) -> None:
-        text = replace(found[name].text, vocab=0, max_context=context)
-
-        ours = gguf_memory.text_buffer(text, Workload(context, 0, 0))
-
-        assert ours == pytest.approx(reported_mib * MIB, rel=0.001)
-
-    @pytest.mark.parametrize(
-        ("hidden", "intermediate", "patches", "side", "merge", "reported_mib"),
-        [
-            pytest.param(1024, 4096, 577, 336, 1, 21.55, id="CLIP-L"),
-            pytest.param(1152, 4304, 4096, 896, 4, 121.25, id="Gemma 3's SigLIP"),
-            pytest.param(1280, 5120, 92 * 92, 1288, 2, 267.08, id="Qwen2-VL's tower"),
-        ],
-    )
-    def test_the_towers_is_close(
-        self,
-        found: dict[str, ModelInfo],
-        *,
-        hidden: int,
-        intermediate: int,
-        patches: int,
-        side: int,
-        merge: int,
-        reported_mib: float,
-    ) -> None:
-        vision = VisionGeometry(
-            layers=2,
-            hidden=hidden,
-            intermediate=intermediate,
-            heads=16,
-            image_size=side,
-            patch_size=14,
-            patches=patches,
-            tokens_per_image=patches // merge**2,
-            merge=merge,
-        )
-        widths = {1024: 4096, 1152: 2560, 1280: 3584}
-        text = replace(found["llava"].text, hidden=widths[hidden])
-        model = replace(found["llava"], vision=vision, text=text)
-        asked = replace(_question(model), work=Workload(4096, 1, vision.tokens_per_image))
-        features = vision.tokens_per_image * text.hidden * 4
-
-        assert gguf_memory.picture_buffer(asked) - features == pytest.approx(reported_mib * MIB, rel=0.04)
-
-    def test_windows_of_the_tower_take_a_matrix_of_the_patches(self, found: dict[str, ModelInfo]) -> None:
-        model = found["qwen"]
-        assert model.gguf is not None
-        plain = replace(model, gguf=replace(model.gguf, window_mask=False))
-        patches = 1282 * 4
-
-        with_mask, without = (gguf_memory.picture_buffer(_question(one)) for one in (model, plain))
-
-        assert with_mask - without == patches**2 * 6
-
-    def test_no_picture_needs_none(self, found: dict[str, ModelInfo]) -> None:
-        assert gguf_memory.picture_buffer(_question(found["llava"], images=0)) == 0
-        assert gguf_memory.picture_buffer(_question(found["mixtral"])) == 0
-
-    def test_several_gpus_keep_copies_of_the_inputs(self, found: dict[str, ModelInfo]) -> None:
-        model = found["qwen"]
-        result = made(model, TWO_8_GB, "high")
-        work = Workload(result.context_tokens, 1, result.image_tokens)
-        text = gguf_memory.text_buffer(model.text, work)
-
-        extra = share(result, "cuda:1").activation_bytes - text
-        assert extra == 3 * gguf_memory.input_buffer(model.text, work)
-
-    def test_matrices_in_ram_visit_the_gpu_for_long_prompts(self, found: dict[str, ModelInfo]) -> None:
-        model = found["mixtral"]
-        assert model.gguf is not None
-
-        assert share(made(model, TWENTY_FOUR_GB), "cuda:0").staging_bytes == model.gguf.largest_matrix_bytes
-        assert share(made(found["llava"], TWENTY_FOUR_GB), "cuda:0").staging_bytes == 0
-
-
-def _question(model: ModelInfo, **overrides: Any) -> Case:
-    return question(LAPTOP, model, PlanRequest("m", Preset.CPU, Overrides(**overrides)))
-
-
-class TestLayers:
-    def test_the_gpu_gets_the_last_layers_with_the_head(self, found: dict[str, ModelInfo]) -> None:
-        result = made(found["llava"], SIX_GB)
-        places = dict(result.device_map)
-
-        first = 32 - result.gpu_layers
-        assert [places[f"blk.{layer}"] for layer in range(32)] == ["cpu"] * first + [
-            "cuda:0"
-        ] * result.gpu_layers
-        assert (places["output_norm"], places["output"], places["token_embd"]) == ("cuda:0", "cuda:0", "cpu")
-        assert places["mmproj"] == "cuda:0"
-
-    @pytest.mark.parametrize("name", MAKERS)
-    @pytest.mark.parametrize("free", [2.5, 3.2, 4.5, 5.5, 7.5, 11.0])
-    def test_as_many_as_fit_and_not_one_fewer(
-        self, found: dict[str, ModelInfo], name: str, free: float
-    ) -> None:
-        """Counted out: with one layer more the same plan is over the card's budget."""
-        hardware = machine(gpu(0, "Card", 24, free=free), ram=64)
-        model = found[name]
-        result = made(model, hardware, "mid")
-        if not 0 < result.gpu_layers < model.layers:
-            return
-        more = made(model, hardware, "custom", gpu_layers=result.gpu_layers + 1)
-
-        assert result.verdict != "no"
-        over = [one for one in more.devices if one.total_bytes > one.budget_bytes]
-        assert more.verdict == "no" or dict(more.device_map).get("mmproj") == "cpu"
-        assert over or dict(more.device_map).get("mmproj") == "cpu"
-
-    @pytest.mark.parametrize("layers", [1, 7, 31])
-    def test_a_number_by_hand_is_kept(self, found: dict[str, ModelInfo], layers: int) -> None:
-        result = made(found["llava"], TWENTY_FOUR_GB, "custom", gpu_layers=layers)
-
-        assert (result.gpu_layers, result.cpu_layers_mode, result.verdict) == (layers, "compute", "fits")
-
-    def test_none_by_hand_is_the_cpu(self, found: dict[str, ModelInfo]) -> None:
-        result = made(found["llava"], TWENTY_FOUR_GB, "custom", gpu_layers=0)
-
-        assert set(dict(result.device_map).values()) == {"cpu"}
-
-    def test_several_gpus_share_contiguous_layers(self, found: dict[str, ModelInfo]) -> None:
-        result = made(found["qwen"], TWO_8_GB, "high")
-        places = [device for name, device in result.device_map if name.startswith("blk.")]
-
-        assert places == sorted(places)
-        assert set(places) == {"cuda:0", "cuda:1"}
-        assert abs(places.count("cuda:0") - places.count("cuda:1")) <= 6  # the picture part is on the first
-        assert dict(result.device_map)["output"] == "cuda:1"
-        assert result.visible_gpus == (0, 1)
-
-    def test_a_busy_gpu_comes_last(self, found: dict[str, ModelInfo]) -> None:
-        busy = gpu(0, free=3.5, processes=(process(gib=20),))
-        result = made(found["llava"], machine(busy, gpu(1), ram=32))
-
-        assert result.visible_gpus == (1,)
-        assert any("process 4321" in str(reason) for reason in result.reasons)
-
-    def test_a_limit_by_hand_counts(self, found: dict[str, ModelInfo]) -> None:
-        limits = (("cuda:0", 3 * GIB),)
-        result = made(found["llava"], TWENTY_FOUR_GB, "mid", max_memory=limits)
-
-        assert 0 < result.gpu_layers < 32
-        assert share(result, "cuda:0").total_bytes <= 3 * GIB
 
 
 class TestWords:
@@ -436,7 +216,7 @@ class TestSpeed:
         other: tuple[float, float],
         better: bool,
     ) -> None:
-        judged = in_ram(_question(found["llava"]))
+        judged = in_ram(case_of(found["llava"]))
         first, second = (replace(judged, expected=Expected(1.0, *times)) for times in (one, other))
 
         assert judged.fits
@@ -487,7 +267,7 @@ def test_eight_full_cards_leave_few_layouts_to_judge(found: dict[str, ModelInfo]
 
 
 def test_judging_is_pure(found: dict[str, ModelInfo]) -> None:
-    asked = _question(found["llava"])
+    asked = case_of(found["llava"])
     first = candidates(asked)[0].outcome
 
     assert judge(asked, first.layout) == first
