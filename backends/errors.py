@@ -3,7 +3,7 @@
     SnugError
     |-- InputError             the person's input is wrong          (exit code 2)
     |   |-- ModelNotFound (StarterMissing), ModelDamaged, ModelUnsupported
-    |   |-- ImageUnreadable, ImageTooLarge, PicturesUnseen
+    |   |-- ImageUnreadable, ImageTooLarge, PicturesUnseen, PicturesExceeded
     |   |-- SettingInvalid, DeviceMapInvalid
     |   `-- ContextExceeded
     |-- MachineError           the machine can't do it              (exit code 3)
@@ -34,6 +34,7 @@ class Action(StrEnum):
     STEP_DOWN = "step_down"
     UNDO_STEP = "undo_step"
     SHORTEN = "shorten"
+    MORE_PICTURES = "more_pictures"
     PICK_MODEL = "pick_model"
     RETRY = "retry"
 
@@ -154,6 +155,16 @@ class PicturesUnseen(InputError):
     why = "It reads text only, and the question comes with a picture."
     remedy = "Choose a vision-language model, such as the starter, or ask without a picture."
     action = Action.PICK_MODEL
+
+
+class PicturesExceeded(InputError):
+    """More pictures in a chat than the plan keeps memory for, where the number of them decides how much."""
+
+    code = "pictures_exceeded"
+    what = "This chat has more pictures than memory is kept for."
+    why = "It has {pictures:count}; the plan counts {planned:count} (pictures per chat)."
+    remedy = "Plan for {pictures:count} pictures per chat, or ask about fewer."
+    action = Action.MORE_PICTURES
 
 
 class SettingInvalid(InputError):

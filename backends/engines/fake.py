@@ -30,6 +30,7 @@ from backends.errors import (
 )
 from backends.messages import Done, Event, FinishReason, Message, Progress, Role, TextDelta, Timings, Usage
 from backends.placement.moving import why_reload
+from backends.placement.pictures import check_number
 from backends.placement.types import Plan
 from backends.reports import DevicePeak, LoadReport
 
@@ -117,6 +118,7 @@ class FakeEngine:
             raise NotLoaded
         question = _last_question(request.messages)
         _obey(question, self._plan)
+        check_number(self._plan, request.messages)
         keys = _keys(request.messages)
         if len(keys) >= self._plan.context_tokens:
             raise ContextExceeded(needed_tokens=len(keys) + 1, context_tokens=self._plan.context_tokens)

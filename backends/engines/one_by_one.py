@@ -22,7 +22,7 @@ def encode_alone(model: Any) -> None:
 
     Replaces `get_image_features` of the model without its head, which the forward pass calls, on this object.
     """
-    inner = getattr(model, "model", None)
+    inner: Any = getattr(model, "model", None)
     family = model.config.model_type
     if not encoded_alone(family) or not hasattr(inner, "get_image_features"):
         return
@@ -78,7 +78,7 @@ def _joined(outputs: Sequence[Any]) -> Any:
 
 
 def _behind(parts: Sequence[Any]) -> Any:
-    """Features of pictures behind one another, as the family has them: one tensor, or one for each picture."""
+    """Features of pictures behind one another, as the family has them: one tensor, or one a picture."""
     if isinstance(parts[0], torch.Tensor):
         return torch.cat(list(parts))
     return [features for part in parts for features in part]

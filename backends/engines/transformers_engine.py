@@ -42,6 +42,7 @@ from backends.messages import (
     asks_about_pictures,
 )
 from backends.placement.moving import why_reload
+from backends.placement.pictures import check_number
 from backends.placement.types import Plan
 from backends.reports import DevicePeak, LoadReport
 
@@ -160,6 +161,7 @@ class TransformersEngine:
         """Stream an answer. Raises NotLoaded, ContextExceeded, ImageUnreadable, out of memory.
 
         Without eyes, a question with pictures raises PicturesUnseen; pictures of earlier turns are left out.
+        More pictures than memory is kept for raise PicturesExceeded.
         """
         if self._path is None or self._speaker is None:
             raise NotLoaded
@@ -180,7 +182,7 @@ class TransformersEngine:
         on_gpu = self._speaker.device.type == "cuda"
         with TemporaryDirectory(prefix="snug-") as folder:
             parts: list[Part] = [TextPart("What is this?")]
-            if self._sees and (on_gpu or self._plan.parameters <= _QUICK_PARAMETERS):
+            if self._sees and self._plan.images and (on_gpu or self._plan.parameters <= _QUICK_PARAMETERS):
                 parts.insert(0, _blank_picture(FilePath(folder)))
             messages = (Message(Role.USER, tuple(parts)),)
             request = ChatRequest("", messages, SamplingParams(max_tokens=2))
@@ -191,7 +193,7 @@ class TransformersEngine:
     def prime(self, conversation: str, messages: Sequence[Message], cancel: Flag) -> None:
         """Prefill an unfinished conversation up to where its draft may still change.
 
-        Raises PicturesUnseen like `chat`.
+        Raises PicturesUnseen and PicturesExceeded like `chat`.
         """
         if self._path is None:
             raise NotLoaded
@@ -226,6 +228,8 @@ class TransformersEngine:
     def _check_pictures(self, messages: Sequence[Message]) -> None:
         if not self._sees and self._plan is not None and asks_about_pictures(messages):
             raise PicturesUnseen(model=FilePath(self._plan.model_path).name)
+        if self._sees and self._plan is not None:
+            check_number(self._plan, messages)
 
     def _prepare(self, loaded: Loaded, plan: Plan, context: int) -> None:
         template = choose_template(loaded.processor, loaded.tokenizer, image_token(loaded))

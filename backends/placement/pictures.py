@@ -1,11 +1,15 @@
-"""Which families look at the pictures of a chat one after the other, and how many pictures a plan allows. Pure.
+"""Which families look at pictures one after the other, and how many pictures of a chat a plan allows. Pure.
 
-The engine and the memory model share this: what is encoded piece by piece needs its vision part's memory once,
-whatever the number of pictures.
+The engine and the memory model share this: what is encoded piece by piece needs its vision part's memory
+once, whatever the number of pictures.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from backends.errors import PicturesExceeded
+from backends.messages import Message
 from backends.placement.types import Plan
 
 # Families whose pixels are one row a tile; a row is encoded by itself.
@@ -27,20 +31,27 @@ _PICTURE_BY_PICTURE = frozenset(
 def encoded_alone(family: str) -> bool:
     """Whether the engine encodes the pictures of a prompt one after the other.
 
-    Those families, each compared with itself by a test, give the same features either way. Others mix pictures
-    (Mllama's layers look at all of them), pad each to the largest (Pixtral), or have not been compared.
+    Those families, each compared with itself by a test, give the same features either way. Others mix
+    pictures (Mllama's layers look at all of them), pad each to the largest (Pixtral), or were not compared.
     """
     return family in _TILE_BY_TILE or family in _PICTURE_BY_PICTURE
 
 
 def tiles_at_once(family: str, tiles: int) -> int:
-    """How many of a picture's `tiles` one pass of the vision part takes, where a prompt is read as a whole."""
+    """How many of a picture's `tiles` one pass of the vision part takes; prompts are read as a whole."""
     return 1 if family in _TILE_BY_TILE else tiles
 
 
 def most_pictures(plan: Plan) -> int | None:
     """The most pictures that a chat may hold under `plan`; None: as many as the context has room for."""
     return None if plan.images and encoded_alone(plan.family) else plan.images
+
+
+def check_number(plan: Plan, messages: Sequence[Message]) -> None:
+    """Hold a chat to the planned pictures. Raises PicturesExceeded."""
+    most, pictures = most_pictures(plan), sum(len(message.images) for message in messages)
+    if most is not None and pictures > most:
+        raise PicturesExceeded(pictures=pictures, planned=most)
 
 
 def families() -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backends.errors import Cancelled, DoesNotFit, PicturesUnseen, SettingInvalid
@@ -21,6 +21,7 @@ from backends.messages import (
     TextPart,
     asks_about_pictures,
 )
+from backends.placement.pictures import encoded_alone
 from backends.placement.types import Plan, PlanRequest
 from backends.reports import LoadReport
 from backends.service import Service
@@ -65,6 +66,7 @@ def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int
         messages = conversation(options, service)
         if asks_about_pictures(messages):
             check_sight(service, asked)
+        asked = with_room(service, asked, messages)
         with saying_the_next_step(service, given(options), messages, say):
             report, plan = load(service, service.plan(asked), say)
             answer = stream(service, messages, sampling, echo=not options.json)
@@ -159,6 +161,17 @@ def check_sight(service: Service, asked: PlanRequest) -> None:
     model = service.inspect(asked.model, asked.overrides.base)
     if model.vision is None:
         raise PicturesUnseen(model=model.name)
+
+
+def with_room(service: Service, asked: PlanRequest, messages: tuple[Message, ...]) -> PlanRequest:
+    """Plan for all pictures that are asked about, where their number takes memory and nobody set it."""
+    pictures = sum(len(message.images) for message in messages)
+    if pictures < 2 or asked.overrides.images is not None:
+        return asked
+    model = service.inspect(asked.model, asked.overrides.base)
+    if model.vision is None or encoded_alone(model.family):
+        return asked
+    return replace(asked, overrides=replace(asked.overrides, images=pictures))
 
 
 def load(service: Service, plan: Plan, say: Translator) -> tuple[LoadReport, Plan]:

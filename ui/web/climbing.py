@@ -1,8 +1,10 @@
-"""Memory ran out: finds the next step for a tab, takes it, and takes it back."""
+"""Memory ran out, or would: finds the next step for a tab, takes it, and takes it back."""
 
 from __future__ import annotations
 
-from backends.errors import OutOfMemory, SnugError
+from dataclasses import replace
+
+from backends.errors import OutOfMemory, PicturesExceeded, SnugError
 from backends.placement.ladder import When
 from backends.placement.types import Plan, PlanRequest
 from backends.presets import QUESTION_TOKENS
@@ -70,6 +72,16 @@ def undo(context: Context, session: Session) -> PlanRequest | None:
     if not climb.taken or not _load(context, session, climb.taken[-1].before):
         return None
     return climb.taken.pop().before
+
+
+def make_room(context: Context, session: Session, error: SnugError | None) -> PlanRequest | None:
+    """Load the model again with memory for the pictures of `error`; returns the request that does so."""
+    plan = context.service.state().plan
+    if not isinstance(error, PicturesExceeded) or plan is None:
+        return None
+    overrides = replace(plan.request.overrides, images=int(str(error.values["pictures"])))
+    request = replace(plan.request, overrides=overrides)
+    return request if _load(context, session, request) else None
 
 
 def latest(session: Session, state: ModelState) -> Taken | None:

@@ -184,7 +184,9 @@ class Handlers:
         model, preset = gr.skip(), gr.skip()
         if card is not None and card.action is not None:
             session.dismissed, session.error = card.error, None
-            if rung is None:
+            if card.action is Action.MORE_PICTURES:
+                changed = climbing.make_room(self.context, session, card.error)
+            elif rung is None:
                 changed = act_on_model(self.context, session, card.action)
             else:
                 changed = climbing.take(self.context, session, rung)
@@ -197,7 +199,8 @@ class Handlers:
             if card.action is Action.RETRY and session.turns and not chat_flow.waiting(session.turns):
                 session.ask(chat_flow.regenerate(session.turns))
             # The question that ran out of memory is asked again as soon as the next plan is loaded.
-            if card.action is Action.STEP_DOWN and changed and chat_flow.unanswered(session.turns):
+            room = card.action in (Action.STEP_DOWN, Action.MORE_PICTURES)
+            if room and changed and chat_flow.unanswered(session.turns):
                 session.ask(chat_flow.regenerate(session.turns))
         return self._whole(session, _box(session, given_back), model, preset)
 

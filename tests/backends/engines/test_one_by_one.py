@@ -51,7 +51,9 @@ def _configs() -> dict[str, Any]:
         ),
         "aya_vision": t.AyaVisionConfig(text_config={"model_type": "cohere2", **TEXT}, **aya),
         "cohere2_vision": t.Cohere2VisionConfig(
-            vision_config=SIGLIP, text_config={"model_type": "cohere2", **TEXT}, alignment_intermediate_size=64
+            vision_config=SIGLIP,
+            text_config={"model_type": "cohere2", **TEXT},
+            alignment_intermediate_size=64,
         ),
         "idefics2": t.Idefics2Config(
             vision_config=VISION,

@@ -113,6 +113,33 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
+def test_more_pictures_than_planned_get_their_memory_with_one_press(open_tab: Open, picture: Path) -> None:
+    tab = open_tab(images=0, context_tokens=2048)
+    tab.load()
+    tab.ask("what is this?", picture)
+
+    assert "It has 1; the plan counts 0 (pictures per chat)." in tab.says()
+    assert tab.says().endswith("|Make room for them")
+    tab.press()
+
+    plan = tab.service.state().plan
+    assert plan is not None
+    assert (plan.images, plan.context_tokens) == (1, 2048), "all else stays as it was set"
+    assert tab.session.request == plan.request
+    assert tab.session.turns[-1].answer.startswith("I see 1 picture."), "and the question is asked again"
+    assert tab.card is None
+
+
+def test_pictures_that_no_context_holds_say_so_instead(open_tab: Open, picture: Path) -> None:
+    tab = open_tab(images=0, context_tokens=512)
+    tab.load()
+    tab.ask("what is this?", picture)
+    tab.press()
+
+    assert "576" in tab.says(), "what is loaded stays, and why it can't be"
+    assert tab.service.state().status == "ready"
+
+
 @pytest.mark.parametrize(
     ("machine", "device"),
     [("no_gpu_32gb", "The machine"), ("rtx3090", "NVIDIA GeForce RTX 3090 (GPU 0)")],
