@@ -395,14 +395,3 @@ class InternalError(SnugError):
     why = "{detail}"
     remedy = "The log in {log} has the details; please report it with that file."
     action = Action.RETRY
-
-
-def all_errors() -> tuple[type[SnugError], ...]:
-    """Every concrete class of the tree, for the tests of translations and documentation."""
-    found: list[type[SnugError]] = []
-    stack: list[type[SnugError]] = [SnugError]
-    while stack:
-        kind = stack.pop()
-        found.append(kind)
-        stack.extend(kind.__subclasses__())
-    return tuple(sorted(found, key=lambda kind: kind.code))

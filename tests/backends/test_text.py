@@ -6,8 +6,9 @@ import pickle
 
 import pytest
 
-from backends.errors import SnugError, all_errors
+from backends.errors import SnugError
 from backends.text import Text, human_bytes, human_rate, human_seconds, shown_name
+from tests.support.error_classes import all_errors
 
 
 @pytest.mark.parametrize(

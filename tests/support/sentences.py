@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from backends.errors import all_errors
+from tests.support.error_classes import all_errors
 
 ROOT = Path(__file__).resolve().parents[2]
 

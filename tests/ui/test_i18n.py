@@ -8,10 +8,11 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from backends.errors import OutOfRam, all_errors
+from backends.errors import OutOfRam
 from backends.messages import Progress
 from backends.presets import Preset
 from backends.text import Text
+from tests.support.error_classes import all_errors
 from tests.support.sentences import sentences, used_keys
 from ui.i18n import LANGUAGES, Translator, catalog, terminal_language
 
