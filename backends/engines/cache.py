@@ -104,7 +104,7 @@ class PrefixStore:
         for name, other in self._kept.items():
             if (count := other.shared(prompt.keys, ends)) > chunks:
                 source, chunks = name, count
-        if own is None or source != conversation or not chunks:
+        if source != conversation or not chunks:
             own = None  # given back before another one is made
         if not chunks:
             self._make_room(reserve)

@@ -6,12 +6,15 @@ import errno
 import logging
 import re
 import shutil
+import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from backends.engines.placing import CPU, NoRoom
@@ -51,6 +54,8 @@ _NO_GPU = (
 )
 # What CUDA and its libraries say when they ask the driver themselves; they never name the GPU.
 _GPU_ALLOCATION = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+# Libraries that raise for a mistake of their caller.
+_MESSENGERS = ("torch", "numpy")
 _PAGE_FILE_TOO_SMALL = 1455  # ERROR_COMMITMENT_LIMIT: RAM and page file of Windows are used up
 
 
@@ -117,7 +122,8 @@ def _loading(error: BaseException, message: str, model_path: str) -> SnugError:
             "engine.sizes", "Tensors in the weight files do not have the sizes that config.json states."
         )
         return ModelDamaged(path=model_path, file=_CONFIG_AND_WEIGHTS, detail=detail)
-    if isinstance(error, (ValueError, KeyError, TypeError, AttributeError)):
+    unknown = (ValueError, KeyError, TypeError, AttributeError, StrictDataclassError)
+    if isinstance(error, unknown) and not _is_ours(error):
         return ModelUnsupported(
             path=model_path,
             detail=Text(
@@ -127,6 +133,19 @@ def _loading(error: BaseException, message: str, model_path: str) -> SnugError:
             suggestion=USE_LLAVA,
         )
     return _internal(error, "loading the model")
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether our own code stumbled, and not a library over a model's files.
+
+    The last of both that the traceback names decides; torch and Python raise for whoever called them.
+    """
+    found = False
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package not in _MESSENGERS and package not in sys.stdlib_module_names:
+            found = package == "backends"
+    return found
 
 
 USE_LLAVA = Text(

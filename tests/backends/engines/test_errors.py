@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event as Flag
@@ -10,11 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors import SafetensorError
 
 from backends.engines.base import ChatRequest
 from backends.engines.errors import as_snug_errors, translate
 from backends.engines.placing import NoRoom
+from backends.engines.tensors import Slot
 from backends.engines.transformers_engine import TransformersEngine
 from backends.errors import (
     Cancelled,
@@ -82,6 +85,30 @@ def test_loading(error: BaseException, expected: type[SnugError], tmp_path: Path
     assert type(found) is expected
     assert "{" not in str(found)
     assert str(error)[:40] not in str(found) or not str(error)
+
+
+LINEAR = torch.nn.Linear(2, 2)
+MISTAKES: dict[str, Callable[[], object]] = {
+    "a key that a table of ours lacks": lambda: Slot(LINEAR, "scale", "x.scale", buffer=False).read(),
+    "an attribute that a thing lacks": lambda: Slot(object(), "w", "x.w", buffer=False).read(),  # type: ignore[arg-type]
+    "torch is given what it can't take": lambda: Slot(LINEAR, "weight", "x.weight", buffer=False).write("?"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_of_ours_is_not_blamed_on_the_model(name: str) -> None:
+    with pytest.raises(InternalError), as_snug_errors("loading the model", "/models/x"):
+        MISTAKES[name]()
+
+
+@pytest.mark.parametrize(
+    "config", [{"model_type": "llava_from_the_future"}, {"model_type": "llama", "head_dim": "x"}]
+)
+def test_what_transformers_does_not_know_is_the_models(config: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+    with pytest.raises(ModelUnsupported), as_snug_errors("loading the model", str(tmp_path)):
+        transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.from_pretrained(tmp_path))
 
 
 def test_figures_are_kept() -> None:
