@@ -38,5 +38,6 @@ def updates(
             changed |= shown.props
         if shown.value is not None and session.changed(f"{key}=", shown.value) and name not in touched:
             changed["value"] = shown.value
+            session.write(f"{key}=", shown.value)
         sent.append(gr.update(**changed) if changed else gr.skip())
     return sent

@@ -108,29 +108,34 @@ def forget_draft(context: Context, session: Session) -> None:
     session.draft_plan = None
 
 
-def check_draft(context: Context, session: Session, text: str) -> None:
+def map_written(context: Context, session: Session, text: str) -> None:
+    """The editor's text has changed: check it, unless it was the page that wrote it."""
+    if not session.is_echo("custom.map_text=", text):
+        check_draft(context, session, text)
+
+
+def check_draft(context: Context, session: Session, text: str) -> Plan | SnugError:
     """Let the planner look at the map that is being written, without using it."""
     asked = session.request or context.start
-    if text == session.showing("custom.map_text=") and asked.model not in session.drafts:
-        return  # the page wrote it, nobody else
     session.drafts[asked.model] = text
     try:
         placed = device_map.from_text(text)
     except SnugError as error:
         session.draft_plan = error
-        return
+        return error
     overrides = replace(asked.overrides, device_map=placed, gpu_layers=None)
     preset = by_hand.preset_for(overrides, asked.preset)
-    session.draft_plan = make_plan(context, PlanRequest(asked.model, preset, overrides), hardware_of(session))
+    made = make_plan(context, PlanRequest(asked.model, preset, overrides), hardware_of(session))
+    session.draft_plan = made
+    return made
 
 
 def use_draft(context: Context, session: Session, text: str) -> None:
     """Make the map in the editor the plan's, when the planner finds nothing wrong with it."""
-    session.drafts[(session.request or context.start).model] = text
-    check_draft(context, session, text)
-    if isinstance(session.draft_plan, Plan):
+    made = check_draft(context, session, text)
+    if isinstance(made, Plan):
         had_layers = (session.request or context.start).overrides.gpu_layers is not None
-        change(context, session, session.draft_plan.request.overrides)
+        change(context, session, made.request.overrides)
         if had_layers:
             why = Text("custom.map_places", "the map places every layer")
             name = by_hand.name_of("gpu_layers")

@@ -35,6 +35,10 @@ class Elsewhere:
     before: Overrides
 
 
+# Values written to one field whose change events are waited for: a browser that is slower skips some.
+_ECHOES = 4
+
+
 @dataclass(slots=True)
 class Session:
     """One tab. `ident` names it to the service; handlers of one tab may run side by side.
@@ -45,7 +49,8 @@ class Session:
     when the newest answer began. `notes` say what became of settings by hand, `problem` what is wrong with
     the one just made; `drafts` are device maps being written, by model, and `draft_plan` what the planner
     makes of the current one; `limited` is the GPU whose memory limit is shown; `elsewhere` is set while plans
-    are for another machine. `climb` is the way down when memory runs out.
+    are for another machine. `climb` is the way down when memory runs out. `written` is what we wrote into
+    fields whose change events are still to come, by panel. Whoever decides about the plan holds `deciding`.
     """
 
     ident: str
@@ -70,9 +75,11 @@ class Session:
     error: SnugError | None = None
     dismissed: SnugError | None = None
     shown: dict[str, object] = field(default_factory=dict)
+    written: dict[str, list[object]] = field(default_factory=dict)
     ticks: int = 0
     asked_at: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    deciding: threading.RLock = field(default_factory=threading.RLock)
 
     def ask(self, turns: Conversation) -> None:
         """Take a conversation whose last question waits; a stop from here on is meant for its answer."""
@@ -113,9 +120,20 @@ class Session:
             panel: value for panel, value in self.shown.items() if panel.startswith(("details", "custom."))
         }
 
-    def showing(self, panel: str) -> object:
-        """What `panel` shows."""
-        return self.shown.get(panel)
+    def write(self, panel: str, value: object) -> None:
+        """Note that `value` goes to a field, which will tell us of its change as if a person had made it."""
+        self.written[panel] = [*self.written.get(panel, ()), value][-_ECHOES:]
+
+    def is_echo(self, panel: str, value: object) -> bool:
+        """Whether the change of a field to `value` is ours, or none; each thing written comes back once.
+
+        A slow browser tells of it late: by then the person may have written more, or we may have.
+        """
+        written = self.written.get(panel, [])
+        if value in written:
+            written.remove(value)
+            return True
+        return value == self.shown.get(panel)
 
     def changed(self, panel: str, value: object) -> bool:
         """Note what `panel` shows; False when it shows that already."""

@@ -15,7 +15,7 @@ from backends.text import Text
 from ui.web import by_hand, theme
 from ui.web.context import Context
 from ui.web.panels.custom import GIB, Custom, limited_gpu
-from ui.web.planning import change, check_draft, forget_draft, hardware_of, undo, use_draft
+from ui.web.planning import change, forget_draft, hardware_of, map_written, undo, use_draft
 from ui.web.sessions import Session
 from ui.web.wiring_model import Page, refresh
 
@@ -49,14 +49,15 @@ def wire(page: Page, context: Context) -> None:
     ) -> None:
         def handle(request: gr.Request, *value: Any) -> list[Any]:  # noqa: ANN401 - any component's value
             session = context.session(request)
-            before = session.request or context.start
-            try:
-                act(session, *value)
-            except SnugError as error:
-                session.problem, session.notes = error, ()
-            now = session.request or context.start
-            preset = gr.skip() if now.preset is before.preset else gr.Dropdown(value=now.preset.value)
-            return [preset, *refresh(context, session, touched)]
+            with session.deciding:
+                before = session.request or context.start
+                try:
+                    act(session, *value)
+                except SnugError as error:
+                    session.problem, session.notes = error, ()
+                now = session.request or context.start
+                preset = gr.skip() if now.preset is before.preset else gr.Dropdown(value=now.preset.value)
+                return [preset, *refresh(context, session, touched)]
 
         event(handle, component, outputs, trigger_mode="always_last", **quiet)
 
@@ -97,8 +98,8 @@ def _wire_values(custom: Custom, context: Context, on: Callable[..., None]) -> N
         on(component.input, component, sets(field, parse), field)
 
     def choose_folder(session: Session, written: str | None) -> None:
-        session.problem = None
-        if (written or "") != session.showing("custom.offload_dir="):
+        if not session.is_echo("custom.offload_dir=", written or ""):
+            session.problem = None
             sets("offload_dir", by_hand.folder)(session, written)
 
     # What is pasted changes a text without a key: `input` would not tell.
@@ -132,7 +133,7 @@ def _wire_limits(custom: Custom, context: Context, on: Callable[..., None]) -> N
 
 def _wire_map(custom: Custom, context: Context, on: Callable[..., None]) -> None:
     text = custom.map_text
-    on(text.change, text, lambda session, written: check_draft(context, session, written), "map_text")
+    on(text.change, text, lambda session, written: map_written(context, session, written), "map_text")
     on(custom.map_use.click, text, lambda session, written: use_draft(context, session, written), "map_text")
 
     def automatic(session: Session) -> None:

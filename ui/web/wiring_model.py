@@ -64,6 +64,11 @@ def refresh(context: Context, session: Session, touched: Collection[str] = ()) -
 
     `touched` names the controls that the person is using: what stands in them is newer than what we know.
     """
+    with session.deciding:
+        return _refresh(context, session, touched)
+
+
+def _refresh(context: Context, session: Session, touched: Collection[str]) -> list[Any]:
     say, service = say_for(session), context.service
     state = service.state()
     request = session.request or context.start

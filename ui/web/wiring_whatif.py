@@ -23,6 +23,7 @@ from ui.web.wiring_model import Page, refresh
 
 # A description is a few kilobytes; more is another file.
 _LARGEST_BYTES = 1_000_000
+_DESCRIBED = ("description",)
 
 
 def go(context: Context, session: Session, key: str, name: Text | str, hardware: HardwareSnapshot) -> None:
@@ -48,8 +49,6 @@ def put_together(context: Context, session: Session, parts: machines.Parts) -> N
 
 def describe(context: Context, session: Session, text: str) -> None:
     """Plan for a described machine (what `doctor --json` prints). Raises SettingInvalid."""
-    if text == session.showing("custom.whatif.description="):
-        return  # the page wrote it, nobody else
     if not text.strip():
         leave(context, session)
         return
@@ -115,15 +114,17 @@ def wire(page: Page, context: Context) -> None:
     def on(event: Callable[..., Any], inputs: list[Any], act: Callable[..., None], *touched: str) -> None:
         def handle(request: gr.Request, *values: Any) -> list[Any]:  # noqa: ANN401 - any component's value
             session = context.session(request)
-            before = (session.request or context.start).preset
-            session.description = None
-            try:
-                act(context, session, *values)
-            except SnugError as error:
-                session.description = error
-            preset = (session.request or context.start).preset
-            shown = gr.skip() if preset is before else gr.Dropdown(value=preset.value)
-            return [shown, *refresh(context, session, touched)]
+            with session.deciding:
+                before = (session.request or context.start).preset
+                if touched != _DESCRIBED or not session.is_echo("custom.whatif.description=", *values):
+                    session.description = None
+                    try:
+                        act(context, session, *values)
+                    except SnugError as error:
+                        session.description = error
+                preset = (session.request or context.start).preset
+                shown = gr.skip() if preset is before else gr.Dropdown(value=preset.value)
+                return [shown, *refresh(context, session, touched)]
 
         event(handle, inputs, [page.setup.preset, *page.live],
               trigger_mode="always_last", **quiet)  # fmt: skip
@@ -136,7 +137,7 @@ def wire(page: Page, context: Context) -> None:
         what.description.change,
         [what.description],
         describe,
-        "description",
+        *_DESCRIBED,
     )
     on(what.upload.upload, [what.upload], upload)
     on(what.back.click, [], leave)

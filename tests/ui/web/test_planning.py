@@ -22,7 +22,7 @@ from ui.web.context import Context, Loader
 from ui.web.machines import Parts
 from ui.web.panels import custom as custom_panel
 from ui.web.panels import whatif as whatif_panel
-from ui.web.planning import change, check_draft, make_plan, settle, undo, use_draft
+from ui.web.planning import change, check_draft, make_plan, map_written, settle, undo, use_draft
 from ui.web.redrawing import above_plan, custom_updates, whatif_updates
 from ui.web.sessions import Session
 
@@ -172,8 +172,17 @@ def test_a_map_is_used_and_given_up_again(tab: Tab) -> None:
 
 def test_the_text_that_the_page_wrote_is_nobodys_draft(tab: Tab) -> None:
     written = tab.draw()["map_text"]["value"]
-    check_draft(tab.context, tab.session, written)
+    map_written(tab.context, tab.session, written)
     assert tab.session.drafts == {}
+
+
+def test_a_browser_that_tells_late_of_the_pages_text_changes_no_draft(tab: Tab) -> None:
+    """Its event can arrive while "Use this map" is worked on, which must take what it was given."""
+    written = tab.draw()["map_text"]["value"]
+    use_draft(tab.context, tab.session, HALVES)
+    map_written(tab.context, tab.session, written)
+    assert tab.session.drafts[tab.request.model] == HALVES
+    assert tab.request.overrides.device_map is not None
 
 
 def test_a_draft_waits_for_its_model(tab: Tab) -> None:

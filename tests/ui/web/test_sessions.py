@@ -86,3 +86,45 @@ def test_one_answer_at_a_time() -> None:
     assert not session.begin()
     session.end()
     assert session.begin()
+
+
+FIELD = "custom.map_text="
+
+
+def test_what_the_page_wrote_comes_back_once_and_is_no_persons_doing() -> None:
+    session = Session("tab")
+    session.changed(FIELD, "first")
+    session.write(FIELD, "first")
+    session.changed(FIELD, "second")
+    session.write(FIELD, "second")
+
+    assert session.is_echo(FIELD, "first")  # a slow browser tells of it only now
+    assert session.is_echo(FIELD, "second")
+    assert session.is_echo(FIELD, "second")  # it stands there: nothing changed
+    assert not session.is_echo(FIELD, "first")  # a person went back to it
+
+
+def test_a_late_echo_does_not_undo_what_a_person_wrote_since() -> None:
+    session = Session("tab")
+    session.changed(FIELD, "the plan's")
+    session.write(FIELD, "the plan's")
+    assert not session.is_echo(FIELD, "a person's")
+    session.changed(FIELD, "a person's")
+
+    assert session.is_echo(FIELD, "the plan's")
+
+
+def test_another_field_has_echoes_of_its_own() -> None:
+    session = Session("tab")
+    session.write(FIELD, "here")
+
+    assert not session.is_echo("custom.offload_dir=", "here")
+
+
+def test_echoes_that_never_come_are_forgotten() -> None:
+    session = Session("tab")
+    for number in range(100):
+        session.write(FIELD, number)
+
+    assert len(session.written[FIELD]) < 10
+    assert not session.is_echo(FIELD, 0)
