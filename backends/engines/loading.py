@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event as Flag
@@ -21,17 +23,6 @@ from backends.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from backends.messages import Progress
 from backends.placement.types import Plan
 from backends.text import Text
-
-# Patterns of modules that stay in the compute dtype, as the memory model has it: quantizing the eyes saves
-# little memory and costs accuracy; the head is what transformers leaves out too.
-UNQUANTIZED = (
-    "lm_head",
-    *(
-        rf".*\b{part}"
-        for part in ("vision_tower", "vision_model", "visual", "multi_modal_projector", "connector")
-    ),
-)
-
 
 # Files that hold a tokenizer's words, in the formats that transformers reads.
 _TOKENIZERS = (
@@ -104,7 +95,7 @@ def load_options(plan: Plan, offload_folder: Path | None = None) -> dict[str, An
         options["quantization_config"] = transformers.BitsAndBytesConfig(
             load_in_8bit=True,
             llm_int8_enable_fp32_cpu_offload=plan.int8_fp32_cpu_offload,
-            llm_int8_skip_modules=list(UNQUANTIZED),
+            llm_int8_skip_modules=all_but(plan.quantized),
         )
     elif plan.precision == "nf4":
         options["quantization_config"] = transformers.BitsAndBytesConfig(
@@ -113,9 +104,18 @@ def load_options(plan: Plan, offload_folder: Path | None = None) -> dict[str, An
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
             llm_int8_enable_fp32_cpu_offload=plan.int8_fp32_cpu_offload,
-            llm_int8_skip_modules=list(UNQUANTIZED),
+            llm_int8_skip_modules=all_but(plan.quantized),
         )
     return options
+
+
+def all_but(modules: Iterable[str]) -> list[str]:
+    """The pattern, as transformers takes it, of everything that lies outside of `modules`.
+
+    It says which layers bitsandbytes leaves alone; a family may hold more of them than any list of names has.
+    """
+    inside = "|".join(re.escape(name) for name in modules)
+    return [rf"(?!(?:{inside})(?:\.|$)).*"]
 
 
 def _config(folder: Path) -> Any:

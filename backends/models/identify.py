@@ -21,7 +21,7 @@ from backends.models.geometry import number, rotates, text_config, text_geometry
 from backends.models.gguf import identify_gguf
 from backends.models.gguf_files import holds_gguf
 from backends.models.gguf_header import is_gguf
-from backends.models.linears import kept_linears
+from backends.models.linears import are_turned, kept_linears
 from backends.models.naming import loaded_names
 from backends.models.originals import in_common_words, not_yet, original_family, original_names
 from backends.models.registry import known_types
@@ -95,6 +95,7 @@ def _whole(path: Path) -> ModelInfo:
     stored = [tensor.name for tensor in tensors]
     names = original_names(stored, original) if original else _names(stored, config, family)
     layers = number(text_config(config), "num_hidden_layers", "n_layer", "num_layers")
+    text_family = str(text_config(config).get("model_type", family))
     built = structure.build(
         tensors,
         names,
@@ -102,7 +103,8 @@ def _whole(path: Path) -> ModelInfo:
         tied=_tied(config),
         visited_experts=visited_experts(whole),
         rotary=original is not None or rotates(whole),
-        kept_linears=kept_linears(family),
+        kept_linears=kept_linears(family) | kept_linears(text_family),
+        turned=are_turned(text_family),
     )
     _check_layers(path, built.layers, layers)
     if not original:

@@ -15,7 +15,7 @@ _POSITION_WORDS = ("wpe", "embed_positions", "position_embeddings")
 _HEADS = ("lm_head", "output", "embed_out")
 # A Linear's weight is a matrix; these matrices belong to other kinds of layers.
 _NUMBER = re.compile(r"[0-9]{1,5}")
-_NOT_LINEAR = ("embed", "wte", "wpe", "norm", "position", ".experts.")
+_NOT_LINEAR = ("embed", "wte", "wpe", "position", ".experts.")
 # Buffers that files of older versions carry and the loaded model computes itself.
 _BUFFERS = ("inv_freq", "position_ids", ".attn.masked_bias", ".attn.bias")
 # Weights of which a decoded token passes only a part: routed experts, and CogVLM's experts for pictures.
@@ -75,13 +75,15 @@ def build(
     visited_experts: int | None = None,
     rotary: bool = True,
     kept_linears: frozenset[str] = frozenset(),
+    turned: bool = False,
 ) -> Structure:
     """Group `tensors` (named as loaded in `names`) into modules.
 
     `layers` is the config's number of decoder layers, used to recognise the decoder's stack among the
     numbered ones, `visited_experts` how many a token passes; `rotary` says whether positions are rotated, by
-    a module that no file holds; `kept_linears` are names of matrices that bitsandbytes leaves as they are. A
-    head that the file lacks, or repeats although tied, is the embedding once more.
+    a module that no file holds; `kept_linears` are ends of names of matrices that bitsandbytes leaves as they
+    are, `turned` that matrices are stored as [inputs, outputs]. A head that the file lacks, or repeats
+    although tied, is the embedding once more.
     """
     stack, count = _decoder_stack(tuple(names.values()), layers)
     root, _, blocks = stack.rpartition(".")
@@ -96,7 +98,10 @@ def build(
         group = groups.setdefault(place, _Group(kind))
         if kind is ModuleKind.VISION and group.kind is not ModuleKind.LAYER:
             group.kind = kind  # whatever else it holds (Phi-4's ears), pictures go through it
-        _add(group, name, tensor, kept_linears)
+        _add(group, name, tensor)
+        if _is_linear(name.removeprefix(f"{place}."), tensor, kept_linears):
+            group.linear_parameters += tensor.parameters
+            group.linear_rows += tensor.shape[1 if turned else 0]
     has_head = any(group.kind is ModuleKind.HEAD for group in groups.values())
     if not has_head:
         groups["lm_head"] = _Group(ModuleKind.HEAD)
@@ -161,7 +166,7 @@ def _language_part(name: str, inside: str) -> tuple[str, ModuleKind]:
     return place, ModuleKind.EMBED if any(word in component for word in _EMBED_WORDS) else ModuleKind.OTHER
 
 
-def _add(group: _Group, name: str, tensor: Tensor, kept_linears: frozenset[str]) -> None:
+def _add(group: _Group, name: str, tensor: Tensor) -> None:
     group.parameters += tensor.parameters
     group.nbytes += tensor.nbytes
     if group.kind is ModuleKind.LAYER:
@@ -170,12 +175,15 @@ def _add(group: _Group, name: str, tensor: Tensor, kept_linears: frozenset[str])
         block = block_of(name)
         key = f"{block[0]}.{block[1]}" if block else name
         group.blocks[key] = group.blocks.get(key, 0) + tensor.parameters
-    kept = kept_linears and name.removesuffix(".weight").rpartition(".")[2] in kept_linears
-    if kept or len(tensor.shape) != 2 or not name.endswith(".weight"):
-        return
-    if not any(word in name for word in _NOT_LINEAR):
-        group.linear_parameters += tensor.parameters
-        group.linear_rows += tensor.shape[0]
+
+
+def _is_linear(name: str, tensor: Tensor, kept_linears: frozenset[str]) -> bool:
+    """Whether a tensor, by its name in its module, is a matrix that bitsandbytes quantizes."""
+    if len(tensor.shape) != 2 or not name.endswith(".weight"):
+        return False
+    path = f".{name.removesuffix('.weight')}"
+    kept = any(path.endswith(f".{end}") for end in kept_linears)
+    return not kept and not any(word in f".{name}" for word in _NOT_LINEAR)
 
 
 def _count_experts(group: _Group, name: str, tensor: Tensor) -> None:

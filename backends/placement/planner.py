@@ -15,7 +15,7 @@ from backends.placement.case import CPU, DISK, Case, Layout
 from backends.placement.correction import NEUTRAL, Correction
 from backends.placement.evaluate import evaluate
 from backends.placement.explain import explain
-from backends.placement.precision import quality
+from backends.placement.precision import quality, quantizable
 from backends.placement.rejected import alternatives
 from backends.placement.types import CpuLayersMode, Credit, Overrides, Plan, PlanRequest
 from backends.placement.workload import workload
@@ -273,4 +273,5 @@ def _to_plan(asked: Case, chosen: Candidate, others: list[Candidate]) -> Plan:
         ),
         alternatives=alternatives(asked, chosen, others),
         compute_dtype=layout.precision.compute,
+        quantized=quantizable(model.modules) if layout.precision.quantized else (),
     )

@@ -74,13 +74,25 @@ class Precision:
         keeps half a byte per weight, one byte per block of 64, and a float32 per 256 blocks. Only decoder
         layers are quantized: embeddings, head, vision part and projector keep the compute dtype.
         """
-        if not (quantize and self.quantized and module.kind is ModuleKind.LAYER):
+        if not (quantize and self.quantized and _is_quantizable(module)):
             return module.parameters * self.width
         kept = (module.parameters - module.linear_parameters) * self.width
         linear = module.linear_parameters
         if self.name == "int8":
             return kept + linear + 4 * module.linear_rows
         return kept + linear // 2 + linear // 64 + linear // 4096
+
+
+def quantizable(modules: Iterable[Module]) -> tuple[str, ...]:
+    """Names of the modules whose matrices int8 and NF4 quantize: the decoder's layers, for the engine.
+
+    Quantizing the eyes saves little memory and costs accuracy; the head is what transformers leaves out, too.
+    """
+    return tuple(module.name for module in modules if _is_quantizable(module))
+
+
+def _is_quantizable(module: Module) -> bool:
+    return module.kind is ModuleKind.LAYER
 
 
 def quality(name: str) -> int:

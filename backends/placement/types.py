@@ -119,6 +119,7 @@ class Plan:
     `disk_needed_bytes` is what loading writes to `offload_dir`; other weights on the disk are read from the
     model's own files, and a disk's share has them among its weights and in its budget.
     `image_tokens` is what one picture may take at most (dynamic families are limited to it).
+    `quantized` are the modules whose matrices are quantized where `precision` is int8 or nf4.
     """
 
     request: PlanRequest
@@ -146,6 +147,7 @@ class Plan:
     reasons: tuple[Text, ...]
     alternatives: tuple[Alternative, ...]
     compute_dtype: str = "float32"
+    quantized: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,4 +46,5 @@ def make_plan(
         expected=Expected(1.0, 1.0, 1.0),
         reasons=(),
         alternatives=(),
+        quantized=tuple(f"model.language_model.layers.{index}" for index in range(3)),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from itertools import pairwise
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from backends.engines.base import ChatRequest
-from backends.engines.loading import UNQUANTIZED, load_options
+from backends.engines.loading import load_options
 from backends.engines.progress import weight_files
 from backends.engines.transformers_engine import TransformersEngine
 from backends.errors import Cancelled, ModelDamaged, ModelNotFound, ModelUnsupported, SnugError
@@ -167,7 +168,16 @@ def test_the_quantization_config_is_the_plans(precision: str, offload: bool) -> 
     assert config.load_in_8bit == (precision == "int8")
     assert config.load_in_4bit == (precision == "nf4")
     assert config.llm_int8_enable_fp32_cpu_offload == offload
-    assert config.llm_int8_skip_modules == list(UNQUANTIZED)
+    (left_alone,) = config.llm_int8_skip_modules
+    quantized = ("model.language_model.layers.0", "model.language_model.layers.2.mlp.up_proj")
+    others = (
+        "lm_head",
+        "model.visual.layers.0",
+        "model.language_model.layers.11",
+        "model.language_model.norm",
+    )
+    assert not any(re.match(left_alone, name) for name in quantized)
+    assert all(re.fullmatch(left_alone, name) for name in others)
     if precision == "nf4":
         assert config.bnb_4bit_quant_type == "nf4"
         assert config.bnb_4bit_use_double_quant
