@@ -18,6 +18,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from backends.engines.placing import CPU, NoRoom
+from backends.engines.stages import ANSWERING, LOADING, MOVING, READING_AHEAD
 from backends.errors import (
     DeviceMapInvalid,
     DiskFull,
@@ -34,12 +35,7 @@ from backends.errors import (
 from backends.text import Text, Value
 
 _log = logging.getLogger(__name__)
-_STAGES: dict[str, Text] = {
-    "answering": Text("worker.stage.answering", "answering"),
-    "moving the model": Text("engine.moving", "moving the model"),
-    "loading the model": Text("worker.stage.loading", "loading the model"),
-    "reading ahead": Text("engine.reading_ahead", "reading ahead"),
-}
+_STAGES = {stage.template: stage for stage in (ANSWERING, LOADING, MOVING, READING_AHEAD)}
 _LOGS = Text("engine.logs", "the logs folder")
 _WEIGHTS = Text("engine.weights", "the .safetensors files")
 _CONFIG_AND_WEIGHTS = Text("model.all_files", "config.json and the .safetensors files")

@@ -19,6 +19,7 @@ from threading import Event as Flag
 
 from backends.engines import fake_memory
 from backends.engines.base import ChatRequest, ProgressSink
+from backends.engines.stages import ANSWERING, MOVING
 from backends.errors import (
     Cancelled,
     CannotMove,
@@ -99,7 +100,7 @@ class FakeEngine:
         if "losing-move" in name:
             self.close()
         if "failing-move" in name or "losing-move" in name:
-            raise OutOfRam(stage="moving the model", needed_bytes=total, free_bytes=0)
+            raise OutOfRam(stage=MOVING, needed_bytes=total, free_bytes=0)
 
     def rehearse(self, cancel: Flag) -> None:
         """Nothing gets faster by it."""
@@ -215,7 +216,7 @@ def _obey(question: str, plan: Plan) -> None:
         _hang()
     if "oom" in words:
         device = plan.devices[0].device if plan.devices else "cuda:0"
-        raise OutOfGpuMemory(device=device, stage="answering", needed_bytes=1 << 30, free_bytes=1 << 20)
+        raise OutOfGpuMemory(device=device, stage=ANSWERING, needed_bytes=1 << 30, free_bytes=1 << 20)
     fake_memory.while_answering(question, plan)
 
 

@@ -8,12 +8,10 @@ import psutil
 import torch
 
 from backends.engines.devices import runtime_device
+from backends.engines.stages import LOADING
 from backends.errors import GpuGone, OutOfGpuMemory, OutOfRam
 from backends.placement.moving import GPU_MARGIN_BYTES, RAM_MARGIN_BYTES
 from backends.placement.types import DeviceShare, Plan
-from backends.text import Text
-
-_LOADING = Text("worker.stage.loading", "loading the model")
 
 
 def check_gpus(plan: Plan, visible_gpus: tuple[int, ...], count: Callable[[], int] | None = None) -> None:
@@ -43,9 +41,9 @@ def check_memory(plan: Plan, free: Callable[[str], int] | None = None) -> None:
         if needed <= found:
             continue
         if share.device == "cpu":
-            raise OutOfRam(stage=_LOADING, needed_bytes=needed, free_bytes=found)
+            raise OutOfRam(stage=LOADING, needed_bytes=needed, free_bytes=found)
         device = f"GPU {share.device.removeprefix('cuda:')}"
-        raise OutOfGpuMemory(device=device, stage=_LOADING, needed_bytes=needed, free_bytes=found)
+        raise OutOfGpuMemory(device=device, stage=LOADING, needed_bytes=needed, free_bytes=found)
 
 
 def _needed(plan: Plan, share: DeviceShare) -> int:

@@ -23,7 +23,7 @@ ON_LANGUAGE = "(language) => window.snug.language(language)"
 ON_THEME = "() => window.snug.theme()"
 ON_CAMERA = "() => window.snug.camera()"
 ON_KEEP = "(text) => window.snug.keep(text)"
-ON_REFUSED = "(draft, refused) => window.snug.refuse(draft, refused)"
+ON_LEAVING = "(draft, leaving) => window.snug.leave(draft, leaving)"
 ON_SETUP = "() => window.snug.setup()"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -43,7 +43,11 @@ def conversation_view(context: Context, session: Session) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """What each event does. Outputs begin with the conversation and end with `Page.live`."""
+    """What each event does. Outputs begin with the conversation and end with `Page.live`.
+
+    What was asked, or can't be read, is named to the page, which takes it out of the message box: the words
+    that stand there by then are newer than those that we know.
+    """
 
     context: Context
     live_count: int
@@ -61,13 +65,13 @@ class Handlers:
         readable, problem = import_pictures(self.context, session, files)
         session.error = problem
         if problem is not None:
-            return self._whole(session, {"text": text, "files": readable})
+            return self._whole(session, gr.skip(), _refuse(session, files, readable))
         if chat_flow.waiting(session.turns) or not (text.strip() or readable):
-            return self._whole(session, gr.skip())
+            return self._whole(session, gr.skip(), gr.skip())
         pictures = [session.draft_images[path] for path in readable]
         session.ask(chat_flow.ask(session.turns, chat_flow.question(text, pictures)))
         session.draft_images = {}
-        return self._whole(session, _box(session, {"text": "", "files": []}))
+        return self._whole(session, _box(session), _leaving(text, _parts(draft)[1]))
 
     def stream(  # noqa: PLR0917 - Gradio passes inputs by position
         self,
@@ -97,11 +101,7 @@ class Handlers:
         yield self._whole(session, _box(session))
 
     def draft_changed(self, draft: Draft, system: str | None, request: gr.Request) -> list[Any]:
-        """A picture came or went: read it now and let the model look at it while the person types.
-
-        What can't be read is named to the page, which takes it out of the box: the words that stand there
-        by then are newer than those that we know.
-        """
+        """A picture came or went: read it now and let the model look at it while the person types."""
         session = self.context.session(request)
         _, files = _parts(draft)
         if list(session.draft_images) == files:
@@ -111,9 +111,7 @@ class Handlers:
         if problem is None:
             return [gr.skip()] * (1 + self.live_count)
         session.error = problem
-        session.refused = {path for path in files if path not in readable}
-        named = json.dumps([uuid.uuid4().hex, *session.refused])
-        return [named, *refresh(self.context, session)]
+        return [_refuse(session, files, readable), *refresh(self.context, session)]
 
     def stop(self, request: gr.Request) -> None:
         """End the running answer within a token."""
@@ -224,6 +222,17 @@ def _box(session: Session, value: Draft = None) -> Any:  # noqa: ANN401 - the bo
     return gr.MultimodalTextbox(submit_btn=not busy, stop_btn=busy, **filled)
 
 
+def _refuse(session: Session, files: Sequence[str], readable: Sequence[str]) -> str:
+    """What of `files` can't be read leaves the message box."""
+    session.refused = {path for path in files if path not in readable}
+    return _leaving("", session.refused)
+
+
+def _leaving(text: str, files: Iterable[str]) -> str:
+    """What the page takes out of the message box; each order is another one, so that the page hears of it."""
+    return json.dumps({"order": uuid.uuid4().hex, "text": text, "files": list(files)})
+
+
 def _given_back(turns: chat_flow.Conversation, index: int, draft: Draft) -> Draft:
     """The last question in the message box again, unless something new stands there."""
     if index < 0 or index < len(turns) - 1 or any(_parts(draft)):
@@ -251,15 +260,16 @@ def wire(page: Page, generation: Generation, context: Context) -> None:
         "fn": handlers.stream, "inputs": generation.inputs, "outputs": whole, "concurrency_limit": None
     } | quiet  # fmt: skip
 
-    chat.message.submit(handlers.submit, chat.message, whole, **at_once).then(**answering)
+    asked = [*conversation, chat.message, chat.leaving, *page.live]
+    chat.message.submit(handlers.submit, chat.message, asked, **at_once).then(**answering)
     chat.message.change(
         handlers.draft_changed,
         [chat.message, generation.system],
-        [chat.refused, *page.live],
+        [chat.leaving, *page.live],
         trigger_mode="always_last",
         **at_once,
     )
-    chat.refused.change(None, [chat.message, chat.refused], chat.message, js=theme.ON_REFUSED)
+    chat.leaving.change(None, [chat.message, chat.leaving], chat.message, js=theme.ON_LEAVING)
     chat.message.stop(handlers.stop, None, None, **at_once)
     for half in conversation:
         half.act(handlers.turn_act, chat.message, whole, **at_once).then(**answering)

@@ -26,7 +26,9 @@ from ui.web.answering import answer, import_pictures
 def test_a_question_is_answered_and_the_box_is_empty(tab: Tab, picture: Path) -> None:
     tab.load()
     outputs = tab.ask("What is it?", picture)
-    assert given(outputs[2])["value"] == {"text": "", "files": []}
+    leaving = json.loads(outputs[3])
+    assert (leaving["text"], leaving["files"]) == ("What is it?", [str(picture)])
+    assert "value" not in given(outputs[2]), "what was written since stays"
     tab.stream(system="Be brief.", temperature=0, max_tokens=16, seed="7")
     (_, messages, drawing), turn = tab.service.asked[0], tab.session.turns[0]
     assert [message.role for message in messages] == ["system", "user"]
@@ -53,7 +55,8 @@ def test_a_broken_picture_stays_out_and_the_draft_stays(tab: Tab, picture: Path,
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"not a picture")
     outputs = tab.ask("What is it?", picture, broken)
-    assert outputs[2] == {"text": "What is it?", "files": [str(picture)]}
+    leaving = json.loads(outputs[3])
+    assert (leaving["text"], leaving["files"]) == ("", [str(broken)])
     assert tab.session.turns == ()
     assert tab.session.error is not None
     assert "broken.png" in str(tab.session.error)
@@ -96,7 +99,8 @@ def test_an_unreadable_file_goes_from_the_box_and_takes_no_words_with_it(tab: Ta
     document.write_bytes(b"%PDF-1.4")
     sent = tab.handlers.draft_changed({"text": "go", "files": [str(document)]}, None, tab.request)
     # Not the box's value: the person may have written more meanwhile.
-    assert json.loads(sent[0])[1:] == [str(document)]
+    assert json.loads(sent[0])["files"] == [str(document)]
+    assert json.loads(sent[0])["text"] == ""
     assert isinstance(tab.session.error, ImageUnreadable)
     again = tab.handlers.draft_changed({"text": "go", "files": [str(document)]}, None, tab.request)
     assert again[0] != sent[0], "the page hears of it each time"
@@ -222,8 +226,7 @@ def test_a_stop_right_after_the_question_counts(tab: Tab) -> None:
 
 def test_the_stop_button_is_there_from_the_question_on(tab: Tab) -> None:
     tab.load()
-    empty = {"text": "", "files": []}
-    assert given(tab.ask("one")[2]) == {"submit_btn": False, "stop_btn": True, "value": empty}
+    assert given(tab.ask("one")[2]) == {"submit_btn": False, "stop_btn": True}
     assert given(tab.stream()[-1][2]) == {"submit_btn": True, "stop_btn": False}
 
 

@@ -39,7 +39,7 @@ class Chat:
     camera_open: gr.Button
     clear: gr.Button
     hint: gr.HTML
-    refused: gr.Textbox
+    leaving: gr.Textbox
 
 
 def build(say: Translator, examples: Sequence[Example]) -> Chat:

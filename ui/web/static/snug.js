@@ -163,10 +163,15 @@
       const kept = sessionStorage.getItem("snug-chosen") ?? store.getItem("snug-chosen") ?? "";
       return [first, `${tab} ${source}`, kept];
     },
-    // Takes out of the message box what can't be read, and leaves the words that stand there now.
-    refuse(draft, refused) {
-      const paths = new Set(JSON.parse(refused || "[]"));
-      return [{ ...draft, files: draft.files.filter((file) => !paths.has(file.path)) }];
+    // Takes out of the message box what was asked or can't be read, and leaves what was written since.
+    leave(draft, leaving) {
+      const { text, files } = JSON.parse(leaving || '{"text": "", "files": []}');
+      const paths = new Set(files);
+      return [{
+        ...draft,
+        text: draft.text.startsWith(text) ? draft.text.slice(text.length) : draft.text,
+        files: draft.files.filter((file) => !paths.has(file.path)),
+      }];
     },
     keep(text) {
       if (!read || !text) return;
