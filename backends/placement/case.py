@@ -18,6 +18,7 @@ from backends.presets import Policy
 CPU, DISK = "cpu", "disk"
 # What a system reads of a mapped file at least.
 _PAGE = 4096
+_EYES = (ModuleKind.VISION, ModuleKind.PROJECTOR)
 # The engine of safetensors models, and of GGUF files.
 ENGINE: EngineName = "transformers"
 GGUF_ENGINE: EngineName = "llamacpp"
@@ -163,7 +164,8 @@ def loads(case: Case, layout: Layout) -> dict[str, Load]:
         runner.add(module, 0, layout.precision, quantized=False, count=count)
         runner.visiting = max(runner.visiting, nbytes)
         found.setdefault(device, Load()).weights += count * nbytes
-        if device == DISK:
+        # A plan without pictures answers none (placement.pictures): its eyes are never read.
+        if device == DISK and (case.work.images or module.kind not in _EYES):
             reading = read_bytes(case, module, layout.precision, with_gpu=bool(gpus))
             found[CPU].reading = max(found[CPU].reading, reading)
     return found

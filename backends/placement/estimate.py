@@ -61,9 +61,11 @@ class Load:
     """What lies on one device, summed up while modules are placed on it.
 
     `layers` decoder layers run here; `caches` counts those of them that keep something else than all tokens.
-    `weights` are bytes at rest; `visiting` is the largest layer that comes only to be executed (streamed from
-    RAM or disk); `largest` the largest module as it is read. `reading` is what
-    engines.reading keeps in RAM for parts that are read from the disk for each pass.
+    `weights` are bytes at rest, in RAM also those of a mapped file that no question has touched yet (an
+    embedding's other rows, a tower without a picture): they come with time, so they count from the start.
+    `visiting` is the largest layer that comes only to be executed (streamed from RAM or disk); `largest` the
+    largest module as it is read. `reading` is what engines.reading keeps in RAM for parts that are read from
+    the disk for each pass.
     """
 
     weights: int = 0

@@ -9,10 +9,14 @@ import pytest
 
 from backends.errors import PicturesExceeded
 from backends.messages import ImagePart, Message, Role
-from backends.models.types import ModelInfo, VisionGeometry
+from backends.models.types import ModelInfo, ModuleKind, VisionGeometry
 from backends.placement import estimate
 from backends.placement.estimate import Workload
 from backends.placement.pictures import check_number, most_pictures, tiles_at_once
+from backends.placement.planner import plan
+from backends.placement.types import Overrides, PlanRequest
+from backends.presets import Preset
+from tests.support.machines import machine
 from tests.support.plans import make_plan
 
 
@@ -38,12 +42,12 @@ def chat(pictures: int) -> list[Message]:
 def test_a_chat_is_held_to_the_planned_pictures_where_their_number_takes_memory(
     family: str, planned: int, most: int | None
 ) -> None:
-    plan = replace(make_plan("a model"), family=family, images=planned)
-    assert most_pictures(plan) == most
-    check_number(plan, chat(20 if most is None else most))
+    held = replace(make_plan("a model"), family=family, images=planned)
+    assert most_pictures(held) == most
+    check_number(held, chat(20 if most is None else most))
     if most is not None:
         with pytest.raises(PicturesExceeded) as found:
-            check_number(plan, chat(most + 1))
+            check_number(held, chat(most + 1))
         assert found.value.values == {"pictures": most + 1, "planned": planned}
 
 
@@ -87,3 +91,17 @@ def test_a_tile_at_a_time_needs_a_tiles_tower(models: dict[str, ModelInfo]) -> N
     together, alone = (_peak(model, 1, 1024, family=family) for family in ("llava_next", "internvl"))
     rows = (tiled.max_tiles - 1) * tiled.patches
     assert together - alone == rows * ((tiled.layers + 3) * tiled.hidden * 2 + 4 * tiled.intermediate)
+
+
+@pytest.mark.parametrize(("images", "read"), [(0, False), (1, True)], ids=["never asked for", "asked for"])
+def test_eyes_on_the_disk_are_read_for_pictures_only(
+    images: int, read: bool, models: dict[str, ModelInfo]
+) -> None:
+    model = models["llava-1.5-7b"]
+    where = tuple(
+        (module.name, "disk" if module.kind is ModuleKind.VISION else "cpu") for module in model.modules
+    )
+    overrides = Overrides(images=images, precision="bf16", context_tokens=2048, device_map=where)
+    found = plan(machine(ram=64), model, PlanRequest("llava", Preset.CUSTOM, overrides))
+    ram = next(share for share in found.devices if share.device == "cpu")
+    assert (ram.staging_bytes > 0) == read
