@@ -12,7 +12,7 @@ import pytest
 
 from backends.placement.types import Overrides, PlanRequest
 from backends.presets import Preset
-from tests.ui.web.test_planning import Tab
+from tests.support.planning_tab import Tab
 from ui.web import kept
 from ui.web.planning import restore
 from ui.web.redrawing import above_plan
