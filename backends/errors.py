@@ -9,7 +9,7 @@
     |-- MachineError           the machine can't do it              (exit code 3)
     |   |-- OutOfMemory (OutOfGpuMemory, OutOfRam (RamKilled))
     |   |-- DiskFull (AnswersDiskFull), FolderReadOnly (AnswersUnwritable), OutputLost, PortInUse
-    |   |-- DoesNotFit, GpuGone, CannotMove, PackageMissing
+    |   |-- DoesNotFit, GpuGone, GpuUnsupported, CannotMove, PackageMissing
     |   `-- WorkerCrashed, WorkerHung, NotLoaded
     |-- Cancelled              the person stopped it                (exit code 130)
     `-- InternalError          a mistake of ours                    (exit code 4)
@@ -20,67 +20,9 @@ Each class holds what happened, why (with figures) and what to do, in English; u
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import ClassVar
-
-from backends.text import Text, Value
-
-
-class Action(StrEnum):
-    """What the page can offer with one click."""
-
-    RESTART = "restart"
-    USE_LOWER_PRESET = "use_lower_preset"
-    STEP_DOWN = "step_down"
-    UNDO_STEP = "undo_step"
-    SHORTEN = "shorten"
-    MORE_PICTURES = "more_pictures"
-    PICK_MODEL = "pick_model"
-    RETRY = "retry"
-
-
-class SnugError(Exception):
-    """Base of everything that Snug raises on purpose; `values` fill the three templates."""
-
-    code: ClassVar[str] = "error"
-    what: ClassVar[str] = "Something went wrong."
-    why: ClassVar[str] = "{detail}"
-    remedy: ClassVar[str] = "Try again."
-    action: ClassVar[Action | None] = None
-    exit_code: ClassVar[int] = 4
-
-    def __init__(self, **values: Value) -> None:
-        super().__init__(values)
-        self.values = values
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """Rebuild from keyword figures: errors cross the process border."""
-        return (_rebuild, (type(self), self.values))
-
-    def _text(self, field: str, template: str) -> Text:
-        return Text(f"error.{self.code}.{field}", template, tuple(self.values.items()))
-
-    @property
-    def what_text(self) -> Text:
-        """What happened."""
-        return self._text("what", self.what)
-
-    @property
-    def why_text(self) -> Text:
-        """Why, with the figures."""
-        return self._text("why", self.why)
-
-    @property
-    def remedy_text(self) -> Text:
-        """What to do."""
-        return self._text("remedy", self.remedy)
-
-    def __str__(self) -> str:
-        return f"{self.what_text} {self.why_text} {self.remedy_text}"
-
-
-def _rebuild(kind: type[SnugError], values: dict[str, Value]) -> SnugError:
-    return kind(**values)
+from backends.error_base import Action as Action  # noqa: PLC0414 - the tree begins here for everybody
+from backends.error_base import SnugError as SnugError  # noqa: PLC0414
+from backends.text import Text
 
 
 class InputError(SnugError):
@@ -326,6 +268,16 @@ class GpuGone(MachineError):
     why = "The plan uses it, and this process sees {count} GPUs now."
     remedy = "Check its cable, power and driver, look at the hardware again, then load once more."
     action = Action.RETRY
+
+
+class GpuUnsupported(MachineError):
+    """The installed PyTorch has no code for GPUs of the plan; `gpus` are their numbers, as in "0,2"."""
+
+    code = "gpu_unsupported"
+    what = "The installed PyTorch can't use {device}."
+    why = "{detail}"
+    remedy = "Plan without it. launch.py doctor compares PyTorch, the driver and every GPU."
+    action = Action.WITHOUT_GPU
 
 
 class CannotMove(MachineError):

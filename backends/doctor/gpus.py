@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backends.doctor.finding import Finding
+from backends.hardware.builds import has_code
 from backends.hardware.torch_build import TorchBuild
 from backends.hardware.types import Gpu, HardwareSnapshot
 from backends.placement.topology import culprit, held_by_others, is_busy
@@ -182,30 +183,6 @@ def judge(gpus: tuple[Gpu, ...], view: TorchView) -> Finding:
     return Finding(
         "ok", title, Text.of("doctor.match.ok", "PyTorch sees the same GPUs: {count}.", count=view.count)
     )
-
-
-def has_code(capability: tuple[int, int], architectures: tuple[str, ...]) -> bool:
-    """Tell whether torch's list (sm_86: machine code, compute_90: recompiled by the driver) serves a GPU.
-
-    Machine code runs on later minor versions of its major version; the driver recompiles for any later GPU.
-    """
-    for name in architectures:
-        kind, _, digits = name.partition("_")
-        plain = digits.rstrip("af")
-        if not plain.isdecimal() or len(plain) < 2:
-            continue
-        have = int(plain[:-1]), int(plain[-1])
-        exact = digits != plain  # "sm_90a" has code for 9.0 alone
-        if (
-            kind == "sm"
-            and have[0] == capability[0]
-            and have <= capability
-            and (not exact or have == capability)
-        ):
-            return True
-        if kind == "compute" and have <= capability and not exact:
-            return True
-    return False
 
 
 def _busy(gpu: Gpu) -> Finding:

@@ -24,6 +24,7 @@ from backends.errors import (
     DiskFull,
     FolderReadOnly,
     GpuGone,
+    GpuUnsupported,
     InternalError,
     ModelDamaged,
     ModelUnsupported,
@@ -32,6 +33,7 @@ from backends.errors import (
     PackageMissing,
     SnugError,
 )
+from backends.hardware.builds import has_code
 from backends.text import Text, Value
 
 _log = logging.getLogger(__name__)
@@ -47,6 +49,12 @@ _CPU_ALLOCATION = ("DefaultCPUAllocator", "not enough memory", "Cannot allocate 
 _NO_GPU = (
     *("invalid device ordinal", "no CUDA-capable device", "not compiled with CUDA", "no NVIDIA driver"),
     *("GPU is lost", "has fallen off the bus", "No CUDA GPUs are available"),
+)
+# What CUDA and its libraries say of a card that nothing was compiled for.
+_NO_CODE = (
+    "no kernel image is available",
+    "is not compatible with the current PyTorch",
+    "CUDA capability sm_",
 )
 # What CUDA and its libraries say when they ask the driver themselves; they never name the GPU.
 _GPU_ALLOCATION = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
@@ -183,11 +191,40 @@ def _device(error: BaseException, message: str, stage: str, gpus: Sequence[int])
         return _out_of_gpu_memory(message, stage, gpus)
     if not isinstance(error, RuntimeError | AssertionError):
         return None
+    return _by_message(message, stage, gpus)
+
+
+def _by_message(message: str, stage: str, gpus: Sequence[int]) -> SnugError | None:
     if any(mark in message for mark in _GPU_ALLOCATION):
         return _out_of_gpu_memory(message, stage, gpus)
+    if any(mark in message for mark in _NO_CODE):
+        return _unsupported(gpus)
     if any(mark in message for mark in _NO_GPU):
         return _gpu_gone(message, gpus)
     return None
+
+
+def _unsupported(gpus: Sequence[int]) -> GpuUnsupported:
+    """Which GPUs the installed torch has no code for: its own list tells, CUDA's message does not."""
+    capabilities = [torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count())]
+    names = tuple(torch.cuda.get_arch_list())
+    lacking = [at for at, capability in enumerate(capabilities) if not has_code(capability, names)]
+    numbers = [gpus[at] if at < len(gpus) else at for at in lacking]
+    detail = Text("engine.no_code", "CUDA finds no code in it that this card can run.")
+    if not lacking and len(gpus) == 1:
+        numbers = list(gpus)
+    elif lacking:
+        detail = Text.of(
+            "engine.no_code_for",
+            "The card's compute capability is {capability}; this PyTorch holds code for {names}.",
+            capability="{}.{}".format(*capabilities[lacking[0]]),
+            names=", ".join(names) or "-",
+        )
+    return GpuUnsupported(
+        device=", ".join(f"GPU {number}" for number in numbers) or _gpu_name(None, gpus),
+        gpus=",".join(map(str, numbers)),
+        detail=detail,
+    )
 
 
 def _gpu_gone(message: str, gpus: Sequence[int]) -> GpuGone:

@@ -29,6 +29,30 @@ def code_range(cuda: tuple[int, int]) -> tuple[_Capability, _Capability | None]:
     return ((5, 0), (10, 0)) if cuda <= _LEGACY else (_TURING, None)
 
 
+def has_code(capability: tuple[int, int], architectures: tuple[str, ...]) -> bool:
+    """Tell whether torch's list (sm_86: machine code, compute_90: recompiled by the driver) serves a GPU.
+
+    Machine code runs on later minor versions of its major version; the driver recompiles for any later GPU.
+    """
+    for name in architectures:
+        kind, _, digits = name.partition("_")
+        plain = digits.rstrip("af")
+        if not plain.isdecimal() or len(plain) < 2:
+            continue
+        have = int(plain[:-1]), int(plain[-1])
+        exact = digits != plain  # "sm_90a" has code for 9.0 alone
+        if (
+            kind == "sm"
+            and have[0] == capability[0]
+            and have <= capability
+            and (not exact or have == capability)
+        ):
+            return True
+        if kind == "compute" and have <= capability and not exact:
+            return True
+    return False
+
+
 def usable(hardware: HardwareSnapshot) -> HardwareSnapshot:
     """Leave out the GPUs that PyTorch can't use: the installed one, or the one that suits; say why."""
     cuda = hardware.torch_cuda or _suitable(hardware.gpus)

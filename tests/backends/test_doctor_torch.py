@@ -9,6 +9,7 @@ import pytest
 
 from backends.doctor import gpus, software
 from backends.doctor.gpus import TorchView
+from backends.hardware.builds import has_code
 from backends.hardware.describe import read_file
 from backends.hardware.torch_build import TorchBuild
 from backends.hardware.types import HardwareSnapshot
@@ -69,7 +70,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, list_name: 
 def test_which_gpus_torch_has_code_for(
     capability: tuple[int, int], architectures: tuple[str, ...], *, runs: bool
 ) -> None:
-    assert gpus.has_code(capability, architectures) is runs
+    assert has_code(capability, architectures) is runs
 
 
 FOUR = ((8, 6),) * 4

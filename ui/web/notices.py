@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from backends.errors import Action, NotLoaded, OutOfMemory, SnugError
+from backends.errors import Action, GpuUnsupported, NotLoaded, OutOfMemory, SnugError
+from backends.hardware.types import Gpu
 from backends.placement.ladder import Step
+from backends.placement.types import PlanRequest
 from backends.presets import Preset
 from backends.service.recovery import Offer
 from backends.text import Text
 from ui.i18n import Translator
+from ui.web import by_hand
 from ui.web.chat_flow import Conversation, unanswered
 from ui.web.climb import Taken
 from ui.web.format import error_card, notice
@@ -85,6 +88,23 @@ def choose(
     if status == "ready" and unanswered(turns):
         return Notice(key="notice.unanswered", action=Action.RETRY, label="action.ask_again")
     return None
+
+
+def without_gpus(request: PlanRequest, error: GpuUnsupported, present: Sequence[Gpu]) -> PlanRequest:
+    """The request without the GPUs of `error`, and without what was set for certain GPUs by hand."""
+    named = str(error.values["gpus"])
+    gone = {int(number) for number in named.split(",") if number}
+    allowed = request.overrides.gpus
+    left = tuple(
+        gpu.index for gpu in present if gpu.index not in gone and (allowed is None or gpu.index in allowed)
+    )
+    overrides = replace(request.overrides, device_map=None, max_memory=(), gpu_layers=None)
+    if not left or not gone:
+        return replace(
+            request, preset=Preset.CPU, overrides=replace(overrides, gpus=None, cpu_layers_mode=None)
+        )
+    overrides = replace(overrides, gpus=left)
+    return replace(request, preset=by_hand.preset_for(overrides, request.preset), overrides=overrides)
 
 
 def _label(error: SnugError) -> str:

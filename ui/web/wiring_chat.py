@@ -185,7 +185,7 @@ class Handlers:
             if card.action is Action.MORE_PICTURES:
                 changed = climbing.make_room(self.context, session, card.error)
             elif rung is None:
-                changed = act_on_model(self.context, session, card.action)
+                changed = act_on_model(self.context, session, card.action, card.error)
             else:
                 changed = climbing.take(self.context, session, rung)
             if changed is not None:

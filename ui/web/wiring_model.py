@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from backends.errors import Action, SnugError
+from backends.errors import Action, GpuUnsupported, SnugError
 from backends.placement.types import Plan, PlanRequest
 from backends.presets import Preset
 from ui.i18n import Translator
@@ -183,27 +183,33 @@ def wire(page: Page, context: Context) -> None:
     setup.unload.click(unload, None, page.live, **quiet)
 
 
-def act_on_model(context: Context, session: Session, action: Action) -> PlanRequest | None:
+def act_on_model(
+    context: Context, session: Session, action: Action, error: SnugError | None
+) -> PlanRequest | None:
     """Run a card's button where it concerns the model; returns the request when it changed."""
     if action is Action.RESTART:
         leave(context, session)  # what is loaded is loaded here
     request = session.request or context.start
     match action:
         case Action.RESTART:
-            status = context.service.state().status
-            plan = make_plan(context, request) if status == "empty" else None
-            if status == "crashed":
-                context.loader.restart()
-            elif isinstance(plan, Plan):
-                context.loader.load(plan)
-            return None
+            _restart(context, request)
         case Action.STEP_DOWN:
             return climbing.take(context, session)
         case Action.UNDO_STEP:
             return climbing.undo(context, session)
         case Action.USE_LOWER_PRESET:
             return PlanRequest(request.model, notices.lower_preset(request.preset))
+        case Action.WITHOUT_GPU if isinstance(error, GpuUnsupported):
+            return notices.without_gpus(request, error, context.service.usable().gpus)
         case Action.PICK_MODEL:
             return PlanRequest("starter", request.preset)
-        case _:
-            return None
+    return None
+
+
+def _restart(context: Context, request: PlanRequest) -> None:
+    status = context.service.state().status
+    plan = make_plan(context, request) if status == "empty" else None
+    if status == "crashed":
+        context.loader.restart()
+    elif isinstance(plan, Plan):
+        context.loader.load(plan)

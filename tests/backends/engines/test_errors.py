@@ -25,6 +25,7 @@ from backends.errors import (
     DiskFull,
     FolderReadOnly,
     GpuGone,
+    GpuUnsupported,
     InternalError,
     ModelDamaged,
     ModelUnsupported,
@@ -190,6 +191,44 @@ def test_the_engine_tells_which_gpus_it_sees(
         assert caught.value.values["device"] == "GPU 3"
     finally:
         engine.close()
+
+
+NO_KERNEL = "CUDA error: no kernel image is available for execution on the device"
+KEPLER = "Tesla K80 with CUDA capability sm_37 is not compatible with the current PyTorch installation."
+NO_CODE = {
+    "the only one": (
+        NO_KERNEL,
+        [(6, 1)],
+        (3,),
+        "3",
+        "capability is 6.1; this PyTorch holds code for sm_75, sm_86",
+    ),
+    "the second of two": (NO_KERNEL, [(8, 6), (6, 1)], (0, 2), "2", "capability is 6.1"),
+    "both": (NO_KERNEL, [(5, 2), (6, 1)], (1, 2), "1,2", "capability is 5.2"),
+    "its list says otherwise": (NO_KERNEL, [(8, 6)], (4,), "4", "no code in it that this card can run"),
+    "nobody knows which": (NO_KERNEL, [(8, 6), (8, 6)], (0, 1), "", "no code in it that this card can run"),
+    "in torch's own words": (KEPLER, [(3, 7)], (0,), "0", "capability is 3.7"),
+}
+
+
+@pytest.mark.parametrize("name", NO_CODE)
+@pytest.mark.parametrize("kind", [RuntimeError, torch.AcceleratorError])
+def test_a_gpu_that_torch_has_no_code_for(
+    kind: type[RuntimeError], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message, capabilities, gpus, numbers, why = NO_CODE[name]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capabilities[index])
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_86"])
+
+    found = translate(kind(message), "loading the model", "/models/x", gpus=gpus)
+
+    assert isinstance(found, GpuUnsupported)
+    assert found.values["gpus"] == numbers
+    named = ", ".join(f"GPU {number}" for number in numbers.split(",")) if numbers else "A GPU"
+    assert str(found.what_text) == f"The installed PyTorch can't use {named}."
+    assert why in str(found.why_text)
+    assert found.action == "without_gpu"
 
 
 def test_what_moving_lacks_is_told_with_its_figures() -> None:

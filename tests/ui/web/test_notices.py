@@ -7,10 +7,13 @@ from typing import Any
 import pytest
 
 from backends.errors import (
+    GpuUnsupported,
     ModelNotFound,
     NotLoaded,
 )
+from backends.placement.types import Overrides, PlanRequest
 from backends.presets import Preset
+from tests.support.machines import gpu
 from tests.support.tab import ASKED, CRASH
 from ui.web import chat_flow, notices
 
@@ -56,3 +59,35 @@ def test_less_memory_always_ends_on_the_cpu(preset: Preset) -> None:
         steps.append(notices.lower_preset(steps[-1]))
         assert len(steps) < 8
     assert steps[-1] is Preset.CPU
+
+
+@pytest.mark.parametrize(
+    ("without", "asked", "preset", "left"),
+    [
+        ("1", None, "high", (0, 2)),
+        ("0,2", None, "high", (1,)),
+        ("1", (1, 2), "high", (2,)),
+        ("0,1,2", None, "cpu", None),
+        ("1", (1,), "cpu", None),
+        ("", None, "cpu", None),
+    ],
+    ids=[
+        "one of three",
+        "two of three",
+        "one of two that were chosen",
+        "all",
+        "the chosen one",
+        "nobody knows",
+    ],
+)
+def test_a_plan_without_the_gpus_that_torch_can_not_use(
+    without: str, asked: tuple[int, ...] | None, preset: str, left: tuple[int, ...] | None
+) -> None:
+    error = GpuUnsupported(device="a GPU", gpus=without, detail="It holds no code for it.")
+    by_hand = Overrides(
+        gpus=asked, precision="bf16", device_map=(("", "cuda:1"),), max_memory=(("cuda:1", 9),)
+    )
+
+    made = notices.without_gpus(PlanRequest("m", Preset.HIGH, by_hand), error, [gpu(0), gpu(1), gpu(2)])
+
+    assert made == PlanRequest("m", Preset(preset), Overrides(gpus=left, precision="bf16"))
