@@ -2,7 +2,8 @@
 
 Every case runs in a fresh child process through the real engine. It is asked a few words, which end the
 rehearsal that follows a load; a short question about its pictures (first token and speed, which the plan
-states for exactly that; the median of three where all weights are in RAM); then one that fills the context
+states for exactly that; the best of three, as calibrating takes the best of its runs: what others take of a
+shared machine is not what is predicted); then one that fills the context
 (memory). The peak is the kernel's own record. Then the case runs again, its files dropped from the page
 cache, in a memory control group of the predicted peak.
 
@@ -116,7 +117,7 @@ def warm_up(client: WorkerClient) -> None:
 
 def ask_short(client: WorkerClient, case: Case, folder: Path, rate: float) -> list[Done]:
     """The question that speeds are stated for, of other lengths and with other pictures each time."""
-    salts = ("first",) if case.disk else ("first", "second", "third")
+    salts = ("first", "second", "third")
     return [
         ask(
             client,
@@ -182,10 +183,10 @@ def measure(
         end = held(client.pid)
         assert end is not None
         libraries = library_bytes(client.pid)
-    first_s = statistics.median(done.timings.first_token_s for done in answers) if timed else None
+    first_s = min(done.timings.first_token_s for done in answers) if timed else None
     per_token = [1 / full.timings.tokens_per_s]
     if timed:
-        per_token.append(statistics.median(1 / done.timings.tokens_per_s for done in answers))
+        per_token.append(min(1 / done.timings.tokens_per_s for done in answers))
     return Measured(
         name=case.name,
         parameters=model.parameters,
@@ -240,8 +241,8 @@ def run_limited(
                 timings = [done.timings for done in ask_short(client, case, settings.home, rate)]
                 free = replace(
                     free,
-                    measured_first_s=statistics.median(one.first_token_s for one in timings),
-                    measured_tokens_per_s=statistics.median(one.tokens_per_s for one in timings),
+                    measured_first_s=min(one.first_token_s for one in timings),
+                    measured_tokens_per_s=max(one.tokens_per_s for one in timings),
                 )
             ask(client, "full", filling(case, found, settings.home, rate, "limited"), length(case))
             finished = True
@@ -305,9 +306,9 @@ def run_all(
     timed, rate = not options.memory_only, tokens_per_word()
     for shape in dict.fromkeys(case.shape for case in chosen):
         path = checkpoint(shape, options.keep or settings.home)
-        # Anew for every shape: what a shared machine gives changes within minutes.
-        machine = this_machine(settings, timed=timed)
         for case in (case for case in chosen if case.shape == shape):
+            # Anew for every case: what a shared machine gives changes within minutes.
+            machine = this_machine(settings, timed=timed)
             model = identify(path)
             decided = plan_for(case, model, machine, settings.home / "offload")
             try:
