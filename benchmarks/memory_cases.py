@@ -43,9 +43,10 @@ class Case:
 
 CASES = (
     *(Case(LLAMA_01, precision, context) for precision in ("bf16", "fp32") for context in (512, 4096)),
-    Case(LLAMA_01, "fp32", 2048, disk=6),
     *(Case(LLAMA_05, precision, 2048) for precision in ("bf16", "fp32")),
     Case(LLAMA_05, "bf16", 4096),
+    # With less on the disk than a limit leaves free, the system keeps it in RAM: nothing would be read.
+    Case(LLAMA_05, "fp32", 2048, disk=14),
     Case(LLAMA_1, "bf16", 1024),
     Case(LLAMA_1, "fp32", 512),
     Case(LLAMA_1, "bf16", 1024, disk=11),
@@ -53,9 +54,9 @@ CASES = (
     Case(LLAMA_2, "bf16", 512, disk=16),
     *(Case(LLAVA_02, precision, 2048, images=2) for precision in ("bf16", "fp32")),
     Case(LLAVA_02, "fp32", 4096, images=4),
-    Case(LLAVA_02, "bf16", 1024, images=1, disk=6),
     *(Case(LLAVA_05, precision, 1024, images=1) for precision in ("bf16", "fp32")),
     Case(LLAVA_05, "bf16", 4096, images=4),
+    Case(LLAVA_05, "bf16", 1024, images=1, disk=13),
     Case(LLAVA_1, "bf16", 1024, images=1),
     Case(LLAVA_1, "bf16", 1024, images=1, disk=8),
     *(Case(DYNAMIC_02, precision, 2048, images=4) for precision in ("bf16", "fp32")),

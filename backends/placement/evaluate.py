@@ -190,8 +190,8 @@ def _parts(case: Case, layout: Layout) -> list[tuple[speed.Rates, speed.Work]]:
 
 
 def _half_full(case: Case, module: Module, width: int) -> int:
-    """Bytes that a layer keeps of a conversation that fills half the context."""
-    tokens = case.work.context_tokens // 2
+    """Bytes that a layer keeps of a conversation that is half-way."""
+    tokens = speed.half_way(case.work)
     if module.cache is None:
         return kv_cache_per_layer(case.model.text, tokens, width)
     return module.cache.nbytes(tokens, case.work.images, width)

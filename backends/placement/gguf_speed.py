@@ -14,7 +14,7 @@ from backends.hardware.types import Gpu
 from backends.models.types import Module, ModuleKind
 from backends.placement.case import Case
 from backends.placement.gguf_memory import ROWS, Held, cache_bytes, weights_bytes
-from backends.placement.speed import QUESTION_TOKENS
+from backends.placement.speed import QUESTION_TOKENS, half_way
 from backends.placement.types import Expected
 
 # Where a snapshot has no figure: modest, as for the other engine.
@@ -46,11 +46,12 @@ def expected(case: Case, held: Mapping[str, Held]) -> Expected:
 
 
 def _token_seconds(case: Case, device: str, held: Held) -> float:
-    """One token: the weights that it passes once, and the cache of a half-full context."""
+    """One token: the weights that it passes once, and the cache of a conversation half-way."""
     read = sum(_read_bytes(module) for module in held.modules)
     if held.has(ModuleKind.HEAD) and case.model.text.tied_embeddings:
         read += sum(module.nbytes for module in case.model.modules if module.kind is ModuleKind.EMBED)
-    cache = cache_bytes(held.layers, case.model.text, case.work) // 2
+    whole = cache_bytes(held.layers, case.model.text, case.work)
+    cache = whole * half_way(case.work) // case.work.context_tokens
     return (read + cache) / _rates(case, device).read + len(held.layers) * _LAYER_S
 
 

@@ -26,9 +26,9 @@ _PAGEABLE = 0.5
 # Python and kernel-launch time of one decoder layer, and of everything around the layers. On a CPU it is what
 # is left beside reading weights.
 _LAYER_S, _STEP_S = 0.00045, 0.0012
-_CPU_LAYER_FP32_S, _CPU_LAYER_HALF_S = 0.0006, 0.0005
+_CPU_LAYER_FP32_S, _CPU_LAYER_HALF_S = 0.0006, 0.0009
 # A CPU's kernels are made anew for every length of a prompt.
-_CPU_NEW_LENGTH_S = 0.0012
+_CPU_NEW_LENGTH_FP32_S, _CPU_NEW_LENGTH_HALF_S = 0.0012, 0.0006
 # Extra launches of a quantized layer: LLM.int8 quantizes every input and splits outliers off.
 _QUANTIZED_LAYER_S = {"int8": 0.0012, "nf4": 0.0002}
 # bitsandbytes on a CPU, in GB of stored weights a second: 0.6-0.9 tokens/s at 1.1 B parameters.
@@ -62,7 +62,7 @@ class Work:
 
     `streamed_bytes` come from RAM for every pass, `disk_bytes` from the disk. `whole_bytes` are all weights
     here, also of experts that a single token does not visit (0: as many as `read_bytes`). `cache_bytes` is
-    what the layers keep of a conversation that fills half the context (None: of all its tokens).
+    what the layers keep of a conversation that is half-way (None: all its tokens).
     """
 
     read_bytes: int
@@ -146,7 +146,7 @@ def cpu_rates(
         attention=vectors * (_ATTENTION_FP32 if fp32 else _ATTENTION_HALF),
         numbers=vectors * (_NUMBERS_FP32 if fp32 else _NUMBERS_HALF),
         packed=fp32,
-        new_length_s=_CPU_NEW_LENGTH_S,
+        new_length_s=_CPU_NEW_LENGTH_FP32_S if fp32 else _CPU_NEW_LENGTH_HALF_S,
     )
 
 
@@ -188,9 +188,19 @@ def _cpu_factor(cpu: Cpu, precision: Precision) -> float:
     return _BF16_NATIVE if has_bf16(cpu) else _BF16_EMULATED
 
 
+def first_tokens(work: Workload) -> int:
+    """Tokens of the question that speeds are stated for: its pictures and a few words."""
+    return min(work.images * work.image_tokens + QUESTION_TOKENS, work.context_tokens)
+
+
+def half_way(work: Workload) -> int:
+    """Tokens of a conversation half-way from its first question to the end of the context."""
+    return (first_tokens(work) + work.context_tokens) // 2
+
+
 def decode_seconds(parts: list[tuple[Rates, Work]], text: TextGeometry, work: Workload, width: int) -> float:
-    """Seconds per token: every weight is read once (of experts those visited), and a half-full cache."""
-    layer_cache = kv_cache_per_layer(text, work.context_tokens // 2, width)
+    """Seconds per token: every weight is read once (of experts those visited), and the cache half-way."""
+    layer_cache = kv_cache_per_layer(text, half_way(work), width)
     shared = max(1, text.heads // max(1, text.kv_heads))
     total = _STEP_S
     for rates, part in parts:
@@ -214,7 +224,7 @@ def first_token_seconds(
     FLOPs: twice the parameters for every token that passes them, and attention's 4 x tokens^2 x width per
     layer; weights are read at least once for every pass, and those that visit are moved for every pass.
     """
-    tokens = min(work.images * work.image_tokens + QUESTION_TOKENS, work.context_tokens)
+    tokens = first_tokens(work)
     rows = 0
     if vision is not None and work.images:
         patches = (

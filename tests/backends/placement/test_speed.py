@@ -166,6 +166,18 @@ def test_streamed_weights_are_moved_for_every_pass(llava: ModelInfo, family: str
     assert seconds == pytest.approx(3 * passes, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("work", "tokens"),
+    [
+        pytest.param(Workload(2048, 0, 0), 1056, id="words only: half of the context"),
+        pytest.param(Workload(2048, 2, 576), 1632, id="pictures fill more than half of it"),
+        pytest.param(Workload(512, 2, 576), 512, id="pictures fill it"),
+    ],
+)
+def test_speed_is_stated_half_way_between_the_first_question_and_the_end(work: Workload, tokens: int) -> None:
+    assert speed.half_way(work) == tokens
+
+
 def test_a_prompt_reads_the_experts_that_single_tokens_leave_out(llava: ModelInfo) -> None:
     rates = speed.Rates(
         read=1e9, math=1e18, link=1e9, disk=1e9, overlapped=True, layer_s=0.0,
@@ -174,6 +186,7 @@ def test_a_prompt_reads_the_experts_that_single_tokens_leave_out(llava: ModelInf
     sparse = [(rates, speed.Work(10**9, 1, 1, 0, whole_bytes=8 * 10**9))]
     work = Workload(2048, 0, 0)
 
-    assert speed.decode_seconds(sparse, llava.text, work, 2) == pytest.approx(1.017, rel=0.001)
+    cache_s = 2 * 4096 * 2 * (2048 + 64) / 2 / 1e9  # half-way between a question of 64 tokens and the end
+    assert speed.decode_seconds(sparse, llava.text, work, 2) == pytest.approx(1.0012 + cache_s, rel=1e-6)
     assert speed.first_token_seconds(sparse, llava.text, None, work) == pytest.approx(8, rel=0.01)
     assert sparse[0][1].bytes_for(2) == 2 * 10**9
