@@ -16,7 +16,10 @@ from backends.placement.case import (
     Layout,
     cuda,
     executing_share,
+    load_transient,
+    merging_bytes,
 )
+from backends.placement.estimate import Load, kv_cache
 from backends.placement.evaluate import Outcome, evaluate
 from backends.placement.fill import around, can_start, filled
 from backends.placement.precision import Precision
@@ -54,7 +57,7 @@ def candidates(case: Case, *, hopeful: bool = False) -> tuple[Candidate, ...]:
 
     A precision that fits in a better place is not judged in worse ones (all on GPUs, then GPU and RAM,
     then the disk). Policies that may overflow into RAM end there: with no usable GPU everything overflows.
-    `hopeful` leaves out what can't fit by its weights alone, where nobody asks what is missing.
+    `hopeful` leaves out what can't fit by weights and cache alone, where nobody asks what is missing.
     """
     policy = case.policy
     found: list[Candidate] = []
@@ -169,7 +172,9 @@ def _several(case: Case, choice: str) -> Iterator[Outcome]:
     for count in range(2, len(case.gpus) + 1):
         chosen = case.gpus[:count]
         precision = precisions.on_gpus(choice, case.model.dtype, chosen)
-        if count < len(case.gpus) and _hopeless(case, precision, chosen):
+        in_ram = _room(case, precision, CPU)
+        possible = _can_be_loaded(case, precision, in_ram) and not _hopeless(case, precision, chosen)
+        if count < len(case.gpus) and not possible:
             continue
         outcome = evaluate(case, _balanced(case, precision, chosen))
         if not outcome.fits:
@@ -182,32 +187,53 @@ def _several(case: Case, choice: str) -> Iterator[Outcome]:
 
 
 def _hopeless(case: Case, precision: Precision, gpus: Sequence[Gpu]) -> bool:
-    """Whether the weights alone are more than these GPUs hold together."""
-    return _weights(case, precision) > sum(case.budgets[cuda(gpu)] for gpu in gpus)
+    """Whether weights and cache alone are more than these GPUs hold together."""
+    return _least(case, precision) > sum(_room(case, precision, cuda(gpu)) for gpu in gpus)
 
 
-def _weights(case: Case, precision: Precision) -> int:
-    """The least that the weights take, wherever they lie."""
-    return sum(
-        count * precision.module_bytes(module, quantize=True)
-        for module, count in zip(case.distinct, case.amounts, strict=True)
-    )
+def _can_be_loaded(case: Case, precision: Precision, in_ram: int) -> bool:
+    """Whether RAM holds what loading takes for a moment, wherever the weights go."""
+    return max(load_transient(case, precision), merging_bytes(case, precision)) <= in_ram
+
+
+def _least(case: Case, precision: Precision) -> int:
+    """The least that weights and cache take, wherever they lie."""
+    whole = Load()
+    for module, count in zip(case.distinct, case.amounts, strict=True):
+        nbytes = precision.module_bytes(module, quantize=True)
+        whole.add(module, nbytes, precision, quantized=False, count=count)
+    return whole.weights + kv_cache(case.model.text, whole, case.work, precision.width)
+
+
+def _room(case: Case, precision: Precision, device: str, *, with_gpu: bool = True) -> int:
+    """What a device has for weights and cache at most."""
+    empty = executing_share(case, device, Load(), precision, with_gpu=with_gpu)
+    return max(0, empty.budget_bytes - empty.total_bytes)
 
 
 def _too_heavy(case: Case, choice: str, kind: PlacementKind) -> bool:
-    """Whether the weights alone are more than all devices of this kind of placement hold together."""
-    if kind == "disk":
+    """Whether no layout of this kind can fit: by weights and cache alone, or by what loading takes."""
+    options: tuple[Precision, ...] = ()
+    if kind in ("cpu", "disk"):
+        options += _cpu_precisions(case, choice)
+    if kind != "cpu":
+        options += (precisions.on_gpus(choice, case.model.dtype, case.gpus),)
+    return not any(_could_fit(case, precision, kind) for precision in options)
+
+
+def _could_fit(case: Case, precision: Precision, kind: PlacementKind) -> bool:
+    in_ram = _room(case, precision, CPU, with_gpu=kind not in ("cpu", "disk"))
+    if not _can_be_loaded(case, precision, in_ram):
         return False
-    if kind == "cpu":
-        least = min(_weights(case, precision) for precision in _cpu_precisions(case, choice))
-    else:
-        least = _weights(case, precisions.on_gpus(choice, case.model.dtype, case.gpus))
-    room = [] if kind == "cpu" else [case.budgets[cuda(gpu)] for gpu in case.gpus]
+    if kind == "disk":
+        return True
+    least = _least(case, precision)
+    if case.commit is not None and least > case.commit:
+        return False
+    room = [] if kind == "cpu" else [_room(case, precision, cuda(gpu)) for gpu in case.gpus]
     if kind == "gpu":
         room = [max(room, default=0)]
-    if kind in ("cpu", "hybrid"):
-        room.append(case.budgets[CPU])
-    return least > sum(room)
+    return least <= sum(room) + (in_ram if kind in ("cpu", "hybrid") else 0)
 
 
 def _balanced(case: Case, precision: Precision, gpus: Sequence[Gpu]) -> Layout:
@@ -234,18 +260,28 @@ def _hybrid(case: Case, choice: str, rest: tuple[str, ...]) -> Iterator[Outcome]
     groups = _groups(case)
     for mode in modes:
         best: Outcome | None = None
+        seen: set[Layout] = set()
         for gpus in groups:
             precision = precisions.on_gpus(choice, case.model.dtype, gpus)
             slots = (*(cuda(gpu) for gpu in gpus), *rest)
             if (best is not None or DISK in rest) and not can_start(case, precision, slots, mode):
                 continue
-            judged = evaluate(case, filled(case, precision, slots, mode, case.request.overrides.gpu_layers))
-            if precision.quantized and not judged.layers_on_gpus:
-                continue  # nothing would be quantized: that is another precision's layout
+            layout = filled(case, precision, slots, mode, case.request.overrides.gpu_layers)
+            if layout in seen or (precision.quantized and not _has_layers_on_gpus(case, layout)):
+                continue  # where nothing would be quantized, it is another precision's layout
+            seen.add(layout)
+            judged = evaluate(case, layout)
             if best is None or _better(judged, best):
                 best = judged
         if best is not None:
             yield best
+
+
+def _has_layers_on_gpus(case: Case, layout: Layout) -> bool:
+    return any(
+        module.kind is ModuleKind.LAYER and device.startswith("cuda:")
+        for module, device in zip(case.model.modules, layout.devices, strict=True)
+    )
 
 
 def _groups(case: Case) -> list[tuple[Gpu, ...]]:

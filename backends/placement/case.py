@@ -225,6 +225,12 @@ def load_transient(case: Case, precision: Precision) -> int:
     return largest if precision.compute not in (case.model.dtype, "float32") else 0
 
 
+def merging_bytes(case: Case, precision: Precision) -> int:
+    """RAM for merging a LoRA: the whole model, before any part of it is placed, and the LoRA."""
+    adapter = case.model.adapter
+    return case.model.parameters * precision.width + adapter.nbytes if adapter is not None else 0
+
+
 def disk_share(case: Case, layout: Layout) -> DeviceShare:
     """Sum up the weights that stay on the disk.
 

@@ -16,6 +16,7 @@ from backends.placement.case import (
     is_quantized,
     load_transient,
     loads,
+    merging_bytes,
     placed_bytes,
 )
 from backends.placement.estimate import kv_cache_per_layer
@@ -70,7 +71,7 @@ def evaluate(case: Case, layout: Layout) -> Outcome:
     shares = _shares(case, layout)
     ram = next(share for share in shares if share.device == CPU)
     arriving = ram.weights_bytes + load_transient(case, layout.precision)
-    peak = ram.overhead_bytes + max(arriving, _merging(case, layout))
+    peak = ram.overhead_bytes + max(arriving, merging_bytes(case, layout.precision))
     committed = committed_bytes(shares, peak)
     missing = sum(max(0, share.total_bytes - share.budget_bytes) for share in shares if share is not ram)
     # RAM that is missing while loading, while answering and in Windows' promise is the same RAM.
@@ -103,14 +104,6 @@ def committed_bytes(shares: tuple[DeviceShare, ...], load_peak_ram: int) -> int:
     answering = sum(share.total_bytes for share in shares if share.device != DISK)
     gpus = [share for share in shares if share.device not in (CPU, DISK)]
     return max(answering, load_peak_ram + sum(share.weights_bytes + share.overhead_bytes for share in gpus))
-
-
-def _merging(case: Case, layout: Layout) -> int:
-    """RAM for merging a LoRA: the whole model, before any part of it is placed, and the LoRA."""
-    adapter = case.model.adapter
-    if adapter is None:
-        return 0
-    return case.model.parameters * layout.precision.width + adapter.nbytes
 
 
 def _page_file(case: Case, committed: int, total_ram: int) -> int:

@@ -204,7 +204,8 @@ def _left(line: _Line, slot: int, load: Load, here: int) -> int:
     if load.layers == 0:
         load.caches = {}
     elif _runs_visitors(line, slot):
-        away = Counter(line.case.layer_places[-line.away :])  # those that rest elsewhere are the last
+        last = line.case.layer_places[-line.away :]  # those that rest elsewhere are the last
+        away = {last[0]: len(last)} if line.case.one_kind_of_layer else Counter(last)
         for place, count in away.items():
             load.keep(line.case.distinct[place], count)
     share = executing_share(line.case, device, load, line.precision, with_gpu=line.has_gpu)

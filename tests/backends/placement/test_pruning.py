@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from backends.models.identify import identify
 from backends.models.types import ModelInfo
 from backends.placement.candidates import candidates
 from backends.placement.estimate import Load
@@ -11,6 +14,7 @@ from backends.placement.planner import question
 from backends.placement.precision import Precision
 from backends.placement.types import PlanRequest
 from backends.presets import Preset
+from tests.support import checkpoints
 from tests.support.machines import gpu, machine, rtx_2060, rtx_2080_ti
 
 MACHINES = {
@@ -19,6 +23,9 @@ MACHINES = {
     "6 GB card": machine(rtx_2060(), ram=10),
     "4 x 11 GB, full": machine(*(rtx_2080_ti(index, free=2.5) for index in range(4)), ram=12),
     "24 GB card": machine(gpu(0), ram=64),
+    "full cards beside an empty one": machine(gpu(0, free=0.2), gpu(1, free=6), gpu(2, free=0), ram=16),
+    "four cards, hardly any RAM": machine(*(gpu(index) for index in range(4)), ram=4, available=2.5),
+    "Windows with little to promise": machine(gpu(0, total=8, free=7.5), ram=16, os="windows", commit=18),
 }
 
 
@@ -32,6 +39,20 @@ def test_what_is_too_heavy_by_its_weights_alone_never_fits(
     all_of_them, hopeful = candidates(case), candidates(case, hopeful=True)
 
     assert [one for one in hopeful if one.outcome.fits] == [one for one in all_of_them if one.outcome.fits]
+
+
+@pytest.mark.parametrize("available", [3, 8, 14, 20, 40])
+def test_a_lora_that_can_not_be_merged_is_left_out_and_no_other(available: float, tmp_path: Path) -> None:
+    checkpoints.llava_15_7b(tmp_path / "llava-1.5-7b-hf")
+    model = identify(checkpoints.lora(tmp_path / "my LoRA", "llava-hf/llava-1.5-7b-hf"))
+    hardware = machine(gpu(0), gpu(1), ram=48, available=available)
+    case = question(hardware, model, PlanRequest("m", Preset.AUTO))
+
+    all_of_them, hopeful = candidates(case), candidates(case, hopeful=True)
+
+    fitting = [one for one in all_of_them if one.outcome.fits]
+    assert [one for one in hopeful if one.outcome.fits] == fitting
+    assert bool(fitting) == (available > 14)
 
 
 def test_modules_that_are_alike_add_up_as_one_by_one(models: dict[str, ModelInfo]) -> None:
