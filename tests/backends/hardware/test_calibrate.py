@@ -68,12 +68,18 @@ def measuring(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], psutil.Pr
     """A program that measures for minutes, and the process it does that in."""
     program = [sys.executable, "-c", MEASURING, str(tmp_path)]
     with subprocess.Popen(program, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as parent:
-        try:
+        with contextlib.ExitStack() as ended:
+            ended.callback(parent.kill)
             assert parent.stdout is not None
             assert parent.stdout.readline() == "begun\n"
-            yield parent, _child_of(parent)
-        finally:
-            parent.kill()
+            child = _child_of(parent)
+            ended.callback(_kill, child)
+            yield parent, child
+
+
+def _kill(process: psutil.Process) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.kill()
 
 
 def _child_of(parent: subprocess.Popen[str]) -> psutil.Process:
