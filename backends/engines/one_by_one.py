@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from backends.engines.heap import give_gaps_back
 from backends.placement.pictures import encoded_alone
 
 # Families that count pictures along the second dimension of their pixels: [1, pictures, channels, ...].
@@ -35,7 +36,10 @@ def _split(encode: Callable[..., Any], axis: int) -> Callable[..., Any]:
     @wraps(encode)
     def one_by_one(*args: Any, **options: Any) -> Any:
         given = dict(zip(names, args, strict=False)) | options
-        return _joined([_slim(encode(**piece)) for piece in _pieces(given, axis)])
+        features = _joined([_slim(encode(**piece)) for piece in _pieces(given, axis)])
+        if given["pixel_values"].device.type == "cpu":
+            give_gaps_back()
+        return features
 
     return one_by_one
 

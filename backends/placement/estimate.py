@@ -33,6 +33,8 @@ CPU_PROCESS_BYTES = 436 * MIB
 # (worker.allocator); of smaller ones, most of all a cache's that grows from question to question, some
 # stays. Measured in eight turns up to 4,096 tokens: 30 MiB more than in one, of 192 MiB of cache.
 _CPU_CACHE_SLACK, _CPU_SLACK, _CPU_CACHE_SLACK_MOST = 0.1, 0.1, 256 * MIB
+# Pictures that are encoded one by one use blocks so small that the heap keeps gaps of about one's memory.
+_CPU_EYES_SLACK_MOST = 64 * MIB
 # The system's own table of pages: 8 bytes for 4 KiB. Control groups count it as the process's.
 _PAGE_TABLE = 512
 CUDA_PROCESS_BYTES = 1100 * MIB
@@ -297,6 +299,9 @@ def share(
         # Memory for reading is used again and again: nothing of it is left over.
         slack = int((active + staging - visiting) * _CPU_SLACK)
         slack += min(int(cache * _CPU_CACHE_SLACK), _CPU_CACHE_SLACK_MOST)
+        if load.vision and vision is not None and encoded_alone(sees_as) and not in_pieces(family, vision):
+            seeing = vision_activation(vision, text, work, precision.width, family=sees_as)
+            slack += min(seeing, _CPU_EYES_SLACK_MOST)
         slack += (load.weights + cache + active + staging) // _PAGE_TABLE
     else:
         slack = int((active + staging) * _SLACK)

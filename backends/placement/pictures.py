@@ -23,7 +23,7 @@ _TILE_BY_TILE = frozenset(
 _PICTURE_BY_PICTURE = frozenset(
     {
         *("glm46v", "glm4v", "glm4v_moe", "llava_next", "llava_onevision", "qwen2_5_vl", "qwen2_vl"),
-        *("qwen3_5", "qwen3_5_moe", "qwen3_vl", "qwen3_vl_moe"),
+        *("paddleocr_vl", "qwen3_5", "qwen3_5_moe", "qwen3_vl", "qwen3_vl_moe"),
     }
 )
 

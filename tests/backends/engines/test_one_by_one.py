@@ -62,6 +62,10 @@ def _configs() -> dict[str, Any]:
                               "resampler_n_heads": 2, "resampler_head_dim": 32, "num_key_value_heads": 1},
         ),
         "qianfan_ocr": t.QianfanOCRConfig(text_config=qwen2, vision_config=_INTERNVL_VISION),
+        "paddleocr_vl": t.PaddleOCRVLConfig(
+            text_config={**TEXT, "head_dim": 32, "rope_parameters": _QWEN_TEXT["rope_parameters"]},
+            vision_config={**VISION, "image_size": 56, "patch_size": 14},
+        ),
         "qwen3_vl": t.Qwen3VLConfig(
             text_config={**_QWEN_TEXT, "head_dim": 32}, vision_config=_QWEN3_VISION
         ),
@@ -100,8 +104,10 @@ def _pictures(config: Any, model: Any) -> dict[str, torch.Tensor]:
     ):
         vision = config.vision_config
         grid = torch.tensor([[1, 4, 4], [1, 2, 6], [1, 4, 2]])
-        patch = 3 * vision.temporal_patch_size * vision.patch_size**2
-        return {"pixel_values": torch.randn(int(grid.prod(-1).sum()), patch), "image_grid_thw": grid}
+        patch = (3, vision.patch_size, vision.patch_size)
+        if config.model_type != "paddleocr_vl":
+            patch = (3 * vision.temporal_patch_size * vision.patch_size**2,)
+        return {"pixel_values": torch.randn(int(grid.prod(-1).sum()), *patch), "image_grid_thw": grid}
     if config.model_type in _IDEFICS:
         mask = torch.ones(1, 3, 32, 32, dtype=torch.long)
         return {"pixel_values": torch.randn(1, 3, 3, 32, 32), "pixel_attention_mask": mask}

@@ -14,9 +14,10 @@ from backends.placement import estimate
 from backends.placement.estimate import Workload
 from backends.placement.pictures import check_number, most_pictures, tiles_at_once
 from backends.placement.planner import plan
+from backends.placement.precision import Precision
 from backends.placement.types import Overrides, PlanRequest
 from backends.presets import Preset
-from tests.support.machines import machine
+from tests.support.machines import MIB, machine
 from tests.support.plans import make_plan
 
 
@@ -105,3 +106,21 @@ def test_eyes_on_the_disk_are_read_for_pictures_only(
     found = plan(machine(ram=64), model, PlanRequest("llava", Preset.CUSTOM, overrides))
     ram = next(share for share in found.devices if share.device == "cpu")
     assert (ram.staging_bytes > 0) == read
+
+
+def test_the_heaps_gaps_are_counted_in_ram_where_pictures_are_encoded_one_by_one(
+    models: dict[str, ModelInfo],
+) -> None:
+    model = models["qwen2.5-vl-7b"]
+
+    def overhead(device: str, family: str) -> int:
+        found = estimate.share(
+            device, device, 0, estimate.Load(layers=0, vision=True),
+            text=model.text, vision=model.vision, work=Workload(4096, 1, 1024),
+            precision=Precision("bf16", "bfloat16"), overhead=0, sees_as=family,
+        )  # fmt: skip
+        return found.overhead_bytes - found.activation_bytes * (10 if device == "cpu" else 6) // 100
+
+    more = overhead("cpu", "qwen2_5_vl") - overhead("cpu", "mllama")
+    assert more == pytest.approx(64 * MIB, abs=MIB), "at most 64 MiB: larger blocks go back at once"
+    assert overhead("cuda:0", "qwen2_5_vl") == pytest.approx(overhead("cuda:0", "mllama"), abs=MIB)
