@@ -67,14 +67,17 @@ if __name__ == "__main__":
 def measuring(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], psutil.Process]]:
     """A program that measures for minutes, and the process it does that in."""
     program = [sys.executable, "-c", MEASURING, str(tmp_path)]
-    with subprocess.Popen(program, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as parent:
-        with contextlib.ExitStack() as ended:
-            ended.callback(parent.kill)
-            assert parent.stdout is not None
-            assert parent.stdout.readline() == "begun\n"
-            child = _child_of(parent)
-            ended.callback(_kill, child)
-            yield parent, child
+    pipe = subprocess.PIPE
+    with (
+        subprocess.Popen(program, text=True, stdout=pipe, stderr=pipe) as parent,
+        contextlib.ExitStack() as ended,
+    ):
+        ended.callback(parent.kill)
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "begun\n"
+        child = _child_of(parent)
+        ended.callback(_kill, child)
+        yield parent, child
 
 
 def _kill(process: psutil.Process) -> None:
