@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForImageTextToText, DynamicCache
+from transformers import AutoConfig, AutoModelForImageTextToText
 
 from backends.engines.arrangement import Arrangement
 from backends.engines.devices import is_streamed, runtime_units
+from backends.engines.kv import empty_cache
 from backends.engines.loading import load_options
 from backends.engines.offload import OffloadFolder
+from backends.engines.one_by_one import encode_alone
 from backends.placement.types import Plan
 from benchmarks.gpu_models import Kind, picture_inputs, pieces
 
@@ -73,6 +75,7 @@ def loaded(plan: Plan) -> Iterator[Any]:
             plan.model_path, **load_options(plan, folder.path if folder else None)
         )
         Arrangement(model, runtime_units(plan), folder)
+        encode_alone(model)
         yield model.eval()
     finally:
         if folder is not None:
@@ -137,7 +140,7 @@ def _run_in_pieces(model: Any, inputs: dict[str, Any], context: int, *, streamed
     ids = torch.full((1, total), 100, device=device)
     embeds = model.get_input_embeddings()(ids).clone()
     embeds[0, before:after] = features.to(embeds.dtype)
-    cache, start = DynamicCache(config=model.config), 0
+    cache, start = empty_cache(model.config, context), 0
     for end in pieces(total, after, streamed=streamed):
         part = {"inputs_embeds": embeds[:, start:end], "past_key_values": cache}
         logits = model(**part, use_cache=True, logits_to_keep=1).logits
@@ -176,7 +179,12 @@ def _run_whole(model: Any, inputs: dict[str, Any], config: Any, context: int) ->
 
     begun = time.perf_counter()
     model.generate(
-        **inputs, do_sample=False, min_new_tokens=DECODED, max_new_tokens=DECODED, streamer=Stamps()
+        **inputs,
+        past_key_values=empty_cache(model.config, context),
+        do_sample=False,
+        min_new_tokens=DECODED,
+        max_new_tokens=DECODED,
+        streamer=Stamps(),
     )
     return Timed(stamps[1] - begun, (stamps[-1] - stamps[1]) / max(1, len(stamps) - 2))
 
