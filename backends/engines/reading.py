@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterable, Sequence
+import mmap
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import FileIO
 from itertools import groupby
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from backends.engines.tensors import Stored
+from backends.hardware.others import available_ram
+from backends.hardware.uncached import ALIGNED, open_uncached
 
 # Names of dtypes in a safetensors file that weights of a model have there.
 _DTYPES = {
@@ -29,6 +36,8 @@ _DTYPES = {
 }  # fmt: skip
 # Tensors begin where the widest vector instructions like it.
 _ALIGNED = 64
+_BLOCK = 8 * 1024**2
+_Fill: TypeAlias = Callable[[int, torch.Tensor], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +91,22 @@ def _header(file: str) -> tuple[int, dict[str, Any]]:
 
 
 class Reader:
-    """Reads parts of a model into memory that the next part is read into again. For one thread at a time."""
+    """Reads parts of a model into memory that the next part is read into again. For one thread at a time.
 
-    def __init__(self) -> None:
+    Where all of them find room beside everything else, the system keeps them and reads them once. Where they
+    don't, each would drive the others out before it is needed again: they are read past the cache then.
+    """
+
+    def __init__(self, available: Callable[[], int] = available_ram) -> None:
+        self._available = available
+        self._total = 0
         self._memory: torch.Tensor | None = None
         self._raw: torch.Tensor | None = None
+        self._block: mmap.mmap | None = None
+
+    def expect(self, wanted: Sequence[Extent]) -> None:
+        """These will be read in every pass, too."""
+        self._total += sum(extent.read_bytes for extent in wanted)
 
     def take(self, wanted: Sequence[Extent], device: str) -> dict[str, torch.Tensor]:
         """These tensors on `device`; on the CPU they are valid until the next call. Raises OSError.
@@ -98,18 +118,34 @@ class Reader:
         memory = self._memory_of(sum(sizes) if in_place else max(sizes))
         tensors: dict[str, torch.Tensor] = {}
         place = 0
-        for file, entries in groupby(wanted, key=lambda extent: extent.file):
-            with Path(file).open("rb", buffering=0) as stream:
+        uncached = self._available() < self._total
+        for file, group in groupby(wanted, key=lambda extent: extent.file):
+            entries = list(group)
+            with self._opened(Path(file), entries, uncached=uncached) as fill:
                 for extent in entries:
                     target = memory[place : place + extent.used_bytes]
-                    stream.seek(extent.offset)
-                    tensors[extent.name] = self._one(stream, extent, target).to(device)
+                    tensors[extent.name] = self._one(fill, extent, target).to(device)
                     place += _padded(extent.used_bytes) if in_place else 0
         return tensors
 
     def forget(self) -> None:
-        """Let go of the memory."""
-        self._memory = self._raw = None
+        """Let go of the memory; nothing is expected any more."""
+        self._memory = self._raw = self._block = None
+        self._total = 0
+
+    @contextmanager
+    def _opened(self, file: Path, wanted: Sequence[Extent], *, uncached: bool) -> Iterator[_Fill]:
+        """What fills a target with the bytes of an extent."""
+        stream = open_uncached(file) if uncached else None
+        if stream is None:
+            with FileIO(file, "rb") as cached:
+                _announce(cached, wanted)
+                yield partial(_fill, cached)
+            return
+        if self._block is None:
+            self._block = mmap.mmap(-1, _BLOCK)
+        with stream, memoryview(self._block) as block:
+            yield partial(_fill_past_cache, stream, block)
 
     def _memory_of(self, nbytes: int) -> torch.Tensor:
         if self._memory is None or self._memory.numel() < nbytes:
@@ -117,16 +153,16 @@ class Reader:
             self._memory = _empty(nbytes)
         return self._memory
 
-    def _one(self, stream: FileIO, extent: Extent, target: torch.Tensor) -> torch.Tensor:
+    def _one(self, fill: _Fill, extent: Extent, target: torch.Tensor) -> torch.Tensor:
         tensor = target.view(extent.dtype).reshape(extent.shape)
         if extent.kind == extent.dtype:
-            _fill(stream, target)
+            fill(extent.offset, target)
             return tensor
         if self._raw is None or self._raw.numel() < extent.read_bytes:
             self._raw = None
             self._raw = _empty(extent.read_bytes)
         raw = self._raw[: extent.read_bytes]
-        _fill(stream, raw)
+        fill(extent.offset, raw)
         return tensor.copy_(raw.view(extent.kind).reshape(extent.shape))
 
 
@@ -140,12 +176,37 @@ def _padded(nbytes: int) -> int:
     return -(-nbytes // _ALIGNED) * _ALIGNED
 
 
-def _fill(stream: FileIO, target: torch.Tensor) -> None:
+def _announce(stream: FileIO, wanted: Iterable[Extent]) -> None:
+    """Tell the system what will be read, where it listens: a disk gives half as much again that way."""
+    if sys.platform == "linux":
+        for extent in wanted:
+            os.posix_fadvise(stream.fileno(), extent.offset, extent.read_bytes, os.POSIX_FADV_WILLNEED)
+
+
+def _fill(stream: FileIO, offset: int, target: torch.Tensor) -> None:
     """Read exactly as many bytes as `target` has."""
     view = target.numpy().data
     done = 0
+    stream.seek(offset)
     while done < len(view):
-        count = stream.readinto(view[done:])
-        if not count:
-            raise OSError(errno.EIO, "the file is shorter than it was", str(stream.name))
+        done += _some(stream.readinto(view[done:]), stream)
+
+
+def _fill_past_cache(stream: FileIO, block: memoryview, offset: int, target: torch.Tensor) -> None:
+    """The same by way of `block`: such reads begin, end and arrive where the system says."""
+    view = target.numpy().data
+    done = 0
+    while done < len(view):
+        before = (offset + done) % ALIGNED
+        stream.seek(offset + done - before)
+        wanted = min(len(block), -(-(before + len(view) - done) // ALIGNED) * ALIGNED)
+        found = _some((stream.readinto(block[:wanted]) or 0) - before, stream)
+        count = min(found, len(view) - done)
+        view[done : done + count] = block[before : before + count]
         done += count
+
+
+def _some(count: int | None, stream: FileIO) -> int:
+    if not count or count < 0:
+        raise OSError(errno.EIO, "the file is shorter than it was", str(stream.name))
+    return count

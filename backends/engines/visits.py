@@ -84,6 +84,7 @@ class _Visit:
         on_disk = {slot.name: slot for slot in slots if slot.place == DISK}
         found = extents((name, stored[name]) for name in on_disk)
         self._read = tuple(extent for extent in found if not _stays(extent, on_disk[extent.name], unit))
+        reader.expect(self._read)
         read = {extent.name for extent in self._read}
         self._mapped = [(name, stored[name]) for name in on_disk if name not in read]
         self._resting: list[torch.Tensor] = []

@@ -6,17 +6,14 @@ import contextlib
 import io
 import mmap
 import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from backends.hardware.uncached import open_uncached
+
 _BLOCK = 8 * 1024**2
 _MOST_BLOCKS, _LEAST_BLOCKS = 16, 2
-# Python's `fcntl` has no name for it on older versions (macOS, sys/fcntl.h).
-_F_NOCACHE = 48
-# Windows' CreateFileW.
-_GENERIC_READ, _SHARE_ALL, _OPEN_EXISTING, _NO_BUFFERING = 0x80000000, 0x7, 3, 0x20000000
 
 
 def measure_disk(folder: Path, seconds: float) -> float | None:
@@ -53,7 +50,7 @@ def _write(path: Path, seconds: float) -> None:
 
 def _read(path: Path) -> float | None:
     """GB/s of reading the whole file once, into memory that is aligned as unbuffered reads need it."""
-    with mmap.mmap(-1, _BLOCK) as memory, memoryview(memory) as buffer, _uncached(path) as stream:
+    with mmap.mmap(-1, _BLOCK) as memory, memoryview(memory) as buffer, _opened(path) as stream:
         if stream is None:
             return None
         done, begun = 0, time.perf_counter()
@@ -64,31 +61,19 @@ def _read(path: Path) -> float | None:
 
 
 @contextlib.contextmanager
-def _uncached(path: Path) -> Iterator[io.FileIO | None]:
-    descriptor = _open_windows(path) if sys.platform == "win32" else _open_posix(path)
-    if descriptor is None:
+def _opened(path: Path) -> Iterator[io.FileIO | None]:
+    """The file, read past the cache; None where that is RAM anyway."""
+    if _in_memory(path):
         yield None
         return
-    with io.FileIO(descriptor, "rb") as stream:
+    stream = open_uncached(path)
+    if stream is None:
+        # Some network and stacked file systems: the advice is followed for pages that are written back.
+        stream = io.FileIO(path, "rb")
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    with stream:
         yield stream
-
-
-def _open_posix(path: Path) -> int | None:
-    if sys.platform == "win32" or _in_memory(path):
-        return None
-    if hasattr(os, "O_DIRECT"):
-        with contextlib.suppress(OSError):
-            return os.open(path, os.O_RDONLY | os.O_DIRECT)
-    if sys.platform == "darwin":
-        import fcntl
-
-        descriptor = os.open(path, os.O_RDONLY)
-        fcntl.fcntl(descriptor, _F_NOCACHE, 1)
-        return descriptor
-    # Some network and stacked file systems: the advice is followed for pages that are written back.
-    descriptor = os.open(path, os.O_RDONLY)
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    return descriptor
 
 
 def _in_memory(path: Path) -> bool:
@@ -104,22 +89,3 @@ def _in_memory(path: Path) -> bool:
         if len(place) >= len(best) and (target == place or target.startswith(place.rstrip("/") + "/")):
             best, kind = place, name
     return kind in ("tmpfs", "ramfs")
-
-
-def _open_windows(path: Path) -> int | None:
-    if sys.platform == "win32":
-        import ctypes
-        import msvcrt
-        from ctypes import wintypes
-
-        create = ctypes.WinDLL("kernel32", use_last_error=True).CreateFileW
-        create.argtypes = [
-            *(wintypes.LPCWSTR, wintypes.DWORD, wintypes.DWORD, wintypes.LPVOID),
-            *(wintypes.DWORD, wintypes.DWORD, wintypes.HANDLE),
-        ]
-        create.restype = wintypes.HANDLE
-        handle = create(str(path), _GENERIC_READ, _SHARE_ALL, None, _OPEN_EXISTING, _NO_BUFFERING, None)
-        if handle is None or handle == wintypes.HANDLE(-1).value:
-            return None
-        return msvcrt.open_osfhandle(handle, os.O_RDONLY | os.O_BINARY)
-    return None

@@ -42,6 +42,11 @@ def read_ram(memory_gbps: float) -> tuple[Ram, tuple[Text, ...]]:
     return Ram(total, available, limit_bytes, memory_gbps, left_bytes), notes
 
 
+def available_ram() -> int:
+    """Bytes of RAM that programs, and files that are kept in it, can get now within a container's limit."""
+    return read_ram(0.0)[0].available_bytes
+
+
 def read_disk(path: Path) -> Disk:
     """The disk that holds `path`, which need not exist yet; its speed is assumed."""
     folder = nearest_existing(path)

@@ -16,8 +16,8 @@ from backends.placement.types import CpuLayersMode, Credit, DeviceShare, EngineN
 from backends.presets import Policy
 
 CPU, DISK = "cpu", "disk"
-# What a system reads of a mapped file at least.
-_PAGE = 4096
+# What a system reads of a mapped file at least, and what is read of others at once (engines.reading).
+_PAGE, _READ_BLOCK = 4096, 8 * 1024**2
 _EYES = (ModuleKind.VISION, ModuleKind.PROJECTOR)
 # The engine of safetensors models, and of GGUF files.
 ENGINE: EngineName = "transformers"
@@ -176,14 +176,14 @@ def read_bytes(case: Case, module: Module, precision: Precision, *, with_gpu: bo
 
     A processor uses an embedding's rows and a mixture's experts from the file, mapped, a few at a time.
     """
-    nbytes = (module.piece_parameters if with_gpu else module.parameters) * precision.width
+    nbytes = (module.piece_parameters if with_gpu else module.parameters) * precision.width + _READ_BLOCK
     if case.model.dtype != precision.compute:
         return nbytes + module.nbytes * module.piece_parameters // max(1, module.parameters)
     if with_gpu:
         return nbytes
     if module.kind is ModuleKind.EMBED and not case.model.text.tied_embeddings:
         return min(nbytes, case.work.context_tokens * (case.model.text.hidden * precision.width + _PAGE))
-    return module.active_parameters * precision.width
+    return module.active_parameters * precision.width + _READ_BLOCK
 
 
 def executing_share(

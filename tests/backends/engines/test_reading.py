@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import FileIO
 from pathlib import Path
 from threading import Thread
 
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 
 from backends.engines.reading import Extent, Reader, extents
 from backends.engines.tensors import Stored
+from backends.hardware.uncached import open_uncached
 from tests.support.second_device import FAR, second_device
 
 HALF = torch.arange(12, dtype=torch.bfloat16).reshape(3, 4)
@@ -97,6 +99,7 @@ def _shortened(file: Path) -> None:
         stream.truncate(file.stat().st_size - 1)
 
 
+@pytest.mark.parametrize("free", [0, 1 << 40], ids=["past the cache", "as usual"])
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
@@ -105,9 +108,10 @@ def _shortened(file: Path) -> None:
     ],
 )
 def test_a_file_that_changed_after_loading_is_an_error_with_its_name(
-    stored: dict[str, Stored], harm: object, said: str
+    stored: dict[str, Stored], harm: object, said: str, free: int
 ) -> None:
-    wanted, reader = where(stored), Reader()
+    wanted, reader = where(stored), Reader(available=lambda: free)
+    reader.expect(wanted)
     file = Path(stored["b.wide"].file)
     assert callable(harm)
     harm(file)
@@ -117,3 +121,46 @@ def test_a_file_that_changed_after_loading_is_an_error_with_its_name(
 
     assert Path(caught.value.filename) == file
     assert torch.equal(reader.take([one for one in wanted if one.file != str(file)], "cpu")["a.half"], HALF)
+
+
+@pytest.mark.parametrize(
+    ("free", "past_cache"),
+    [
+        pytest.param(0, True, id="no room to keep them: past the cache"),
+        pytest.param(1 << 40, False, id="room for all: the system keeps them"),
+    ],
+)
+@pytest.mark.parametrize("larger", [0, 9_000_001], ids=["small", "more than a block, to an odd byte"])
+def test_a_way_past_the_cache_gives_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, larger: int, *, past_cache: bool
+) -> None:
+    file = tmp_path / "weights.safetensors"
+    written = {"a": torch.arange(5000 + larger) % 251, "b": torch.linspace(0, 1, 10_001), "c": HALF}
+    written["a"] = written["a"].to(torch.uint8)
+    save_file(written, file)
+    opened: list[Path] = []
+
+    def watched(path: Path) -> FileIO | None:
+        opened.append(path)
+        return open_uncached(path)
+
+    monkeypatch.setattr("backends.engines.reading.open_uncached", watched)
+    kinds = {name: tensor.dtype for name, tensor in written.items()} | {"c": torch.float32}
+    wanted = extents((name, Stored(str(file), name, kind)) for name, kind in kinds.items())
+    reader = Reader(available=lambda: free)
+    reader.expect(wanted)
+
+    for _ in range(2):
+        found = reader.take(wanted, "cpu")
+        assert all(torch.equal(found[name], written[name].to(kind)) for name, kind in kinds.items())
+    assert opened == [file] * (2 if past_cache else 0)
+
+
+def test_a_file_system_without_a_way_past_the_cache_is_read_as_usual(
+    stored: dict[str, Stored], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backends.engines.reading.open_uncached", lambda _: None)
+    reader = Reader(available=lambda: 0)
+    reader.expect(where(stored))
+
+    assert torch.equal(reader.take(where(stored), "cpu")["b.wide"], WIDE)
