@@ -104,9 +104,9 @@ class Reader:
         self._raw: torch.Tensor | None = None
         self._block: mmap.mmap | None = None
 
-    def expect(self, wanted: Sequence[Extent]) -> None:
-        """These will be read in every pass, too."""
-        self._total += sum(extent.read_bytes for extent in wanted)
+    def expect(self, nbytes: int) -> None:
+        """So much more is read from files in every pass, by `take` or mapped."""
+        self._total += nbytes
 
     def take(self, wanted: Sequence[Extent], device: str) -> dict[str, torch.Tensor]:
         """These tensors on `device`; on the CPU they are valid until the next call. Raises OSError.

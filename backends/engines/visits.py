@@ -11,10 +11,12 @@ from torch.utils.hooks import RemovableHandle
 
 from backends.engines.placing import DISK, Unit
 from backends.engines.reading import Extent, Reader, extents
-from backends.engines.tensors import Slot, Stored, read_stored
+from backends.engines.tensors import Slot, Stored, read_stored, slots_of
 
 # Weights of a mixture's experts: [experts, out, in].
 _EXPERTS_DIM = 3
+# What files hold, as a rule: weights in float32 were converted while loading, into memory of their own.
+_HALVES = (torch.bfloat16, torch.float16)
 
 
 class Carrier:
@@ -69,6 +71,7 @@ def attach(
             handles.append(module.register_forward_pre_hook(visit.begin))
             handles.append(module.register_forward_hook(visit.end, always_call=True))
     handles.append(model.register_forward_hook(lambda *_: carrier.forget(), always_call=True))
+    reader.expect(sum(slot.nbytes for slot in slots_of(model, "") if _may_be_mapped(slot)))
     return handles
 
 
@@ -84,7 +87,7 @@ class _Visit:
         on_disk = {slot.name: slot for slot in slots if slot.place == DISK}
         found = extents((name, stored[name]) for name in on_disk)
         self._read = tuple(extent for extent in found if not _stays(extent, on_disk[extent.name], unit))
-        reader.expect(self._read)
+        reader.expect(sum(extent.read_bytes for extent in self._read))
         read = {extent.name for extent in self._read}
         self._mapped = [(name, stored[name]) for name in on_disk if name not in read]
         self._resting: list[torch.Tensor] = []
@@ -103,6 +106,11 @@ class _Visit:
         for slot, resting in zip(self._slots, self._resting, strict=False):
             slot.write(resting)
         self._resting = []
+
+
+def _may_be_mapped(slot: Slot) -> bool:
+    """Whether a weight in RAM may be a window into its file: the pages look free, and all are needed."""
+    return not slot.buffer and slot.place == "cpu" and slot.read().dtype in _HALVES
 
 
 def _stays(extent: Extent, slot: Slot, unit: Unit) -> bool:

@@ -52,6 +52,8 @@ _START_S, _CUDA_START_S = 1.0, 3.0
 _QUANTIZE_GBPS = 2.0
 # Half precision to float32 on the way into RAM: 2 GB of files in 1.3 s on two cores.
 _CONVERT_GBPS = 1.5
+# What was read past the cache is copied to where it is used, while the disk waits.
+_PASS_ON_GBPS = 4.0
 # Words of a question around its pictures.
 QUESTION_TOKENS = 64
 
@@ -88,7 +90,7 @@ class Rates:
     another order first (float32 on a CPU), so that reading them comes on top. `layer_s` and `new_length_s`
     are seconds of a layer for every pass and for every prompt. `overlapped`: kernels run while Python
     prepares the next ones. Weights that visit are waited for: the engine copies a layer, then runs it.
-    `disk` includes the conversion to the dtype in use, and the way on to the device.
+    `disk` includes copying or converting what was read, and the way on to the device.
     """
 
     read: float
@@ -152,7 +154,7 @@ def cpu_rates(
 
 def _disk_rate(hardware: HardwareSnapshot, *, converts: bool) -> float:
     disk = (hardware.disk.read_gbps or _DISK_GBPS) * 1e9
-    return 1 / (1 / disk + 1 / (_CONVERT_GBPS * 1e9)) if converts else disk
+    return 1 / (1 / disk + 1 / ((_CONVERT_GBPS if converts else _PASS_ON_GBPS) * 1e9))
 
 
 def _cpu_read(hardware: HardwareSnapshot, precision: Precision) -> float:
