@@ -206,8 +206,11 @@ def _by_message(message: str, stage: str, gpus: Sequence[int]) -> SnugError | No
 
 def _unsupported(gpus: Sequence[int]) -> GpuUnsupported:
     """Which GPUs the installed torch has no code for: its own list tells, CUDA's message does not."""
-    capabilities = [torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count())]
-    names = tuple(torch.cuda.get_arch_list())
+    try:
+        capabilities = [torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count())]
+        names = tuple(torch.cuda.get_arch_list())
+    except (RuntimeError, AssertionError):  # the driver answers no more after the first error
+        capabilities, names = [], ()
     lacking = [at for at, capability in enumerate(capabilities) if not has_code(capability, names)]
     numbers = [gpus[at] if at < len(gpus) else at for at in lacking]
     detail = Text("engine.no_code", "CUDA finds no code in it that this card can run.")

@@ -63,7 +63,10 @@ class Extent:
 
 
 def extents(wanted: Iterable[tuple[str, Stored]]) -> tuple[Extent, ...]:
-    """Where the tensors of these names lie, in the files' order. Raises OSError, ValueError or KeyError."""
+    """Where the tensors of these names lie, in the files' order, without those of dtypes unknown here.
+
+    Raises OSError, ValueError or KeyError.
+    """
     headers: dict[str, tuple[int, dict[str, Any]]] = {}
     found = []
     for name, stored in wanted:
@@ -71,16 +74,11 @@ def extents(wanted: Iterable[tuple[str, Stored]]) -> tuple[Extent, ...]:
             headers[stored.file] = _header(stored.file)
         start, entries = headers[stored.file]
         entry = entries[stored.key]
-        found.append(
-            Extent(
-                name,
-                stored.file,
-                start + entry["data_offsets"][0],
-                _DTYPES[entry["dtype"]],
-                tuple(entry["shape"]),
-                stored.dtype,
-            )
-        )
+        kind = _DTYPES.get(entry["dtype"])
+        if kind is None:
+            continue
+        place = start + entry["data_offsets"][0]
+        found.append(Extent(name, stored.file, place, kind, tuple(entry["shape"]), stored.dtype))
     return tuple(sorted(found, key=lambda one: (one.file, one.offset)))
 
 
@@ -103,6 +101,7 @@ class Reader:
         self._memory: torch.Tensor | None = None
         self._raw: torch.Tensor | None = None
         self._block: mmap.mmap | None = None
+        self._refusing: set[str] = set()
 
     def expect(self, nbytes: int) -> None:
         """So much more is read from files in every pass, by `take` or mapped."""
@@ -118,15 +117,28 @@ class Reader:
         memory = self._memory_of(sum(sizes) if in_place else max(sizes))
         tensors: dict[str, torch.Tensor] = {}
         place = 0
-        uncached = self._available() < self._total
         for file, group in groupby(wanted, key=lambda extent: extent.file):
-            entries = list(group)
-            with self._opened(Path(file), entries, uncached=uncached) as fill:
-                for extent in entries:
-                    target = memory[place : place + extent.used_bytes]
-                    tensors[extent.name] = self._one(fill, extent, target).to(device)
-                    place += _padded(extent.used_bytes) if in_place else 0
+            placed = []
+            for extent in group:
+                placed.append((extent, memory[place : place + extent.used_bytes]))
+                place += _padded(extent.used_bytes) if in_place else 0
+            tensors |= self._of_file(Path(file), placed, device)
         return tensors
+
+    def _of_file(
+        self, file: Path, placed: Sequence[tuple[Extent, torch.Tensor]], device: str
+    ) -> dict[str, torch.Tensor]:
+        entries = [extent for extent, _ in placed]
+        uncached = str(file) not in self._refusing and self._available() < self._total
+        try:
+            with self._opened(file, entries, uncached=uncached) as fill:
+                return {extent.name: self._one(fill, extent, at).to(device) for extent, at in placed}
+        except OSError as error:
+            if not uncached or error.errno != errno.EINVAL:
+                raise
+            # Some file systems let such a file be opened, and refuse to read it.
+            self._refusing.add(str(file))
+            return self._of_file(file, placed, device)
 
     def forget(self) -> None:
         """Let go of the memory; nothing is expected any more."""
@@ -180,6 +192,8 @@ def _announce(stream: FileIO, wanted: Iterable[Extent]) -> None:
     """Tell the system what will be read, where it listens: a disk gives half as much again that way."""
     if sys.platform == "linux":
         for extent in wanted:
+            if not extent.read_bytes:
+                continue  # nothing would mean everything to the end
             os.posix_fadvise(stream.fileno(), extent.offset, extent.read_bytes, os.POSIX_FADV_WILLNEED)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from backends.engines.placing import DISK, Unit
 from backends.engines.reading import Extent, Reader, extents
-from backends.engines.tensors import Slot, Stored, read_stored, slots_of
+from backends.engines.tensors import Slot, Stored, identity, read_stored, slots_of
 
 # Weights of a mixture's experts: [experts, out, in].
 _EXPERTS_DIM = 3
@@ -61,17 +62,19 @@ def attach(
     """Make `model` run as placed: (unit, its module, what visits). Returns what removes it again."""
     carrier = Carrier()
     handles = []
-    for unit, module, visiting in placed:
+    # Before any hook is there: files are looked into, which can fail.
+    visits = [_Visit(unit, slots, stored, reader) if slots else None for unit, _, slots in placed]
+    for (unit, module, _), visit in zip(placed, visits, strict=True):
         device = torch.device(unit.runs)
         handles.append(
             module.register_forward_pre_hook(_inputs(carrier, device), with_kwargs=True, prepend=True)
         )
-        if visiting:
-            visit = _Visit(unit, visiting, stored, reader)
+        if visit is not None:
             handles.append(module.register_forward_pre_hook(visit.begin))
             handles.append(module.register_forward_hook(visit.end, always_call=True))
     handles.append(model.register_forward_hook(lambda *_: carrier.forget(), always_call=True))
-    reader.expect(sum(slot.nbytes for slot in slots_of(model, "") if _may_be_mapped(slot)))
+    mapped = {identity(slot.read()): slot.nbytes for slot in slots_of(model, "") if _may_be_mapped(slot)}
+    reader.expect(sum(mapped.values()))
     return handles
 
 
@@ -110,6 +113,8 @@ class _Visit:
 
 def _may_be_mapped(slot: Slot) -> bool:
     """Whether a weight in RAM may be a window into its file: the pages look free, and all are needed."""
+    if sys.platform == "win32":  # weights are read into memory of their own there
+        return False
     return not slot.buffer and slot.place == "cpu" and slot.read().dtype in _HALVES
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -18,8 +19,10 @@ _GENERIC_READ, _SHARE_ALL, _OPEN_EXISTING, _NO_BUFFERING = 0x80000000, 0x7, 3, 0
 def open_uncached(path: Path) -> io.FileIO | None:
     """Open `path` (O_DIRECT on Linux, F_NOCACHE on macOS, FILE_FLAG_NO_BUFFERING on Windows).
 
-    None where system or file system have no such thing. Raises OSError when there is no such file.
+    None where system or file system have no such thing. Raises FileNotFoundError.
     """
+    if not path.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     descriptor = _open_windows(path) if sys.platform == "win32" else _open_posix(path)
     if descriptor is None:
         return None

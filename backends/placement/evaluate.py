@@ -162,9 +162,12 @@ def _parts(case: Case, layout: Layout) -> list[tuple[speed.Rates, speed.Work]]:
         nbytes = placed_bytes(module, device, layout.precision, has_gpu=has_gpu)
         if module.kind is ModuleKind.HEAD and module.parameters == 0:
             nbytes = case.model.text.vocab * case.model.text.hidden * layout.precision.width
+        if module.kind is ModuleKind.EMBED and device == DISK and (has_gpu or _converts(case, layout)):
+            sums[5] += count * module.nbytes  # read whole; without either, its rows are looked up in the file
         if module.kind in (ModuleKind.LAYER, ModuleKind.NORM, ModuleKind.HEAD):
-            # A module that is moved is moved whole; in place, only the experts that are visited are read.
-            whole = device == DISK or from_ram or module.idle_parameters == 0
+            # A module that is moved is moved whole; in place, or mapped, only the experts visited are read.
+            moved = from_ram or (device == DISK and (has_gpu or _converts(case, layout)))
+            whole = moved or module.idle_parameters == 0
             read = nbytes if whole else nbytes * module.active_parameters // module.parameters
             if device == DISK:
                 sums[5] += count * (min(read, module.nbytes) or read)  # as stored, converted after reading
@@ -182,6 +185,11 @@ def _parts(case: Case, layout: Layout) -> list[tuple[speed.Rates, speed.Work]]:
     return [(_rates(case, layout, device), speed.Work(*sums)) for device, sums in found.items()]
 
 
+def _converts(case: Case, layout: Layout) -> bool:
+    """Whether weights are used in another dtype than their files have."""
+    return case.model.dtype != layout.precision.compute
+
+
 def _half_full(case: Case, module: Module, width: int) -> int:
     """Bytes that a layer keeps of a conversation that is half-way."""
     tokens = speed.half_way(case.work)
@@ -191,7 +199,7 @@ def _half_full(case: Case, module: Module, width: int) -> int:
 
 
 def _rates(case: Case, layout: Layout, device: str) -> speed.Rates:
-    gpu, converts = case.gpu(device), case.model.dtype != layout.precision.compute
+    gpu, converts = case.gpu(device), _converts(case, layout)
     if gpu is not None:
         return speed.gpu_rates(gpu, case.hardware, layout.precision, converts=converts)
     quantized = is_quantized(device, layout.precision, has_gpu=bool(layout.gpus))

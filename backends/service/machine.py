@@ -41,6 +41,7 @@ class Machine:
         self._calibration: Calibration | None = None
         self._calibration_read = False
         self._calibrated_now = False
+        self._closed = False
 
     def snapshot(self, ours: Sequence[int] = (), *, fresh: bool = False) -> HardwareSnapshot:
         """The hardware, at most a second old; GPU processes with a pid in `ours` are marked."""
@@ -67,7 +68,8 @@ class Machine:
             environment = child_environment(self._settings)
             measured = calibrate.merged(known, calibrate.measure_apart(hardware, environment))
         except (OSError, MemoryError, RuntimeError):  # of a process, or an interpreter, that ends
-            LOG.warning("The processor's speed could not be measured.", exc_info=True)
+            if not self._closed:
+                LOG.warning("The processor's speed could not be measured.", exc_info=True)
             return
         with self._lock:
             self._calibration, self._seen, self._calibrated_now = measured, None, True
@@ -117,6 +119,7 @@ class Machine:
 
     def close(self) -> None:
         """Let go of the driver."""
+        self._closed = True
         with self._lock:
             if self._monitor is not None:
                 self._monitor.close()

@@ -78,3 +78,21 @@ def test_what_would_i_need(page: Page) -> None:
     page.get_by_role("button", name="Make this change").click()
     expect(page.locator("#plan")).not_to_contain_text("does not fit")
     expect(page.locator("#whatif-answer li")).to_have_count(0)
+
+
+def test_what_a_person_empties_is_empty(page: Page) -> None:
+    choose(page, "Plan for", "This machine")
+    open_fold(page, "custom")
+    open_fold(page, "memory-box")
+    folder = page.locator("#offload textarea, #offload input").first
+    folder.fill("/tmp/weights")
+    expect(page.locator("#custom-intro")).to_contain_text("/tmp/weights")
+    folder.fill("")
+    expect(page.locator("#custom-intro")).not_to_contain_text("/tmp/weights")
+
+    open_fold(page, "whatif-described")
+    described = page.get_by_label("Hardware as JSON")
+    described.fill('{"os": "linux", "gpus": [], "ram": {"total_bytes": 8589934592}}')
+    expect(page.locator("#plan")).to_contain_text("Not this machine")
+    described.fill("")
+    expect(page.locator("#plan")).not_to_contain_text("Not this machine")

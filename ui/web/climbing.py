@@ -77,8 +77,9 @@ def undo(context: Context, session: Session) -> PlanRequest | None:
 def make_room(context: Context, session: Session, error: SnugError | None) -> PlanRequest | None:
     """Load the model again with memory for the pictures of `error`; returns the request that does so."""
     plan = context.service.state().plan
-    if not isinstance(error, PicturesExceeded) or plan is None:
-        return None
+    asked = session.request or context.start
+    if not isinstance(error, PicturesExceeded) or plan is None or plan.request.model != asked.model:
+        return None  # what refused is not loaded any more
     overrides = replace(plan.request.overrides, images=int(str(error.values["pictures"])))
     request = replace(plan.request, overrides=overrides)
     return request if _load(context, session, request) else None

@@ -36,8 +36,10 @@ def updates(
         changed: dict[str, Any] = {}
         if session.changed(key, dict(shown.props)):
             changed |= shown.props
+        before = session.shown.get(f"{key}=", "")  # fields begin empty
         if shown.value is not None and session.changed(f"{key}=", shown.value) and name not in touched:
             changed["value"] = shown.value
-            session.write(f"{key}=", shown.value)
+            if shown.value != before:  # a field that holds it already tells of no change
+                session.write(f"{key}=", shown.value)
         sent.append(gr.update(**changed) if changed else gr.skip())
     return sent

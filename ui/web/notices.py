@@ -98,11 +98,11 @@ def without_gpus(request: PlanRequest, error: GpuUnsupported, present: Sequence[
     left = tuple(
         gpu.index for gpu in present if gpu.index not in gone and (allowed is None or gpu.index in allowed)
     )
-    overrides = replace(request.overrides, device_map=None, max_memory=(), gpu_layers=None)
+    limits = tuple(limit for limit in request.overrides.max_memory if not limit[0].startswith("cuda:"))
+    overrides = replace(request.overrides, device_map=None, max_memory=limits, gpu_layers=None)
     if not left or not gone:
-        return replace(
-            request, preset=Preset.CPU, overrides=replace(overrides, gpus=None, cpu_layers_mode=None)
-        )
+        kept = by_hand.for_preset(replace(overrides, gpus=None, cpu_layers_mode=None), Preset.CPU)
+        return replace(request, preset=Preset.CPU, overrides=kept.overrides)
     overrides = replace(overrides, gpus=left)
     return replace(request, preset=by_hand.preset_for(overrides, request.preset), overrides=overrides)
 

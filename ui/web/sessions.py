@@ -131,7 +131,8 @@ class Session:
         """
         written = self.written.get(panel, [])
         if value in written:
-            written.remove(value)
+            # What was written before it, and was skipped, does not come any more.
+            self.written[panel] = written[written.index(value) + 1 :]
             return True
         return value == self.shown.get(panel)
 

@@ -73,7 +73,8 @@ def wire(page: Page, context: Context) -> None:
 
     def undone(event: gr.EventData, request: gr.Request) -> list[Any]:
         session = context.session(request)
-        undo(context, session, str(event.setting))
+        with session.deciding:
+            undo(context, session, str(event.setting))
         return [gr.skip(), *refresh(context, session)]
 
     custom.intro.undo(undone, None, outputs, **quiet)

@@ -140,13 +140,15 @@ def wire(page: Page, context: Context) -> None:
         session = context.session(request)
         session.ticks += 1
         if session.ticks % _TICKS_TO_REPEAT == 0:
-            session.forget_shown()
+            with session.deciding:
+                session.forget_shown()
         return refresh(context, session)
 
     def choose(model: str, preset: str, request: gr.Request) -> list[Any]:
         session = context.session(request)
-        settle(context, session, setup_panel.model_named(model), Preset(preset))
-        session.error = None
+        with session.deciding:
+            settle(context, session, setup_panel.model_named(model), Preset(preset))
+            session.error = None
         return [gr.Dropdown(info=say_for(session)(f"preset.{preset}.info")), *refresh(context, session)]
 
     def load(request: gr.Request) -> list[Any]:
@@ -187,7 +189,7 @@ def act_on_model(
     context: Context, session: Session, action: Action, error: SnugError | None
 ) -> PlanRequest | None:
     """Run a card's button where it concerns the model; returns the request when it changed."""
-    if action is Action.RESTART:
+    if action in (Action.RESTART, Action.WITHOUT_GPU):
         leave(context, session)  # what is loaded is loaded here
     request = session.request or context.start
     match action:

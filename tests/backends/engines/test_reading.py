@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
 from io import FileIO
 from pathlib import Path
 from threading import Thread
@@ -164,3 +167,43 @@ def test_a_file_system_without_a_way_past_the_cache_is_read_as_usual(
     reader.expect(1)
 
     assert torch.equal(reader.take(where(stored), "cpu")["b.wide"], WIDE)
+
+
+def test_a_file_system_that_opens_past_the_cache_and_refuses_to_read_is_asked_once(
+    stored: dict[str, Stored], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+
+    class Refusing(FileIO):
+        def readinto(self, _: object, /) -> int:
+            raise OSError(errno.EINVAL, "Invalid argument", str(self.name))
+
+    def refusing(path: Path) -> FileIO:
+        opened.append(path)
+        return Refusing(path)
+
+    monkeypatch.setattr("backends.engines.reading.open_uncached", refusing)
+    reader = Reader(available=lambda: 0)
+    reader.expect(1)
+
+    for _ in range(2):
+        found = reader.take(where(stored), "cpu")
+        assert torch.equal(found["a.half"], HALF)
+        assert torch.equal(found["b.wide"], WIDE)
+    assert sorted(opened) == sorted({Path(one.file) for one in stored.values()})
+
+
+def test_an_empty_tensor_is_read_and_nothing_else_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = str(tmp_path / "empty.safetensors")
+    save_file({"none": torch.empty(0, 4), "some": WIDE}, file)
+    told: list[int] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _file, _from, length, _advice: told.append(length))
+
+    wanted = extents((name, Stored(file, name, torch.float32)) for name in ("none", "some"))
+    found = Reader().take(wanted, "cpu")
+
+    assert found["none"].shape == (0, 4)
+    assert torch.equal(found["some"], WIDE)
+    assert told == ([WIDE.nbytes] if sys.platform == "linux" else [])

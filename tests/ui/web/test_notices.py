@@ -91,3 +91,12 @@ def test_a_plan_without_the_gpus_that_torch_can_not_use(
     made = notices.without_gpus(PlanRequest("m", Preset.HIGH, by_hand), error, [gpu(0), gpu(1), gpu(2)])
 
     assert made == PlanRequest("m", Preset(preset), Overrides(gpus=left, precision="bf16"))
+
+
+def test_without_its_only_gpu_a_plan_keeps_the_limit_on_ram_and_no_precision_of_gpus() -> None:
+    by_hand = Overrides(precision="nf4", max_memory=(("cuda:0", 9), ("cpu", 7)), context_tokens=512)
+    error = GpuUnsupported(device="GPU 0", gpus="0", detail="It holds no code for it.")
+
+    made = notices.without_gpus(PlanRequest("m", Preset.LOW, by_hand), error, [gpu(0)])
+
+    assert made == PlanRequest("m", Preset.CPU, Overrides(max_memory=(("cpu", 7),), context_tokens=512))
