@@ -114,6 +114,12 @@ def fake_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     yield from _serve(tmp_path_factory.mktemp("home"), "fake")
 
 
+@pytest.fixture
+def unmeasured_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The same for one test: what other tests measured corrects none of its plans."""
+    yield from _serve(tmp_path_factory.mktemp("home"), "fake")
+
+
 @pytest.fixture(scope="module")
 def planned_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The page on a pretended machine with two GPUs and models of published shapes."""

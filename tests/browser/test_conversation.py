@@ -212,9 +212,9 @@ def test_the_worker_dies_in_the_middle_of_an_answer(fake_page: Served, open_page
 
 
 def test_running_out_of_memory_steps_down_answers_and_steps_back(
-    fake_page: Served, open_page: OpenPage, picture: Path
+    unmeasured_page: Served, open_page: OpenPage, picture: Path
 ) -> None:
-    page = open_page(fake_page)
+    page = open_page(unmeasured_page)
     wait_until_ready(page)
     ask(page, "oom-while-fp32", picture)
     card = page.get_by_role("alert")
