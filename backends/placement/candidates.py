@@ -213,11 +213,13 @@ def _room(case: Case, precision: Precision, device: str, *, with_gpu: bool = Tru
 
 def _too_heavy(case: Case, choice: str, kind: PlacementKind) -> bool:
     """Whether no layout of this kind can fit: by weights and cache alone, or by what loading takes."""
-    options: tuple[Precision, ...] = ()
+    options: set[Precision] = set()
     if kind in ("cpu", "disk"):
-        options += _cpu_precisions(case, choice)
+        options.update(_cpu_precisions(case, choice))
     if kind != "cpu":
-        options += (precisions.on_gpus(choice, case.model.dtype, case.gpus),)
+        # Cards of different generations compute in different precisions; a layout may have any of them.
+        chosen = (case.gpus, *((one,) for one in case.gpus))
+        options.update(precisions.on_gpus(choice, case.model.dtype, gpus) for gpus in chosen)
     return not any(_could_fit(case, precision, kind) for precision in options)
 
 

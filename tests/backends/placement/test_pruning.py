@@ -25,6 +25,7 @@ MACHINES = {
     "24 GB card": machine(gpu(0), ram=64),
     "full cards beside an empty one": machine(gpu(0, free=0.2), gpu(1, free=6), gpu(2, free=0), ram=16),
     "four cards, hardly any RAM": machine(*(gpu(index) for index in range(4)), ram=4, available=2.5),
+    "two generations, hardly any RAM": machine(gpu(0), rtx_2080_ti(1), ram=8, available=2.8),
     "Windows with little to promise": machine(gpu(0, total=8, free=7.5), ram=16, os="windows", commit=18),
 }
 
