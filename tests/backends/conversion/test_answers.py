@@ -1,0 +1,89 @@
+"""llama.cpp answers with a converted model what transformers answers with the checkpoint."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+
+from backends.conversion.types import WeightType
+from tests.backends.conversion.conftest import Convert, Folder
+from tests.support.llama_library import ask_library
+
+pytest.importorskip("xllamacpp", reason="the library is installed with the project's dependencies")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="asks the library through a local socket")
+
+QUESTIONS = ("What can you do?", "How many circles are there?", "Hello!", "Who are you?", "Is it red?")
+TEXTS = (
+    "How many people are wearing red?",
+    "It's 12345 o'clock,\n\n  and\tI'LL  go.",
+    "那只猫 — naïve café 🙂",
+    "  two spaces before, one after ",
+    "x",
+)
+TOKENS = 24
+
+
+def prompt(question: str) -> str:
+    return f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+
+
+def greedy(model: Any, tokenizer: Any, text: str) -> list[int]:
+    """The ids that transformers answers with, the end included."""
+    ids = tokenizer(text, return_tensors="pt")
+    with torch.inference_mode():
+        made = model.generate(**ids, max_new_tokens=TOKENS, do_sample=False, pad_token_id=0)
+    return [int(number) for number in made[0, ids["input_ids"].shape[1] :]]
+
+
+def until_end(ids: list[int], end: int) -> list[int]:
+    return ids[: ids.index(end)] if end in ids else ids
+
+
+@pytest.mark.parametrize("kind", [WeightType.F32, WeightType.F16, WeightType.Q8_0])
+def test_the_starter(checkpoint: Folder, converted: Convert, tmp_path: Path, kind: WeightType) -> None:
+    folder = checkpoint("starter")
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    prompts = [prompt(question) for question in QUESTIONS]
+    theirs = [until_end(greedy(model, tokenizer, text), 2) for text in prompts]
+    answers = ask_library(converted("starter", kind=kind).text, tmp_path, prompts=prompts, tokens=TOKENS)
+    ours = [until_end(ids, 2) for ids in answers["answers"]]
+    assert [tokenizer.decode(ids) for ids in ours] == [tokenizer.decode(ids) for ids in theirs]
+    assert all(ids for ids in ours)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["llama", "llama3", "linear", "yarn", "mistral", "qwen2", "vicuna", "llava-qwen2", "llava-mistral"],
+)
+def test_families_and_positions(checkpoint: Folder, converted: Convert, tmp_path: Path, name: str) -> None:
+    folder = checkpoint(name)
+    kind = AutoModelForImageTextToText if name.startswith("llava") else AutoModelForCausalLM
+    model = kind.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    lead = " " if name == "vicuna" else ""
+    texts = [" ".join(TEXTS), "How many people", "What is the colour of the circle? " * 5]
+    end = tokenizer.eos_token_id
+    theirs = [until_end(greedy(model, tokenizer, text), end) for text in texts]
+    found = ask_library(
+        converted(name, kind=WeightType.F32).text,
+        tmp_path,
+        prompts=[lead + text for text in texts],
+        tokens=TOKENS,
+    )
+    assert [until_end(ids, end) for ids in found["answers"]] == theirs
+
+
+@pytest.mark.parametrize("name", ["starter", "llama", "llama3", "qwen2", "vicuna"])
+def test_words(checkpoint: Folder, converted: Convert, tmp_path: Path, name: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint(name))
+    texts = [text for text in TEXTS if name != "vicuna" or not text.startswith(" ")]
+    # SentencePiece's space at the beginning is the caller's.
+    lead = " " if name == "vicuna" else ""
+    found = ask_library(converted(name).text, tmp_path, texts=[lead + text for text in texts])
+    assert found["ids"] == [tokenizer.encode(text) for text in texts]
