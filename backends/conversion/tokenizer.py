@@ -115,12 +115,9 @@ def _number(value: Value | None) -> int:
 
 
 def _adds_start(document: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
-    """Whether the tokenizer puts a special token before a text."""
-    flag = settings.get("add_bos_token")
-    if isinstance(flag, bool) and (settings.get("tokenizer_class") in _LLAMA or not document):
-        return flag
-    if not document or settings.get("tokenizer_class") in _LLAMA:
-        return True
+    """Whether the tokenizer puts a special token before a text: by tokenizer.json, where there is one."""
+    if not document:
+        return settings.get("add_bos_token") is not False
     for step in steps(document.get("post_processor")):
         form = step.get("single")
         if step.get("type") == "TemplateProcessing" and isinstance(form, list) and form:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from threading import Event as Flag
 
+import psutil
+
 from backends.conversion.convert import convert
 from backends.conversion.types import Request, WeightType
 
@@ -68,9 +70,13 @@ def write_large(folder: Path, tokenizer: Path, *, layers: int = 2, words: int = 
 
 def _peak() -> int:
     """The most memory that this process held, in bytes."""
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # What the system tells of a child's resources counts what its parent held when it began.
+        lines = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
+        return int(lines["VmHWM"].split()[0]) * 1024
+    about = psutil.Process().memory_info()
+    return int(getattr(about, "peak_wset", about.rss))
 
 
 def _main() -> None:

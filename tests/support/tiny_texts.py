@@ -12,7 +12,7 @@ from typing import Any
 import sentencepiece
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 from transformers import (
     CLIPImageProcessorPil,
@@ -109,6 +109,9 @@ def vicuna_tokenizer(folder: Path, model: bytes, *, legacy: bool | None = None) 
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
     core.add_special_tokens(["<unk>", "<s>", "</s>", "<image>"])
+    core.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
+    )
     folder.mkdir(parents=True, exist_ok=True)
     core.save(str(folder / "tokenizer.json"))
     settings: dict[str, Any] = {

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Auto
 from backends.conversion.types import WeightType
 from tests.backends.conversion.conftest import Convert, Folder
 from tests.support.llama_library import ask_library
+from tests.support.tiny_models import SPECIALS
 
 pytest.importorskip("xllamacpp", reason="the library is installed with the project's dependencies")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="asks the library through a local socket")
@@ -41,7 +42,9 @@ def greedy(model: Any, tokenizer: Any, text: str) -> list[int]:
 
 
 def until_end(ids: list[int], end: int) -> list[int]:
-    return ids[: ids.index(end)] if end in ids else ids
+    """Up to the end of the turn, or `<|endoftext|>`, which ends every model's answer for llama.cpp."""
+    stops = [ids.index(stop) for stop in (end, SPECIALS.index("<|endoftext|>")) if stop in ids]
+    return ids[: min(stops, default=len(ids))]
 
 
 @pytest.mark.parametrize("kind", [WeightType.F32, WeightType.F16, WeightType.Q8_0])

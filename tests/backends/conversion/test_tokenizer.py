@@ -176,6 +176,31 @@ def test_a_text_begins_with_one_special_token(tmp_path: Path, template: str | No
     assert values.get("tokenizer.chat_template") == template
 
 
+@pytest.mark.parametrize(("settled", "adds"), [(None, False), ("<s>", True), ("", False)], ids=repr)
+def test_what_tokenizer_json_puts_before_a_text(tmp_path: Path, settled: str | None, adds: bool) -> None:
+    vicuna_tokenizer(tmp_path, pieces())
+    path = tmp_path / "tokenizer.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if not settled:
+        single = [{"Sequence": {"id": "A", "type_id": 0}}]
+        document["post_processor"] = (
+            None if settled is None else document["post_processor"] | {"single": single}
+        )
+    path.write_text(json.dumps(document), encoding="utf-8")
+    # The settings of LlamaTokenizer say so, too, and are not asked.
+    assert tokenizer_values(tmp_path, {"eos_token_id": 2}, 500)["tokenizer.ggml.add_bos_token"] is adds
+
+
+@pytest.mark.parametrize(("flag", "adds"), [({}, True), ({"add_bos_token": False}, False)], ids=str)
+def test_without_tokenizer_json_the_settings_decide(
+    tmp_path: Path, flag: dict[str, bool], adds: bool
+) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(pieces())
+    settings = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>"} | flag
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    assert tokenizer_values(tmp_path, {"eos_token_id": 2}, 500)["tokenizer.ggml.add_bos_token"] is adds
+
+
 @pytest.mark.parametrize(
     ("file", "content"),
     [
