@@ -103,7 +103,8 @@ class Request:
     """What to convert: the checkpoint in `folder` into `cache`.
 
     `kind` is for the language model's matrices, `vision_kind` for those of the picture part, which is written
-    in the given `layout`; without a layout, the language model alone is written.
+    in the given `layout`; without a layout, the language model alone is written. `threads` convert
+    beside the one that reads and writes.
     """
 
     folder: Path
@@ -111,7 +112,7 @@ class Request:
     kind: WeightType = WeightType.Q8_0
     layout: Layout | None = None
     vision_kind: WeightType = WeightType.F16
-    threads: int = 2
+    threads: int = 1
 
 
 @dataclass(frozen=True, slots=True)

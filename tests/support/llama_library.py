@@ -1,11 +1,13 @@
 """What llama.cpp makes of a GGUF file, in a process of its own: `python llama_library.py < job > result`.
 
 A job is a JSON object: `model`, `socket` (a free path), `prompts`, `texts` to split into tokens, and
-`tokens`, how many to answer with. The result has `answers` (lists of ids) and `ids` (of each text).
+`tokens`, how many to answer with; `mmproj` and `pictures` to ask about. The result has `answers` (lists of
+ids), `ids` (of each text) and `pictures` (texts).
 """
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import socket
@@ -17,14 +19,23 @@ from typing import Any
 
 
 def ask_library(
-    model: Path, folder: Path, *, prompts: Sequence[str] = (), texts: Sequence[str] = (), tokens: int = 24
+    model: Path,
+    folder: Path,
+    *,
+    prompts: Sequence[str] = (),
+    texts: Sequence[str] = (),
+    pictures: Sequence[tuple[str, Path, str]] = (),
+    mmproj: Path | None = None,
+    tokens: int = 24,
 ) -> dict[str, Any]:
-    """Run a job; `folder` takes the socket."""
+    """Run a job; `folder` takes the socket. `pictures` are text, a PNG file, and the text behind it."""
     job = {
         "model": str(model),
         "socket": str(folder / "s.sock"),
         "prompts": list(prompts),
         "texts": list(texts),
+        "pictures": [(before, str(path), after) for before, path, after in pictures],
+        "mmproj": None if mmproj is None else str(mmproj),
         "tokens": tokens,
     }
     done = subprocess.run(
@@ -38,6 +49,13 @@ def ask_library(
     assert done.returncode == 0, done.stderr[-3000:]
     result: dict[str, Any] = json.loads(done.stdout)
     return result
+
+
+# A template that writes what it is given, with pictures in their places.
+_AS_IT_IS = (
+    "{% for m in messages %}{% if m['content'] is string %}{{ m['content'] }}{% else %}"
+    "{% for p in m['content'] %}{{ p['text'] }}{% endfor %}{% endif %}{% endfor %}"
+)
 
 
 class _Local(http.client.HTTPConnection):
@@ -69,7 +87,9 @@ def _serve(job: dict[str, Any]) -> dict[str, Any]:
     # The caches' exact form, for answers that don't depend on a rounding.
     settings.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     settings.cache_type_k = settings.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-    settings.hostnames = [job["socket"]]
+    settings.hostnames, settings.chat_template, settings.use_jinja = [job["socket"]], _AS_IT_IS, True
+    if job["mmproj"]:
+        settings.mmproj.path = job["mmproj"]
     server = xllamacpp.Server(settings)
     greedy = {"n_predict": job["tokens"], "temperature": 0, "return_tokens": True}
     found = {
@@ -81,11 +101,32 @@ def _serve(job: dict[str, Any]) -> dict[str, Any]:
             for text in job["texts"]
         ],
     }
+    seen = [_look(server, job, *asked) for asked in job["pictures"]]
     del server
     return {
         "answers": [answer["tokens"] for answer in found["answers"]],
         "ids": [answer["tokens"] for answer in found["ids"]],
+        "pictures": seen,
     }
+
+
+def _look(server: Any, job: dict[str, Any], before: str, path: str, after: str) -> str:
+    picture = "data:image/png;base64," + base64.b64encode(Path(path).read_bytes()).decode()
+    parts = [
+        {"type": "text", "text": before},
+        {"type": "image_url", "image_url": {"url": picture}},
+        {"type": "text", "text": after},
+    ]
+    answer = server.handle_chat_completions(
+        {
+            "messages": [{"role": "user", "content": parts}],
+            "n_predict": job["tokens"],
+            "temperature": 0,
+            "reasoning_format": "none",
+        }
+    )
+    assert "choices" in answer, answer
+    return str(answer["choices"][0]["message"]["content"])
 
 
 if __name__ == "__main__":

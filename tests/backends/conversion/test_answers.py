@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+from PIL import Image, ImageDraw
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
-from backends.conversion.types import WeightType
+from backends.conversion.types import Layout, WeightType
 from tests.backends.conversion.conftest import Convert, Folder
 from tests.support.llama_library import ask_library
 from tests.support.tiny_models import SPECIALS
@@ -80,6 +81,58 @@ def test_families_and_positions(checkpoint: Folder, converted: Convert, tmp_path
         tokens=TOKENS,
     )
     assert [until_end(ids, end) for ids in found["answers"]] == theirs
+
+
+def draw(folder: Path, color: str, shape: str, side: int = 128) -> Path:
+    """A picture of the tower's own size: nobody resizes it."""
+    image = Image.new("RGB", (side, side), "white")
+    pen, box = ImageDraw.Draw(image), (side // 4, side // 4, 3 * side // 4, 3 * side // 4)
+    (pen.ellipse if shape == "circle" else pen.rectangle)(box, fill=color)
+    path = folder / f"{color}-{shape}.png"
+    image.save(path)
+    return path
+
+
+@pytest.mark.parametrize("layout", list(Layout))
+def test_the_starter_about_pictures(
+    checkpoint: Folder, converted: Convert, tmp_path: Path, layout: Layout
+) -> None:
+    folder = checkpoint("starter")
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    processor = AutoProcessor.from_pretrained(folder)
+    shown = [draw(tmp_path, *kind) for kind in (("red", "circle"), ("blue", "square"), ("green", "circle"))]
+    asked = [
+        (path, question)
+        for path in shown
+        for question in ("What color is the shape?", "What shape is it?", "Is there a circle?")
+    ]
+    theirs = []
+    for path, question in asked:
+        text = prompt("<image>\n" + question)
+        inputs = processor(images=Image.open(path), text=text, return_tensors="pt")
+        with torch.inference_mode():
+            made = model.generate(**inputs, max_new_tokens=TOKENS, do_sample=False)
+        answer = made[0, inputs["input_ids"].shape[1] :]
+        theirs.append(processor.decode(answer, skip_special_tokens=True).strip())
+    files = converted("starter", kind=WeightType.F32, layout=layout, vision_kind=WeightType.F32)
+    before, after = prompt("<image>\nQ").split("<image>")
+    ours = ask_library(
+        files.text,
+        tmp_path,
+        mmproj=files.mmproj,
+        pictures=[(before, path, after.replace("Q", question, 1)) for path, question in asked],
+        tokens=TOKENS,
+    )
+    assert [text.strip() for text in ours["pictures"]] == theirs
+
+
+@pytest.mark.parametrize(("name", "side"), [("llava-qwen2", 32), ("llava-mistral", 32), ("llava-next", 64)])
+def test_the_library_takes_the_picture_part(
+    checkpoint: Folder, converted: Convert, tmp_path: Path, name: str, side: int
+) -> None:
+    files = converted(name, layout=Layout.ROTATED)
+    asked = [("Look: ", draw(tmp_path, "red", "circle", side), " What is it?")]
+    assert len(ask_library(files.text, tmp_path, mmproj=files.mmproj, pictures=asked)["pictures"]) == 1
 
 
 @pytest.mark.parametrize("name", ["starter", "llama", "llama3", "qwen2", "vicuna"])
