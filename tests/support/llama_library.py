@@ -29,7 +29,7 @@ def ask_library(
     tokens: int = 24,
 ) -> dict[str, Any]:
     """Run a job; `folder` takes the socket. `pictures` are text, a PNG file, and the text behind it."""
-    job = {
+    job: dict[str, Any] = {
         "model": str(model),
         "socket": str(folder / "s.sock"),
         "prompts": list(prompts),
@@ -38,6 +38,8 @@ def ask_library(
         "mmproj": None if mmproj is None else str(mmproj),
         "tokens": tokens,
     }
+    # The library does not start where an earlier one left its socket.
+    Path(job["socket"]).unlink(missing_ok=True)
     done = subprocess.run(
         [sys.executable, __file__],
         input=json.dumps(job),

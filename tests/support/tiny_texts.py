@@ -205,10 +205,10 @@ def write_qwen2(folder: Path) -> Path:
     return write_text(folder, Qwen2ForCausalLM, Qwen2Config(**_ends()), split_tokenizer(QWEN2))
 
 
-def write_vicuna(folder: Path) -> Path:
+def write_vicuna(folder: Path, *, legacy: bool | None = None) -> Path:
     """A Vicuna: SentencePiece's words, a text that begins with `<s>`, a table longer than its words."""
     model = pieces()
-    tokenizer = vicuna_tokenizer(folder, model)
+    tokenizer = vicuna_tokenizer(folder, model, legacy=legacy)
     (folder / "tokenizer.model").write_bytes(model)
     config = LlamaConfig(
         **SIZES, vocab_size=len(tokenizer) + 5, pad_token_id=None, bos_token_id=1, eos_token_id=2
@@ -261,6 +261,7 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "mistral": write_mistral,
     "qwen2": write_qwen2,
     "vicuna": write_vicuna,
+    "vicuna-legacy": lambda folder: write_vicuna(folder, legacy=True),
     "llava-mistral": lambda folder: write_llava_of(folder, write_mistral),
     "llava-qwen2": lambda folder: write_llava_of(folder, write_qwen2),
 }

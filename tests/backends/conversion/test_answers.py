@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
+from threading import Event as Flag
 from typing import Any
 
 import pytest
@@ -11,7 +13,9 @@ import torch
 from PIL import Image, ImageDraw
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
+from backends.conversion.checkpoint import open_checkpoint
 from backends.conversion.types import Layout, WeightType
+from backends.conversion.writer import write_document
 from tests.backends.conversion.conftest import Convert, Folder
 from tests.support.llama_library import ask_library
 from tests.support.tiny_models import SPECIALS
@@ -135,11 +139,35 @@ def test_the_library_takes_the_picture_part(
     assert len(ask_library(files.text, tmp_path, mmproj=files.mmproj, pictures=asked)["pictures"]) == 1
 
 
-@pytest.mark.parametrize("name", ["starter", "llama", "llama3", "qwen2", "vicuna"])
+def test_a_tower_stops_where_its_config_says(checkpoint: Folder, converted: Convert, tmp_path: Path) -> None:
+    """Three blocks without the last are the same as two with the last; fewer are not."""
+    source = open_checkpoint(checkpoint("llava"))
+    asked = [
+        ("<|im_start|>user\n", draw(tmp_path, "red", "circle", 32), "<|im_end|>\n<|im_start|>assistant\n")
+    ]
+    answers = []
+    for blocks, layer in ((3, -2), (2, -1), (3, 2), (3, 1), (2, -2)):
+        tower = source.config["vision_config"] | {"num_hidden_layers": blocks}
+        config = {**source.config, "vision_config": tower, "vision_feature_layer": layer}
+        path = tmp_path / f"{blocks}{layer}.gguf"
+        document = replace(source, config=config).picture_document(Layout.ROTATED, WeightType.F32)
+        write_document(
+            document, source.folder, source.tensors, path, threads=1, report=lambda _: None, cancel=Flag()
+        )
+        text = converted("llava", kind=WeightType.F32).text
+        answers += ask_library(text, tmp_path, mmproj=path, pictures=asked, tokens=64)["pictures"]
+    assert answers[0] == answers[1] == answers[2]
+    assert answers[3] == answers[4]
+    assert answers[0] != answers[3]
+
+
+@pytest.mark.parametrize("name", ["starter", "llama", "llama3", "qwen2", "vicuna", "vicuna-legacy"])
 def test_words(checkpoint: Folder, converted: Convert, tmp_path: Path, name: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(checkpoint(name))
-    texts = [text for text in TEXTS if name != "vicuna" or not text.startswith(" ")]
-    # SentencePiece's space at the beginning is the caller's.
+    pieces = name.startswith("vicuna")
+    turns = "Hello</s>USER: and</s>" if pieces else prompt("Hello") + "Hi<|im_end|>\n" + prompt("and")
+    texts = [text for text in (*TEXTS, turns) if not pieces or not text.startswith(" ")]
+    # SentencePiece's space at the beginning alone is the caller's.
     lead = " " if name == "vicuna" else ""
     found = ask_library(converted(name).text, tmp_path, texts=[lead + text for text in texts])
     assert found["ids"] == [tokenizer.encode(text) for text in texts]
