@@ -45,12 +45,16 @@ def read_byte_words(folder: Path, document: Mapping[str, Any]) -> Words:
     model = document["model"]
     if model.get("type") != "BPE":
         raise refused(folder, TOKENIZER, model.get("type"))
+    changes = [step.get("type") for step in steps(document.get("normalizer"))]
+    if set(changes) - {"NFC"}:
+        raise refused(folder, TOKENIZER, ", ".join(map(str, changes)))
     words = {int(number): Word(text) for text, number in model["vocab"].items()}
     return Words(
         "gpt2",
         with_added(words, added_tokens(document)),
         pre=splitting_rule(folder, document.get("pre_tokenizer")),
         merges=tuple(pair if isinstance(pair, str) else " ".join(pair) for pair in model["merges"]),
+        composed=bool(changes),
     )
 
 

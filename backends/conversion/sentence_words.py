@@ -67,6 +67,9 @@ def read_merged_words(folder: Path, document: Mapping[str, Any]) -> Words:
     model = document["model"]
     if model.get("type") != "BPE" or not model.get("byte_fallback"):
         raise refused(folder, TOKENIZER, model.get("type"))
+    changes = [step.get("type") for step in steps(document.get("normalizer"))]
+    if set(changes) - {"Prepend", "Replace"}:
+        raise refused(folder, TOKENIZER, ", ".join(map(str, changes)))
     ranks: dict[str, int] = {}
     for rank, pair in enumerate(model["merges"]):
         left, right = pair.split(" ", 1) if isinstance(pair, str) else pair

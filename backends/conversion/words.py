@@ -36,7 +36,8 @@ class Words:
     """A tokenizer's words by id, in the form of `model` (`gpt2`: byte-level pairs, `llama`: SentencePiece).
 
     `pre` names the rule that splits text before pairs are merged. `space` tells whether a text gets a space
-    before it: `""` never, `first` at its beginning, `every` after each special token, too.
+    before it: `""` never, `first` at its beginning, `every` after each special token, too. `composed`: text
+    is brought into Unicode's composed form (NFC) first, which llama.cpp leaves to its caller.
     """
 
     model: str
@@ -44,6 +45,7 @@ class Words:
     pre: str = "default"
     merges: tuple[str, ...] = ()
     space: str = ""
+    composed: bool = False
     ids: Mapping[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -88,7 +90,7 @@ def word_values(words: Words, rows: int) -> dict[str, Value]:
     if words.merges:
         values["merges"] = words.merges
     found: dict[str, Value] = {_PREFIX + key: value for key, value in values.items()}
-    return found | {"snug.space_prefix": words.space or "none"}
+    return found | {"snug.space_prefix": words.space or "none", "snug.composed_text": words.composed}
 
 
 def _made_up(number: int, seen: set[str], words: Words) -> str:

@@ -220,6 +220,27 @@ def test_the_template_in_the_place_of_its_version(
     assert values["tokenizer.chat_template"] == "{{ a }}"
 
 
+def normalizing(source: Path, folder: Path, *kinds: str) -> Path:
+    document = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
+    document["normalizer"] = {"type": "Sequence", "normalizers": [{"type": kind} for kind in kinds]}
+    (folder / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(("kinds", "composed"), [((), False), (("NFC",), True)], ids=str)
+def test_text_in_another_form(
+    checkpoint: Folder, tmp_path: Path, kinds: tuple[str, ...], composed: bool
+) -> None:
+    folder = normalizing(checkpoint("starter"), tmp_path, *kinds)
+    assert tokenizer_values(folder, {"eos_token_id": 2}, 1024)["snug.composed_text"] is composed
+
+
+@pytest.mark.parametrize("name", ["starter", "vicuna"])
+def test_text_that_is_changed_otherwise_is_refused(checkpoint: Folder, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ModelUnsupported, match="Lowercase"):
+        tokenizer_values(normalizing(checkpoint(name), tmp_path, "Lowercase"), {"eos_token_id": 2}, 1024)
+
+
 def test_unigrams_are_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.model").write_bytes(pieces(unigram=True))
     with pytest.raises(ModelUnsupported, match="unigram"):
