@@ -47,6 +47,11 @@ class Settings:
         """Weights that a plan puts on the disk."""
         return self.home / "offload"
 
+    @property
+    def converted(self) -> Path:
+        """Checkpoints as GGUF files, for llama.cpp."""
+        return self.home / "converted"
+
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """Build the settings from the environment: `SNUG_HOME`, `SNUG_MODELS` (separated by os.pathsep)."""

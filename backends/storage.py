@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
 
 from backends.errors import DiskFull, FolderReadOnly
 from backends.text import Text
@@ -34,6 +35,19 @@ def storage_error(error: OSError, folder: Path, needed: int) -> DiskFull | Folde
     return FolderReadOnly(
         path=str(folder), detail=Text.of("image.not_written", "The system says: {cause}.", cause=cause)
     )
+
+
+def ensure_room(folder: Path, needed: int) -> None:
+    """Check that `folder`'s disk has `needed` bytes free. Raises `DiskFull`."""
+    free = _free(folder)
+    if free < needed:
+        raise DiskFull(needed_bytes=needed, path=str(folder), free_bytes=free)
+
+
+def flush_to_disk(file: BinaryIO) -> None:
+    """Have what was written to `file` on the disk, so that a name given to it later never names less."""
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _free(folder: Path) -> int:

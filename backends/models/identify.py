@@ -93,7 +93,7 @@ def _whole(path: Path) -> ModelInfo:
         detail = Text("model.no_tensors", "The weight files hold no tensor.")
         raise ModelDamaged(path=str(path), detail=detail, file=headers[0].file)
     stored = [tensor.name for tensor in tensors]
-    names = original_names(stored, original) if original else _names(stored, config, family)
+    names = original_names(stored, original) if original else tensor_names(stored, config, family)
     layers = number(text_config(config), "num_hidden_layers", "n_layer", "num_layers")
     text_family = str(text_config(config).get("model_type", family))
     built = structure.build(
@@ -110,7 +110,7 @@ def _whole(path: Path) -> ModelInfo:
     if not original:
         check_sizes(path, config, tensors, names, built)
     text = text_geometry(whole, tensors, names, built, folder=str(path), stated=config)
-    vision = vision_geometry(whole, _processor(path), tensors, names)
+    vision = vision_geometry(whole, picture_processor(path), tensors, names)
     shapes = layer_shapes(tensors, names, built)
     modules = with_caches(built.modules, text_config(whole), text, vision, shapes)
     modules = with_conversions(modules, tensors, names, config)
@@ -306,7 +306,7 @@ def _not_answering(path: Path, name: str) -> ModelUnsupported:
     )
 
 
-def _names(stored: Sequence[str], config: Mapping[str, Any], family: str) -> Mapping[str, str]:
+def tensor_names(stored: Sequence[str], config: Mapping[str, Any], family: str) -> Mapping[str, str]:
     """Every tensor's name in the loaded model: by transformers' rules, then by the shape of all families."""
     text = str(text_config(config).get("model_type", family))
     inside = () if text == family else (model_class(text), text)
@@ -335,7 +335,7 @@ def _dtype(tensors: Sequence[Tensor]) -> str:
     return sizes.most_common(1)[0][0] if sizes else tensors[0].dtype
 
 
-def _processor(path: Path) -> Mapping[str, Any]:
+def picture_processor(path: Path) -> Mapping[str, Any]:
     """The picture part of the processor's settings, in the place of its version."""
     whole = read_json_if_there(path / "processor_config.json").get("image_processor")
     if isinstance(whole, dict):

@@ -1,0 +1,148 @@
+"""Where converted files lie: named by what they were made from, removed when they are too many."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from backends.conversion.lock import is_held
+from backends.conversion.types import Request
+from backends.errors import ModelDamaged
+from backends.models.checkpoint import read_headers
+from backends.text import Text
+
+# Raised whenever the same checkpoint gives another file.
+_VERSION = 1
+_LOCKS = "locks"
+_PART = ".part"
+_SMALL_FILES = (
+    *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
+    *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"),
+    *("chat_template.jinja", "chat_template.json", "model.safetensors.index.json"),
+)
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A converted file: its size and when it was used last (seconds since 1970)."""
+
+    path: Path
+    nbytes: int
+    used: float
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Where the files of a request lie, made or not."""
+
+    text: Path
+    mmproj: Path | None
+
+
+def targets(request: Request) -> Targets:
+    """Name the files of `request`: by what is in the small files and in the headers of the weight files.
+
+    The weights themselves are not read: a file counts as another one when its size, its header or the time of
+    its last change differs. Raises what reading headers raises.
+    """
+    digest = _fingerprint(request.folder)
+    stem = f"{_UNFIT.sub('-', request.folder.resolve().name)[:40] or 'model'}-{digest[:20]}"
+    text = request.cache / f"{stem}-{request.kind.value}.gguf"
+    if request.layout is None:
+        return Targets(text, None)
+    ending = f"{request.layout.value}-{request.vision_kind.value}"
+    return Targets(text, request.cache / f"{stem}-mmproj-{ending}.gguf")
+
+
+def _fingerprint(folder: Path) -> str:
+    digest = hashlib.sha256(f"version {_VERSION}".encode())
+    try:
+        for name in _SMALL_FILES:
+            if (folder / name).is_file():
+                content = (folder / name).read_bytes()
+                digest.update(f"\n{name} {len(content)}\n".encode() + content)
+        for header in read_headers(folder):
+            path = folder / header.file
+            about = path.stat()
+            digest.update(f"\n{header.file} {about.st_size} {about.st_mtime_ns}\n".encode())
+            digest.update(repr(header.tensors).encode())
+    except OSError as error:
+        detail = Text.of("convert.unreadable", "{file} can't be read to its end.", file=folder.name)
+        raise ModelDamaged(path=str(folder), detail=detail, file=folder.name) from error
+    return digest.hexdigest()
+
+
+def part_of(target: Path) -> Path:
+    """The name of `target` until it is complete."""
+    return target.with_name(target.name + _PART)
+
+
+def lock_of(target: Path) -> Path:
+    """The file whose lock is held while `target` is made."""
+    return target.parent / _LOCKS / (target.name + ".lock")
+
+
+def touch(target: Path) -> None:
+    """Note that `target` is used now; a folder that can't be written loses nothing by it."""
+    try:
+        os.utime(target)
+    except OSError:
+        return
+
+
+def entries(cache: Path) -> tuple[Entry, ...]:
+    """The converted files, those used last first."""
+    found = [Entry(path, about.st_size, about.st_mtime) for path, about in _files(cache, "*.gguf")]
+    return tuple(sorted(found, key=lambda entry: (-entry.used, entry.path.name)))
+
+
+def _files(cache: Path, pattern: str) -> Iterator[tuple[Path, os.stat_result]]:
+    for path in cache.glob(pattern):
+        try:
+            yield path, path.stat()
+        except OSError:  # somebody else removed it
+            continue
+
+
+def clear(cache: Path) -> int:
+    """Remove everything that is not being made; returns the bytes that came free.
+
+    A file that a process has open stays where the system does not allow it (Windows).
+    """
+    return trim(cache, 0)
+
+
+def trim(cache: Path, limit_bytes: int, keep: Collection[Path] = ()) -> int:
+    """Remove what conversions left that did not end, then those files used longest ago beyond `limit_bytes`.
+
+    Files in `keep` stay. Returns the bytes that came free.
+    """
+    freed, kept = remove_leftovers(cache), 0
+    for entry in entries(cache):
+        kept += entry.nbytes
+        if kept > limit_bytes and entry.path not in keep:
+            came_free = _removed(entry.path, entry.nbytes)
+            freed, kept = freed + came_free, kept - came_free
+    return freed
+
+
+def remove_leftovers(cache: Path) -> int:
+    """Remove what processes left that were ended while they converted; returns the bytes that came free."""
+    return sum(
+        _removed(path, about.st_size)
+        for path, about in _files(cache, f"*{_PART}")
+        if not is_held(lock_of(path.with_name(path.name.removesuffix(_PART))))
+    )
+
+
+def _removed(path: Path, nbytes: int) -> int:
+    try:
+        path.unlink()
+    except OSError:
+        return 0
+    return nbytes

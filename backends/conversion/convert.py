@@ -1,0 +1,128 @@
+"""Converts a checkpoint once: taken from the cache, or written there under another name first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event as Flag
+from typing import TypeAlias
+
+from backends.conversion.cache import Targets, lock_of, part_of, remove_leftovers, targets, touch
+from backends.conversion.checkpoint import Checkpoint, open_checkpoint
+from backends.conversion.lock import held
+from backends.conversion.types import Converted, Document, Request
+from backends.conversion.writer import source_bytes, write_document
+from backends.models.gguf_header import read_gguf_header
+from backends.storage import ensure_room, ensure_writable
+
+# Called with the bytes of source weights that are converted, and their total.
+Progress: TypeAlias = Callable[[int, int], None]
+
+# What a full disk still needs to keep a machine usable.
+_MARGIN_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A file that is not there yet."""
+
+    target: Path
+    document: Document
+    source_bytes: int
+
+
+def find(request: Request) -> Converted | None:
+    """The files of `request`, if they are there already. Reads small files and headers only."""
+    named = targets(request)
+    if not all(path.is_file() for path in (named.text, named.mmproj) if path is not None):
+        return None
+    for path in (named.text, named.mmproj):
+        if path is not None:
+            touch(path)
+    return Converted(named.text, named.mmproj)
+
+
+def convert(request: Request, progress: Progress, cancel: Flag) -> Converted:
+    """Make what is missing of the files of `request`; a process that already makes one is waited for.
+
+    A file appears under its name when it is complete, never before. Raises Cancelled, DiskFull,
+    FolderReadOnly, ModelUnsupported, ModelDamaged or ModelNotFound; what is unfinished is removed then.
+    """
+    found = find(request)
+    if found is not None:
+        return found
+    ensure_writable(request.cache)
+    remove_leftovers(request.cache)
+    named = targets(request)
+    checkpoint = open_checkpoint(request.folder)
+    jobs = _jobs(request, checkpoint, named)
+    total, before = sum(job.source_bytes for job in jobs), 0
+    for number, job in enumerate(jobs):
+        room = sum(later.document.nbytes for later in jobs[number:]) + _MARGIN_BYTES
+
+        def report(done: int, before: int = before) -> None:
+            progress(before + done, total)
+
+        _make(job, checkpoint, threads=request.threads, room=room, report=report, cancel=cancel)
+        before += job.source_bytes
+        progress(before, total)
+    return Converted(named.text, named.mmproj)
+
+
+def _jobs(request: Request, checkpoint: Checkpoint, named: Targets) -> list[_Job]:
+    """What is missing, described before anything is written: a refusal then costs no time."""
+    documents: list[tuple[Path, Document]] = []
+    if not named.text.is_file():
+        documents.append((named.text, checkpoint.text_document(request.kind)))
+    if request.layout is not None and named.mmproj is not None and not named.mmproj.is_file():
+        document = checkpoint.picture_document(request.layout, request.vision_kind)
+        documents.append((named.mmproj, document))
+    return [_Job(path, document, source_bytes(document, checkpoint.tensors)) for path, document in documents]
+
+
+def _make(
+    job: _Job,
+    checkpoint: Checkpoint,
+    *,
+    threads: int,
+    room: int,
+    report: Callable[[int], None],
+    cancel: Flag,
+) -> None:
+    """Write one file, unless another process just did; `room` bytes have to be free on the disk."""
+    part = part_of(job.target)
+
+    def waiting() -> None:
+        report(_others_share(part, job))
+
+    report(0)
+    with held(lock_of(job.target), waiting=waiting, cancel=cancel):
+        if job.target.is_file():
+            touch(job.target)
+            return
+        part.unlink(missing_ok=True)  # of a process that was ended
+        ensure_room(part.parent, room)
+        try:
+            write_document(
+                job.document,
+                checkpoint.folder,
+                checkpoint.tensors,
+                part,
+                threads=threads,
+                report=report,
+                cancel=cancel,
+            )
+            read_gguf_header(part)
+            part.replace(job.target)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _others_share(part: Path, job: _Job) -> int:
+    """Bytes of source weights that stand for what another process has written."""
+    try:
+        written = part.stat().st_size
+    except OSError:
+        return 0
+    return min(job.source_bytes, job.source_bytes * written // max(1, job.document.nbytes))

@@ -1,0 +1,139 @@
+"""Converted files are named by what they were made from, and make room for each other."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from threading import Event as Flag
+
+import pytest
+
+from backends.conversion.cache import clear, entries, lock_of, part_of, targets, touch, trim
+from backends.conversion.convert import convert, find
+from backends.conversion.lock import held
+from backends.conversion.types import Layout, Request, WeightType
+from tests.backends.conversion.conftest import Folder
+
+
+@pytest.fixture
+def request_(checkpoint: Folder, tmp_path: Path) -> Request:
+    folder = tmp_path / "模型 with spaces"
+    shutil.copytree(checkpoint("llava"), folder)
+    return Request(folder, tmp_path / "cache", layout=Layout.ROTATED)
+
+
+def later(path: Path) -> None:
+    about = path.stat()
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns + 1_000_000_000))
+
+
+def other_config(folder: Path) -> None:
+    path = folder / "config.json"
+    document = json.loads(path.read_text(encoding="utf-8")) | {"image_seq_length": 17}
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: later(folder / "model.safetensors"),
+        other_config,
+        lambda folder: (folder / "chat_template.jinja").write_text("other", encoding="utf-8"),
+    ],
+    ids=["weights", "config", "template"],
+)
+def test_another_checkpoint_has_another_name(request_: Request, change: Callable[[Path], object]) -> None:
+    before = targets(request_)
+    change(request_.folder)
+    after = targets(request_)
+    assert before.text != after.text
+    assert before.mmproj != after.mmproj
+
+
+def test_what_does_not_matter_keeps_the_name(request_: Request, tmp_path: Path) -> None:
+    before = targets(request_)
+    (request_.folder / "README.md").write_text("new", encoding="utf-8")
+    later(request_.folder / "config.json")
+    assert targets(request_) == before
+
+
+def test_each_type_and_layout_has_its_file(request_: Request) -> None:
+    plain = replace(request_, layout=Layout.PLAIN)
+    small = replace(request_, kind=WeightType.Q4_0)
+    assert targets(plain).text == targets(request_).text
+    assert targets(plain).mmproj != targets(request_).mmproj
+    assert targets(small).text != targets(request_).text
+    assert targets(small).mmproj == targets(request_).mmproj
+    assert targets(replace(request_, layout=None)).mmproj is None
+
+
+def test_a_conversion_is_found_again(request_: Request) -> None:
+    assert find(request_) is None
+    told: list[tuple[int, int]] = []
+    made = convert(request_, lambda done, total: told.append((done, total)), Flag())
+    assert find(request_) == made
+    assert told[-1][0] == told[-1][1] > 0
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    stamp = made.text.stat().st_mtime_ns
+    again: list[tuple[int, int]] = []
+    assert convert(request_, lambda done, total: again.append((done, total)), Flag()) == made
+    assert again == []
+    assert made.text.stat().st_mtime_ns >= stamp
+
+
+def test_what_lacks_is_made_alone(request_: Request) -> None:
+    first = convert(replace(request_, layout=None), lambda *_: None, Flag())
+    number = first.text.stat().st_ino
+    both = convert(request_, lambda *_: None, Flag())
+    assert both.text == first.text
+    assert both.text.stat().st_ino == number
+    assert both.mmproj is not None
+    assert both.mmproj.is_file()
+
+
+def filled(cache: Path) -> list[Path]:
+    """Four files of 100 bytes, the first used last."""
+    cache.mkdir()
+    paths = [cache / f"{name}.gguf" for name in "abcd"]
+    for age, path in enumerate(paths):
+        path.write_bytes(bytes(100))
+        os.utime(path, (1_000_000 - age, 1_000_000 - age))
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("limit", "left"),
+    [(1000, "abcd"), (400, "abcd"), (399, "abc"), (250, "ab"), (99, ""), (0, "")],
+    ids=str,
+)
+def test_files_used_longest_ago_go_first(tmp_path: Path, limit: int, left: str) -> None:
+    filled(tmp_path / "cache")
+    freed = trim(tmp_path / "cache", limit)
+    assert "".join(sorted(entry.path.stem for entry in entries(tmp_path / "cache"))) == left
+    assert freed == 400 - 100 * len(left)
+
+
+def test_a_file_in_use_stays(tmp_path: Path) -> None:
+    paths = filled(tmp_path / "cache")
+    trim(tmp_path / "cache", 0, keep={paths[3]})
+    assert [entry.path for entry in entries(tmp_path / "cache")] == [paths[3]]
+
+
+def test_a_use_counts(tmp_path: Path) -> None:
+    paths = filled(tmp_path / "cache")
+    touch(paths[3])
+    assert entries(tmp_path / "cache")[0].path == paths[3]
+
+
+def test_clearing_leaves_a_running_conversion_alone(tmp_path: Path) -> None:
+    a, b, *_ = filled(tmp_path / "cache")
+    for target in (a, b):
+        part_of(target).write_bytes(bytes(10))
+    with held(lock_of(a), waiting=lambda: None, cancel=Flag()):
+        assert clear(tmp_path / "cache") == 410
+    assert [path for path in (tmp_path / "cache").iterdir() if path.is_file()] == [part_of(a)]
+    assert clear(tmp_path / "not there") == 0
