@@ -17,7 +17,7 @@ from backends.hardware.cpu import usable_cores
 # Threads wait for each other after every matrix: a core at half the speed halves all of them.
 _FAST_CORES = Path("/sys/devices/cpu_core/cpus")
 _SIBLINGS = "/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"
-_PASS_S, _FLOPS, _FEWEST_ROWS, _MOST_ROWS = 2.0, 30e9, 64, 512
+_PASS_S, _FLOPS, _FEWEST_ROWS, _MOST_ROWS = 2.5, 60e9, 64, 512
 _CORE_RELATION = 0  # RelationProcessorCore (winnt.h)
 
 
@@ -34,7 +34,7 @@ def choose_threads(environ: Mapping[str, str] = os.environ) -> int:
 def rows_per_pass(parameters: int, threads: int) -> int:
     """Tokens of a prompt that are read in one go, between which an answer can be stopped.
 
-    As many as take about two seconds at 30 GFLOP/s a thread (what Q8_0 reaches on AVX2), between 64, below
+    As many as take about two seconds at 60 GFLOP/s a thread (what Q8_0 reaches on AVX2), between 64, below
     which the weights' way from memory begins to tell, and 512, which plans count with.
     """
     rows = int(_PASS_S * threads * _FLOPS / max(1, 2 * parameters))

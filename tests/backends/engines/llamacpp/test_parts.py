@@ -79,7 +79,7 @@ class TestThreads:
 
     @pytest.mark.parametrize(
         ("parameters", "threads", "rows"),
-        [(3_000_000, 2, 512), (1_100_000_000, 2, 64), (1_100_000_000, 16, 256), (70_000_000_000, 8, 64)],
+        [(3_000_000, 2, 512), (1_100_000_000, 2, 128), (7_000_000_000, 16, 128), (70_000_000_000, 8, 64)],
     )
     def test_passes_take_about_two_seconds(self, parameters: int, threads: int, rows: int) -> None:
         assert rows_per_pass(parameters, threads) == rows
