@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +122,10 @@ def _repeating(text: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return embedding, head
 
 
-def write_eyes(path: Path, *, width: int = HIDDEN, layers: int = 2, seed: int = 5) -> Path:
-    """A CLIP tower without a class token and LLaVA's projector: 16 tokens a picture."""
+def write_eyes(
+    path: Path, *, width: int = HIDDEN, layers: int = 2, seed: int = 5, tiles: Sequence[int] = ()
+) -> Path:
+    """A CLIP tower without a class token and LLaVA's projector: 16 tokens a picture, or a tile of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     chance = np.random.default_rng(seed)
 
@@ -146,6 +148,8 @@ def write_eyes(path: Path, *, width: int = HIDDEN, layers: int = 2, seed: int = 
     for key, size in sizes.items():
         writer.add_uint32(f"clip.vision.{key}", size)
     writer.add_float32("clip.vision.attention.layer_norm_epsilon", 1e-5)
+    if tiles:
+        writer.add_array("clip.vision.image_grid_pinpoints", list(tiles))
     writer.add_array("clip.vision.image_mean", [0.5, 0.5, 0.5])
     writer.add_array("clip.vision.image_std", [0.5, 0.5, 0.5])
     writer.add_bool("clip.use_gelu", False)  # noqa: FBT003

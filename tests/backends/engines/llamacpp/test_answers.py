@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event as Flag
+from threading import Timer
+from typing import Any
 
 import pytest
 
@@ -142,6 +145,70 @@ def test_characters_of_several_tokens_keep_all_their_ids(engines: Engines) -> No
     assert list(done.token_ids) == expected
     half = ask(engines("characters"), [user("?")], greedy(6))[1]
     assert (half.usage.completion_tokens, half.finish_reason) == (6, "length")
+
+
+def test_a_conversation_has_one_start_token(engines: Engines) -> None:
+    """Both the file's tokenizer and its template would write one."""
+    once = ask(engines("start"), [user("Hi")])[1].usage.prompt_tokens
+    assert once == ask(engines("text"), [user("Hi")])[1].usage.prompt_tokens + 1
+
+
+def test_a_prompt_may_end_with_a_picture(engines: Engines, picture: Draw) -> None:
+    engine = engines("eyes-last")
+    done = ask(engine, [user("What is this?", picture("red"))], greedy(3))[1]
+    assert (done.usage.completion_tokens, done.usage.image_tokens) == (3, tiny_gguf.PICTURE_TOKENS)
+    engine.prime("tab", [user(picture("blue"), "Wh")], Flag())
+    assert ask(engine, [user(picture("blue"), "Why?")], greedy(3))[1].usage.reused_tokens > 0
+
+
+def test_pictures_of_several_tiles_are_counted(engines: Engines, picture: Draw) -> None:
+    engine = engines("eyes-tiles")
+    alone = ask(engine, [user("What?")])[1].usage.prompt_tokens
+    done = ask(engine, [user(picture("red"), "What?")])[1]
+    # One more token for the line that the template writes after a picture.
+    assert done.usage.image_tokens == done.usage.prompt_tokens - alone - 1 > tiny_gguf.PICTURE_TOKENS
+    again = ask(engine, [user(picture("red"), "What?")])[1]
+    assert again.usage.image_tokens == done.usage.image_tokens
+    assert again.usage.reused_tokens >= done.usage.image_tokens
+
+
+class _Stuck:
+    """In place of the library while it encodes a picture: deaf until it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go, self.asked = Flag(), 0
+
+    def ask(self, _body: object, hear: Callable[[dict[str, Any]], bool]) -> None:
+        self.asked += 1
+        self.let_go.wait()
+        hear({"choices": [{"delta": {"content": "late"}}], "timings": {"predicted_n": 1}})
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+def test_stopping_does_not_wait_for_a_picture(files: Files) -> None:
+    engine = LlamaCppEngine()
+    engine.load(make_plan(files("text")), lambda _: None, Flag())
+    assert engine._model is not None
+    real, stuck = engine._model.server, _Stuck()
+    engine._model.server = stuck  # type: ignore[assignment]
+    cancel = Flag()
+    stream = engine.chat(ChatRequest("x", [user("Hi")], greedy()), cancel)
+    Timer(0.05, cancel.set).start()
+    (done,) = stream
+    assert isinstance(done, Done)
+    assert (done.finish_reason, stuck.asked) == ("cancelled", 1)
+    # The next question waits for the library, and can be called off as well.
+    off = Flag()
+    Timer(0.05, off.set).start()
+    (second,) = engine.chat(ChatRequest("x", [user("Hi")], greedy()), off)
+    assert isinstance(second, Done)
+    assert (second.finish_reason, stuck.asked) == ("cancelled", 1)
+    engine._model.server = real
+    stuck.let_go.set()
+    assert ask(engine, [user("Hi")])[1].finish_reason in ("stop", "length")
+    engine.close()
 
 
 def test_stopping_takes_one_token(engines: Engines) -> None:
