@@ -9,7 +9,7 @@
     |-- MachineError           the machine can't do it              (exit code 3)
     |   |-- OutOfMemory (OutOfGpuMemory, OutOfRam (RamKilled))
     |   |-- DiskFull (AnswersDiskFull), FolderReadOnly (AnswersUnwritable), OutputLost, PortInUse
-    |   |-- DoesNotFit, GpuGone, GpuUnsupported, CannotMove, PackageMissing
+    |   |-- DoesNotFit, GpuGone, GpuUnsupported, CpuUnsupported, CannotMove, PackageMissing
     |   `-- WorkerCrashed, WorkerHung, NotLoaded
     |-- Cancelled              the person stopped it                (exit code 130)
     `-- InternalError          a mistake of ours                    (exit code 4)
@@ -278,6 +278,16 @@ class GpuUnsupported(MachineError):
     why = "{detail}"
     remedy = "Plan without it. launch.py doctor compares PyTorch, the driver and every GPU."
     action = Action.WITHOUT_GPU
+
+
+class CpuUnsupported(MachineError):
+    """The processor lacks instructions that llama.cpp's builds are made of; `features` are their names."""
+
+    code = "cpu_unsupported"
+    what = "This processor can't run llama.cpp."
+    why = "It lacks {features}, which the engine for GGUF files is built with."
+    remedy = "Use the same model with config.json and .safetensors files: another engine runs those."
+    action = Action.PICK_MODEL
 
 
 class CannotMove(MachineError):

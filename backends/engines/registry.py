@@ -10,6 +10,7 @@ from backends.text import Text
 
 _ENGINES = {
     "transformers": ("backends.engines.transformers_engine", "TransformersEngine"),
+    "llamacpp": ("backends.engines.llamacpp_engine", "LlamaCppEngine"),
     "fake": ("backends.engines.fake", "FakeEngine"),
 }
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from bisect import bisect_right
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from backends.engines.devices import driver_device, runtime_device
 from backends.engines.loading import Loaded
+from backends.engines.rss import peak_rss
 from backends.engines.tensors import QUANTIZED
 from backends.placement.types import Plan
 from backends.reports import DevicePeak, LoadReport
@@ -185,13 +184,3 @@ def memory_peaks(plan: Plan) -> tuple[tuple[str, int], ...]:
         index = torch.device(runtime_device(device, plan.visible_gpus))
         peaks.append((device, torch.cuda.max_memory_allocated(index)))
     return tuple(peaks)
-
-
-def peak_rss() -> int:
-    """The most RAM this process has held since it began, in bytes."""
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

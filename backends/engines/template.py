@@ -30,8 +30,9 @@ class ChatTemplate:
     """How to render messages for one model.
 
     `parts`: the template takes lists of typed parts (else plain strings, with `image_token` written into
-    them); `system`: it knows that role (else the text goes before the first question); `reserved`: markup
-    that only the template may write, such as the token that ends a turn.
+    them); `spelled`: a picture is given to it as a text of its own, which is `image_token`; `system`: it
+    knows that role (else the text goes before the first question); `reserved`: markup that only the template
+    may write, such as the token that ends a turn.
     """
 
     renderer: Any
@@ -40,6 +41,7 @@ class ChatTemplate:
     parts: bool = True
     system: bool = True
     reserved: tuple[str, ...] = ()
+    spelled: bool = False
 
     def render(self, messages: Sequence[Message], *, answer: bool = True) -> str:
         """The prompt's text, one `image_token` a picture; with `answer`, ready for the model to go on.
@@ -77,7 +79,7 @@ class ChatTemplate:
 
     def _typed(self, part: Part) -> dict[str, str]:
         if isinstance(part, ImagePart):
-            return {"type": "image"}
+            return {"type": "text", "text": self.image_token} if self.spelled else {"type": "image"}
         text = _plain(part.text, (*self.reserved, self.image_token))
         return {"type": "text", "text": text}
 
@@ -94,6 +96,11 @@ def choose_template(processor: Any, tokenizer: Any, image_token: str) -> ChatTem
         candidates = []
     candidates.append(ChatTemplate(tokenizer, VICUNA, image_token, parts=False))
     reserved = tuple(token.content for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return first_that_works(candidates, reserved)
+
+
+def first_that_works(candidates: Sequence[ChatTemplate], reserved: tuple[str, ...]) -> ChatTemplate:
+    """The first of `candidates` that writes every text once and one placeholder a picture, else the last."""
     for candidate in candidates:
         for system in (True, False):
             tried = replace(candidate, system=system, reserved=reserved)

@@ -75,7 +75,7 @@ def entries(settings: Settings, environ: Mapping[str, str] = os.environ) -> tupl
     found: list[ModelEntry] = []
     if (settings.starter / "config.json").is_file():
         found.append(ModelEntry(STARTER, "Starter", settings.starter))
-    known = _known(settings, environ, gguf=False)
+    known = _known(settings, environ, gguf=True)
     found += [ModelEntry(str(path), name, path) for name, path in sorted(known.items(), key=_by_name)]
     return tuple(found)
 
@@ -87,7 +87,7 @@ def _by_name(item: tuple[str, Path]) -> tuple[str, str]:
 def _known(settings: Settings, environ: Mapping[str, str], *, gguf: bool) -> dict[str, Path]:
     """Every model folder by the name a person would use; earlier folders win.
 
-    `gguf` counts folders of GGUF files, too, which can be planned with by name and not be loaded.
+    `gguf` counts folders of GGUF files, too.
     """
     known: dict[str, Path] = {}
     for folder in settings.model_folders:

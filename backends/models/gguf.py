@@ -68,7 +68,6 @@ def identify_gguf(path: Path) -> ModelInfo:
         modules=modules,
         files=tuple(ModelFile(header.file, header.file_bytes) for header in everything),
         weights_present=all(header.complete for header in everything),
-        unloadable=Text("gguf.not_yet", "It is a GGUF file: Snug can plan with it, but can't load it yet."),
         gguf=GgufDetails(
             chat_template="tokenizer.chat_template" in (*first.values, *first.lengths),
             mmproj=mmproj.file if mmproj is not None else None,

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 from backends.models import gguf_damage as wrong
 from backends.models.ggml_types import TYPES
@@ -104,11 +104,27 @@ def read_gguf_header(path: Path) -> GgufHeader:
         raise wrong.closed(path, error) from error
 
 
+def read_gguf_arrays(path: Path, keys: Collection[str]) -> Mapping[str, Sequence[Any]]:
+    """The arrays that `keys` name, in full: texts as bytes, numbers as they are.
+
+    Raises what `read_gguf_header` does, which leaves out the long ones: a vocabulary takes a while.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            parser = _Parser(path, file, size, frozenset(keys))
+            parser.header()
+            return parser.arrays
+    except OSError as error:
+        raise wrong.closed(path, error) from error
+
+
 class _Parser:
     """Walks through the beginning of a file, which is read in growing steps as far as the header goes."""
 
-    def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
-        self._path, self._file, self._size = path, file, size
+    def __init__(self, path: Path, file: BinaryIO, size: int, wanted: frozenset[str] = frozenset()) -> None:
+        self._path, self._file, self._size, self._wanted = path, file, size, wanted
+        self.arrays: dict[str, Sequence[Any]] = {}
         self._data = bytearray()
         self._at = 0
         self._values: dict[str, Value] = {}
@@ -216,7 +232,10 @@ class _Parser:
         kind = int(self._unpack(_U32)[0])
         if kind == _TEXT:
             self._lengths[key] = count = self._count(_U64.size)
+            start = self._at
             self._skip_texts(count)
+            if key in self._wanted:
+                self.arrays[key] = self._texts(start, count)
             return
         code = _SCALARS.get(kind)
         if code is None:  # arrays of arrays, which llama.cpp does not read either, or garbage
@@ -224,9 +243,22 @@ class _Parser:
         self._lengths[key] = count = self._count(code.size)
         end = self._at + count * code.size
         self._reach(end)
-        if count <= _LONGEST_ARRAY:
-            self._values[key] = struct.unpack_from(f"<{count}{code.format[1:]}", self._data, self._at)
+        if count <= _LONGEST_ARRAY or key in self._wanted:
+            found = struct.unpack_from(f"<{count}{code.format[1:]}", self._data, self._at)
+            if count <= _LONGEST_ARRAY:
+                self._values[key] = found
+            if key in self._wanted:
+                self.arrays[key] = found
         self._at = end
+
+    def _texts(self, at: int, count: int) -> tuple[bytes, ...]:
+        """`count` texts from `at` on, which `_skip_texts` has stepped over."""
+        unpack, data, found = _U64.unpack_from, self._data, []
+        for _ in range(count):
+            end = at + 8 + unpack(data, at)[0]
+            found.append(bytes(data[at + 8 : end]))
+            at = end
+        return tuple(found)
 
     def _skip_texts(self, count: int) -> None:
         """Step over `count` texts: the vocabulary and its merges, some 300,000 of them."""

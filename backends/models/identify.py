@@ -133,9 +133,6 @@ def _whole(path: Path) -> ModelInfo:
 
 
 _ORIGINAL_REMEDY = Text("original.not_yet_remedy", "Use a conversion that transformers supports itself.")
-_GGUF_REMEDY = Text(
-    "gguf.not_yet_remedy", "Until then, use the same model with config.json and .safetensors files."
-)
 
 
 def ensure_loadable(model: ModelInfo) -> None:
@@ -147,7 +144,7 @@ def ensure_loadable(model: ModelInfo) -> None:
         raise ModelUnsupported(
             path=str(model.path),
             detail=model.unloadable,
-            suggestion=_GGUF_REMEDY if model.format == "gguf" else _ORIGINAL_REMEDY,
+            suggestion=_ORIGINAL_REMEDY,
         )
     if model.weights_present:
         return

@@ -44,7 +44,9 @@ def tiles_at_once(family: str, tiles: int) -> int:
 
 def most_pictures(plan: Plan) -> int | None:
     """The most pictures that a chat may hold under `plan`; None: as many as the context has room for."""
-    return None if plan.images and encoded_alone(plan.family) else plan.images
+    # llama.cpp encodes pictures one after the other, whatever the family.
+    alone = plan.engine == "llamacpp" or encoded_alone(plan.family)
+    return None if plan.images and alone else plan.images
 
 
 def check_number(plan: Plan, messages: Sequence[Message]) -> None:

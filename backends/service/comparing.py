@@ -55,8 +55,13 @@ class _Loaded:
             self.timings = done.timings
 
     def work(self, plan: Plan) -> Workload:
-        """The most that was there at one time: all conversations' caches, never more than was planned."""
+        """The most that was there at one time: all conversations' caches, never more than was planned.
+
+        llama.cpp takes its whole cache at the load.
+        """
         tokens = min(sum(self.tokens.values()), plan.context_tokens)
+        if plan.engine == "llamacpp":
+            tokens = plan.context_tokens
         return Workload(tokens, self.images, self.image_tokens if self.images else 0)
 
 

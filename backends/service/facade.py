@@ -9,6 +9,7 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 
 from backends.errors import OutOfMemory, SnugError
+from backends.hardware.llama_build import computes_on_gpus, without_gpus
 from backends.hardware.types import HardwareSnapshot
 from backends.history.measurements import Measurements
 from backends.images import import_image
@@ -100,9 +101,8 @@ class Service:
             return make_plan(hardware, model, request)
         credit = self._machine.credit(self._host.pids, self._host.loaded)
         offload = str(self._settings.offload)
-        usable = self._machine.usable(self._host.pids)
         return make_plan(
-            usable,
+            self._usable_for(model),
             model,
             request,
             credit=credit,
@@ -145,7 +145,13 @@ class Service:
             return find_needs(hardware, model, request)
         credit = self._machine.credit(self._host.pids, self._host.loaded)
         offload = str(self._settings.offload)
-        return find_needs(self.usable(), model, request, credit=credit, offload_root=offload)
+        return find_needs(self._usable_for(model), model, request, credit=credit, offload_root=offload)
+
+    def _usable_for(self, model: ModelInfo) -> HardwareSnapshot:
+        """What plans for `model` may count on: its engine may be built for the processor only."""
+        if model.format != "gguf":
+            return self.usable()
+        return without_gpus(self.usable(), able=computes_on_gpus())
 
     def calibrate(self) -> None:
         """Measure memory and processor speed once, so that plans need not assume them; kept on disk."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.errors import ModelUnsupported
+from backends.errors import ModelDamaged
 from backends.models.identify import ensure_loadable, identify
 from backends.models.types import LayerCache, ModuleKind
 from tests.support import gguf_files
@@ -191,12 +191,13 @@ def test_a_missing_chat_template_is_known(tmp_path: Path) -> None:
     assert not model.gguf.chat_template
 
 
-def test_it_can_be_planned_with_and_not_loaded_yet(tmp_path: Path) -> None:
+def test_a_whole_file_can_be_loaded_and_a_header_alone_can_not(tmp_path: Path) -> None:
     model = identify(write_gguf(tmp_path / "m.gguf", *decoder(**TINY), weights=True))
 
     assert model.weights_present
-    with pytest.raises(ModelUnsupported, match="can plan with it, but can't load it yet"):
-        ensure_loadable(model)
+    ensure_loadable(model)
+    with pytest.raises(ModelDamaged, match="headers only"):
+        ensure_loadable(identify(write_gguf(tmp_path / "h.gguf", *decoder(**TINY))))
 
 
 def test_neither_torch_nor_numpy_is_imported_for_it(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from backends.errors import InputError, ModelDamaged, ModelUnsupported
 from backends.models.ggml_types import FILE_TYPES, TYPES
-from backends.models.gguf_header import is_gguf, read_gguf_header
+from backends.models.gguf_header import is_gguf, read_gguf_arrays, read_gguf_header
 from tests.support.gguf_files import gguf_bytes, text_bytes, value_bytes, write_gguf
 
 METADATA: dict[str, Any] = {
@@ -47,6 +47,15 @@ def test_numbers_texts_and_short_arrays_are_kept_and_vocabularies_only_counted(t
     assert header.lengths["tokenizer.ggml.tokens"] == 4
     assert header.lengths["tokenizer.ggml.scores"] == 5000
     assert not {"tokenizer.ggml.tokens", "tokenizer.ggml.scores"} & header.values.keys()
+
+
+def test_arrays_are_read_in_full_where_they_are_asked_for(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", METADATA, TENSORS)
+    tokens, scores = "tokenizer.ggml.tokens", "tokenizer.ggml.scores"
+
+    found = read_gguf_arrays(path, (tokens, scores, "absent"))
+
+    assert dict(found) == {tokens: (b"a", b"", "wörd".encode(), b"b" * 300), scores: (0.0,) * 5000}
 
 
 def test_tensors_have_torchs_shapes_and_their_exact_sizes(tmp_path: Path) -> None:

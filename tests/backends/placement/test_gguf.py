@@ -102,9 +102,6 @@ class TestWords:
     def test_the_files_precision_stays(self, found: dict[str, ModelInfo]) -> None:
         assert "as the file holds them (Q4_K_M)" in self.said(made(found["llava"], LAPTOP))
 
-    def test_it_can_not_be_loaded_yet(self, found: dict[str, ModelInfo]) -> None:
-        assert str(made(found["llava"], LAPTOP).reasons[0]).endswith("can't load it yet.")
-
     def test_a_model_without_an_mmproj(self, found: dict[str, ModelInfo]) -> None:
         assert "No mmproj file" in self.said(made(found["mixtral"], TWENTY_FOUR_GB))
         assert "mmproj" not in self.said(made(found["llava"], LAPTOP))

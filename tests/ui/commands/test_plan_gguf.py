@@ -86,7 +86,7 @@ def test_an_mmproj_that_arrives_later_is_seen(tmp_path: Path, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("command", "why"),
     [
-        (("ask", "hello"), "Snug can plan with it, but can't load it yet"),
+        (("ask", "hello"), "The weight files hold their headers only"),
         (("plan", "--set", "precision=nf4"), "the precision it was made with"),
     ],
 )

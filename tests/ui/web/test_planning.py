@@ -186,7 +186,10 @@ def test_detail_is_offered_where_the_model_has_it_with_what_it_takes(tab: Tab) -
     assert "300 tokens" in tab.draw("image_tokens")["cost"]["value"]
 
 
-def test_a_gguf_file_has_the_same_controls(tab: Tab) -> None:
+def test_a_gguf_file_has_the_same_controls_with_a_build_for_gpus(
+    tab: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backends.service.facade.computes_on_gpus", lambda: True)
     tab.draw()
     settle(tab.context, tab.session, tab.gguf, Preset.AUTO)
     drawn = tab.draw()

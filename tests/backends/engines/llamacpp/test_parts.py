@@ -1,0 +1,287 @@
+"""What decides without the library: threads, vocabularies, prompts, pictures, words for errors."""
+
+from __future__ import annotations
+
+import base64
+import io
+import struct
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from backends.engines.llamacpp.answer import token_ids
+from backends.engines.llamacpp.capture import captured
+from backends.engines.llamacpp.errors import why_not_answered, why_not_loaded
+from backends.engines.llamacpp.exchange import Piece
+from backends.engines.llamacpp.library import check_features
+from backends.engines.llamacpp.pictures import Geometry, PictureStore, fit_picture, picture_geometry
+from backends.engines.llamacpp.prompt import make_writer
+from backends.engines.llamacpp.requests import request
+from backends.engines.llamacpp.threads import (
+    choose_threads,
+    fast_cores_linux,
+    fast_cores_of,
+    parse_cpus,
+    rows_per_pass,
+)
+from backends.engines.llamacpp.vocabulary import Vocabulary, read_fragments, read_vocabulary, spelled
+from backends.errors import (
+    ContextExceeded,
+    CpuUnsupported,
+    InternalError,
+    ModelDamaged,
+    ModelUnsupported,
+    OutOfRam,
+    SnugError,
+)
+from backends.messages import SamplingParams
+from backends.models.gguf_header import GgufHeader, read_gguf_header
+from tests.backends.engines.llamacpp.conftest import Files
+from tests.support import gguf_files, tiny_gguf
+from tests.support.answers import Draw, said, user
+
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+WORDS = Vocabulary(("<|im_start|>", "<|im_end|>"), "<s>", "</s>")
+
+
+class TestThreads:
+    def test_a_setting_wins(self) -> None:
+        assert choose_threads({"OMP_NUM_THREADS": "3"}) == 3
+
+    @pytest.mark.parametrize("value", ["", "0", "many"])
+    def test_else_it_is_at_most_every_core(self, value: str) -> None:
+        import psutil
+
+        assert 1 <= choose_threads({"OMP_NUM_THREADS": value}) <= (psutil.cpu_count() or 1)
+
+    def test_a_hybrid_processor_computes_with_its_fast_cores(self, tmp_path: Path) -> None:
+        listed = tmp_path / "cpus"
+        listed.write_text("0-3,6\n", encoding="ascii")
+        for cpu in range(4):  # two cores of two threads each; cpu 6 tells nothing
+            (tmp_path / str(cpu)).write_text(f"{cpu // 2 * 2}-{cpu // 2 * 2 + 1}", encoding="ascii")
+        assert fast_cores_linux(listed, str(tmp_path / "{cpu}")) == 3
+        assert fast_cores_linux(tmp_path / "absent") is None
+
+    def test_a_list_of_cpus(self) -> None:
+        assert parse_cpus("0-2,8,10-11\n") == [0, 1, 2, 8, 10, 11]
+        with pytest.raises(ValueError, match="x"):
+            parse_cpus("0-x")
+
+    def test_windows_records(self) -> None:
+        def record(relation: int, efficiency: int) -> bytes:
+            return struct.pack("<IIBB", relation, 32, 1, efficiency).ljust(32, b"\0")
+
+        assert fast_cores_of(record(0, 1) * 6 + record(3, 9) + record(0, 0) * 8) == 6
+        assert fast_cores_of(record(0, 0) * 4) == 4
+        assert fast_cores_of(b"") is None
+        assert fast_cores_of(bytes(64)) is None
+
+    @pytest.mark.parametrize(
+        ("parameters", "threads", "rows"),
+        [(3_000_000, 2, 512), (1_100_000_000, 2, 128), (7_000_000_000, 16, 128), (70_000_000_000, 8, 64)],
+    )
+    def test_passes_take_about_two_seconds(self, parameters: int, threads: int, rows: int) -> None:
+        assert rows_per_pass(parameters, threads) == rows
+
+
+class TestProcessor:
+    def test_one_without_avx2_is_refused(self) -> None:
+        with pytest.raises(CpuUnsupported, match="AVX2, FMA, F16C"):
+            check_features(("avx",))
+
+    @pytest.mark.parametrize("features", [("avx", "avx2", "fma", "f16c"), ()])
+    def test_a_capable_or_an_unknown_one_is_not(self, features: tuple[str, ...]) -> None:
+        check_features(features)
+
+
+class TestVocabulary:
+    def test_markup_is_found(self, files: Files) -> None:
+        path = files("text")
+        found = read_vocabulary(path, read_gguf_header(path))
+        assert found == Vocabulary(tiny_gguf.SPECIALS, "", "<|im_end|>")
+
+    def test_fragments_are_the_halves_of_characters(self, files: Files) -> None:
+        path = files("text")
+        found = read_fragments(path, read_gguf_header(path))
+        assert len(found) == 128
+        assert found[len(tiny_gguf.SPECIALS) + 0xE4] == b"\xe4"
+
+    def test_markup_among_ordinary_words(self, tmp_path: Path) -> None:
+        more = {
+            "tokenizer.ggml.tokens": ["<unk>", "<|eot|>", "<b>", "</s>", "<0xE4>", "a"],
+            "tokenizer.ggml.token_type": [2, 4, 4, 3, 6, 1],
+            "tokenizer.ggml.bos_token_id": 99,
+        }
+        path = gguf_files.tiny(tmp_path / "m.gguf", more=more | {"tokenizer.ggml.model": "llama"})
+        header = read_gguf_header(path)
+        assert read_vocabulary(path, header) == Vocabulary(("<unk>", "<|eot|>", "</s>"), "", "")
+        assert read_fragments(path, header) == {4: b"\xe4"}
+
+    def test_bytes_are_spelled_with_the_longest_pieces(self) -> None:
+        fragments = {1: b"\xe4", 2: b"\xb8", 3: b"\xe4\xb8"}
+        assert spelled(b"\xe4\xb8", 2, fragments) == (1, 2)
+        assert spelled(b"\xe4\xb8", 1, fragments) == (3,)
+        assert spelled(b"\xe4\xb8", 3, fragments) is None
+        assert spelled(b"", 0, fragments) == ()
+
+    def test_ids_of_control_tokens_within_an_answer_are_left_out(self) -> None:
+        pieces = [Piece("a", 7, b"a", 1), Piece("b", 8, b"b", 3)]
+        assert token_ids(pieces, dict) == (7, 8)
+
+
+PLAIN = "{% for m in messages %}{{ m['role'] }}:{{ m['content'] }}|{% endfor %}"
+PARTS = "{% for m in messages %}{% for p in m['content'] %}{{ p['text'] }}{% endfor %}|{% endfor %}"
+
+
+class TestPrompt:
+    @pytest.mark.parametrize(
+        ("template", "before", "after"),
+        [
+            pytest.param(
+                tiny_gguf.CHATML, "user\n", "\nWhat?<|im_end|>", id="a template that knows pictures"
+            ),
+            pytest.param(PLAIN, "user:", "\nWhat?|", id="one of strings"),
+            pytest.param(PARTS, None, "What?|", id="one of texts"),
+            pytest.param(None, "user\n", "\nWhat?<|im_end|>", id="none"),
+        ],
+    )
+    def test_pictures_stand_where_the_template_puts_them(
+        self, template: str | None, before: str | None, after: str, picture: Draw
+    ) -> None:
+        writer = make_writer(template, WORDS, sees=True)
+        parts = list(writer.write([user(picture("red"), "What?")]).parts)
+        if before is not None:
+            assert str(parts.pop(0)).endswith(before)
+        assert parts[0] == picture("red")
+        assert str(parts[1]).startswith(after)
+
+    def test_markers_around_a_picture_are_left_to_the_library(self, picture: Draw) -> None:
+        template = tiny_gguf.CHATML.replace("<image>\n", "<|vision_start|><|image_pad|><|vision_end|>")
+        writer = make_writer(template, WORDS, sees=True)
+        parts = writer.write([user(picture("red"), "What?")]).parts
+        assert not any("vision" in part for part in parts if isinstance(part, str))
+
+    def test_a_model_without_eyes_reads_text_only(self, picture: Draw) -> None:
+        writer = make_writer(PLAIN, WORDS, sees=False)
+        assert writer.write([user(picture("red"), "What?")]).parts == ("user:What?|",)
+
+    def test_templates_get_what_they_count_on(self) -> None:
+        template = (
+            "{{ bos_token }}{% for m in messages %}{% generation %}{{ m['content'] }}{% endgeneration %}"
+            "{{ {'ä': 1} | tojson }}{{ strftime_now('%Y') | length }}{{ eos_token }}{% endfor %}"
+        )
+        writer = make_writer(template, WORDS, sees=False)
+        assert writer.write([user("Hi")]).parts == ('<s>Hi{"ä": 1}4</s>',)
+
+    def test_a_template_can_not_reach_out(self) -> None:
+        template = "{{ messages.__class__.__mro__ }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+        writer = make_writer(template, WORDS, sees=False)
+        assert "list" not in str(writer.write([user("Hi")]).parts)
+
+    def test_only_the_settled_part_of_a_draft_is_read_ahead(self, picture: Draw) -> None:
+        writer = make_writer(tiny_gguf.CHATML, WORDS, sees=True)
+        settled = writer.settled([user("a"), said("b"), user(picture("red"), "draft")]).parts
+        assert settled[-2:] == (picture("red"), "\n")
+        assert writer.settled([user("a")]).parts == ("<|im_start|>user\n",)
+
+
+class TestPictures:
+    @pytest.mark.parametrize(
+        ("fit", "corner", "middle"),
+        [("pad", (122, 116, 104), RED), ("crop", RED, RED), ("stretch", BLUE, RED)],
+    )
+    def test_another_shape_becomes_the_towers_square(
+        self, fit: str, corner: tuple[int, int, int], middle: tuple[int, int, int]
+    ) -> None:
+        wide = Image.new("RGB", (90, 30), BLUE)
+        wide.paste(RED, (15, 0, 75, 30))
+        made = fit_picture(wide, Geometry(30, fit))
+        assert made.size == (30, 30)
+        assert made.getpixel((0, 0)) == corner
+        assert made.getpixel((15, 15)) == middle
+
+    def test_without_a_square_a_picture_stays(self) -> None:
+        wide = Image.new("RGB", (90, 30))
+        assert fit_picture(wide, Geometry(None)) is wide
+
+    def test_the_same_picture_has_the_same_bytes(self, picture: Draw) -> None:
+        one, other = (PictureStore(Geometry(32)).url(picture("red")) for _ in range(2))
+        assert one == other
+        head, _, body = one.partition(",")
+        assert head == "data:image/png;base64"
+        with Image.open(io.BytesIO(base64.b64decode(body))) as image:
+            assert (image.size, image.mode, image.format) == ((32, 32), "RGB", "PNG")
+
+    @pytest.mark.parametrize(
+        ("kind", "more", "expected"),
+        [
+            ("mlp", {}, Geometry(336, "pad")),
+            ("mlp", {"snug.picture.fit": "crop"}, Geometry(336, "crop")),
+            ("mlp", {"clip.vision.image_grid_pinpoints": [336, 672]}, Geometry(None)),
+            ("gemma3", {}, Geometry(None)),
+        ],
+    )
+    def test_geometry_is_the_files(
+        self, tmp_path: Path, kind: str, more: dict[str, object], expected: Geometry
+    ) -> None:
+        header: GgufHeader = read_gguf_header(gguf_files.eyes(tmp_path / "mmproj.gguf", kind, more=more))
+        assert picture_geometry(header) == expected
+
+
+class TestRequests:
+    def test_every_choice_is_said(self) -> None:
+        made = request([], SamplingParams(temperature=0.7, top_p=0.9, max_tokens=5, seed=9))
+        assert (made["temperature"], made["top_p"], made["seed"], made["n_predict"]) == (0.7, 0.9, 9, 5)
+        assert (made["top_k"], made["min_p"], made["repeat_penalty"], made["repeat_last_n"]) == (
+            0,
+            0.0,
+            1.0,
+            0,
+        )
+        assert made["samplers"].index("temperature") < made["samplers"].index("top_p")
+
+    def test_no_temperature_is_greedy(self) -> None:
+        made = request([], SamplingParams(temperature=1e-9, top_p=0.1))
+        assert (made["temperature"], made["top_p"]) == (0.0, 1.0)
+
+    def test_a_files_penalty_looks_at_the_whole_context(self) -> None:
+        made = request([], SamplingParams(), repetition_penalty=1.1, context_tokens=2048)
+        assert (made["repeat_penalty"], made["repeat_last_n"]) == (1.1, 2048)
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("words", "kind", "sentence"),
+        [
+            ("error loading model: unknown model architecture: 'pear'", ModelUnsupported, "pear"),
+            ("error loading model vocabulary: unknown pre-tokenizer type: 'fig'", ModelUnsupported, "fig"),
+            ("tensor 'x' data is not within the file bounds", ModelDamaged, "rejects m.gguf"),
+            ("alloc_tensor_range: failed to allocate CPU buffer of size 4096", OutOfRam, "4.0 KB"),
+            ("clip_init: Failed to load CLIP model from x", ModelDamaged, "rejects eyes.gguf"),
+            ("something that nobody foresaw", InternalError, "no reason known here"),
+        ],
+    )  # fmt: skip
+    def test_why_a_model_was_not_loaded(self, words: str, kind: type[SnugError], sentence: str) -> None:
+        found = why_not_loaded((words,), Path("m.gguf"), Path("eyes.gguf"))
+        assert type(found) is kind
+        assert sentence in str(found)
+
+    @pytest.mark.parametrize(
+        ("document", "kind"),
+        [
+            ({"type": "exceed_context_size_error", "n_prompt_tokens": 4509}, ContextExceeded),
+            ({"type": "server_error", "message": "failed to allocate 512 bytes"}, OutOfRam),
+            ({"type": "invalid_request_error", "message": "whatever"}, InternalError),
+        ],
+    )
+    def test_why_a_question_was_refused(self, document: dict[str, object], kind: type[SnugError]) -> None:
+        assert type(why_not_answered(document, 1024)) is kind
+
+    def test_native_words_are_kept_and_passed_on(self, capfd: pytest.CaptureFixture[str]) -> None:
+        import os
+
+        with captured() as words:
+            os.write(2, b"0.00.001.002 I fine\n0.00.001.003 E broken\nE bad\n")
+        assert words.errors == ("broken", "bad")
+        assert "fine" in capfd.readouterr().err
