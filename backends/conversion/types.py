@@ -9,6 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeAlias
 
+from backends.models.types import ModelInfo
+
 Scalar: TypeAlias = "bool | int | float | str"
 Value: TypeAlias = "Scalar | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]"
 
@@ -121,3 +123,33 @@ class Converted:
 
     text: Path
     mmproj: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What an engine has to convert before it loads: part of a plan.
+
+    `cache` is the folder of converted files. `kind` and `vision_kind` are what matrices are written in
+    (`vision_kind` None: no picture part). `nbytes` are those of the new files, `source_bytes` those of the
+    weights that are read. `ready`: the files are there. `layout` is the order of the tower's positions that
+    comparing with transformers chose (None: not compared yet, or no picture part).
+    """
+
+    cache: str
+    kind: WeightType
+    vision_kind: WeightType | None
+    nbytes: int
+    source_bytes: int
+    ready: bool = False
+    layout: Layout | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A form that a checkpoint can be converted to. `model` is what its GGUF files will hold.
+
+    The modules of `model` have the checkpoint's names, its `path` is the checkpoint's, its format is `gguf`.
+    """
+
+    model: ModelInfo
+    conversion: Conversion

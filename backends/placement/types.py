@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from backends.conversion.types import Conversion
 from backends.presets import Preset
 from backends.text import Text
 
@@ -119,7 +120,8 @@ class Plan:
     `disk_needed_bytes` is what loading writes to `offload_dir`; other weights on the disk are read from the
     model's own files, and a disk's share has them among its weights and in its budget.
     `image_tokens` is what one picture may take at most (dynamic families are limited to it).
-    `quantized` are the modules whose matrices are quantized where `precision` is int8 or nf4.
+    `quantized` are the modules whose matrices are quantized where `precision` is int8 or nf4. `conversion` is
+    what llama.cpp needs made of a checkpoint first (None: the model's own files are loaded).
     """
 
     request: PlanRequest
@@ -148,6 +150,7 @@ class Plan:
     alternatives: tuple[Alternative, ...]
     compute_dtype: str = "float32"
     quantized: tuple[str, ...] = ()
+    conversion: Conversion | None = None
 
 
 @dataclass(frozen=True, slots=True)
