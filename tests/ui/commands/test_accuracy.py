@@ -72,7 +72,7 @@ def test_it_is_printed_and_counts_what_an_earlier_run_answered(
     questions, out = tmp_path / "q.jsonl", tmp_path / "a.jsonl"
     lines = [
         {"question_id": 1, "text": "hello", "answer": "something else"},
-        {"question_id": 2, "text": "hello", "answer": "You said: hello"},
+        {"question_id": 2, "text": "hello", "answer": ["What?", "I see 0 pictures. You said: hello"]},
         {"question_id": 3, "text": "hello", "answer": "what nobody says"},
         {"question_id": 4, "text": "hello"},
     ]

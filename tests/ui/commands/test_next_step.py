@@ -104,10 +104,10 @@ def test_more_pictures_than_were_planned_for_come_with_the_command_that_plans_fo
     model: str, tmp_path: Path
 ) -> None:
     """The engine refuses them before it uses memory; the plan is the loaded model's."""
-    given = Given("ask", ["context=2048"], ["--image", "a.png", "what?"])
+    given = Given("ask", ["context=512"], ["--image", "a.png", "what?"])
     say = Translator("en")
     with Service(load_settings(), engine="fake", preload=False) as service:
-        plan = service.plan(PlanRequest(model, Preset.CPU, Overrides(context_tokens=2048)))
+        plan = service.plan(PlanRequest(model, Preset.CPU, Overrides(context_tokens=512)))
         list(service.load(plan))
         with pytest.raises(PicturesExceeded) as caught, saying_the_next_step(service, given, (), say):
             raise PicturesExceeded(pictures=3, planned=1)
@@ -115,7 +115,7 @@ def test_more_pictures_than_were_planned_for_come_with_the_command_that_plans_fo
     assert said.startswith("Keep memory for them. Run: ")
     words = shlex.split(said.partition("Run: ")[2])
     assert words[2:5] == ["ask", model, "--preset"]
-    assert {"context=2048", "images=3"} <= set(words)
+    assert {"context=512", "images=3"} <= set(words)
 
 
 def test_nothing_more_to_try_is_said_plainly(model: str, capsys: pytest.CaptureFixture[str]) -> None:
