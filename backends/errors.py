@@ -100,13 +100,22 @@ class PicturesUnseen(InputError):
 
 
 class PicturesExceeded(InputError):
-    """More pictures in a chat than the plan keeps memory for, where the number of them decides how much."""
+    """More pictures in a chat than the plan keeps memory for, where the number of them decides how much.
+
+    `next_step`, where it is among the values, takes the place of the remedy.
+    """
 
     code = "pictures_exceeded"
     what = "This chat has more pictures than memory is kept for."
     why = "It has {pictures:count}; the plan counts {planned:count} (pictures per chat)."
     remedy = "Plan for {pictures:count} pictures per chat, or ask about fewer."
     action = Action.MORE_PICTURES
+
+    @property
+    def remedy_text(self) -> Text:
+        """The next step where it is known."""
+        step = self.values.get("next_step")
+        return step if isinstance(step, Text) else super().remedy_text
 
 
 class SettingInvalid(InputError):

@@ -2,8 +2,8 @@
 
 Every case runs in a fresh child process through the real engine. It is asked a few words, which end the
 rehearsal that follows a load; a short question about its pictures (first token and speed, which the plan
-states for exactly that; the best of three, as calibrating takes the best of its runs: what others take of a
-shared machine is not what is predicted); then one that fills the context
+states for exactly that; the best of three beside what calibrating found before or after, whichever was
+better: what others take of a shared machine is not what is predicted); then one that fills the context
 (memory). The peak is the kernel's own record. Then the case runs again, its files dropped from the page
 cache, in a memory control group of the predicted peak.
 
@@ -220,14 +220,26 @@ def measure(
     )
 
 
+def stated(measured: Measured, found: Plan) -> Measured:
+    """The same case with the speeds that `found` states."""
+    return replace(
+        measured,
+        predicted_first_s=found.expected.first_token_s,
+        predicted_tokens_per_s=found.expected.tokens_per_s,
+        predicted_load_s=found.expected.load_s,
+    )
+
+
 def timed_from_disk(case: Case, free: Measured, found: Plan, settings: Settings, rate: float) -> Measured:
     """The speed of weights on the disk: with RAM to spare the system would keep them there.
 
     Beside what was predicted there is a little for files, as on every machine for which plans are made: at
-    the very limit the system takes pages of mapped weights and libraries back in every pass.
+    the very limit the system takes pages of mapped weights and libraries back in every pass. (Libraries are
+    charged to the process that loaded them first, which is not this one.)
     """
     drop_cache(Path(found.model_path))
-    with child(settings, f"{case.name}-disk") as client, limited(client.pid, free.predicted_peak + FILE_ROOM):
+    limit = free.predicted_peak - free.held["libraries"] + FILE_ROOM
+    with child(settings, f"{case.name}-disk") as client, limited(client.pid, limit):
         load(client, found)
         warm_up(client)
         timings = [done.timings for done in ask_short(client, case, settings.home, rate)]
@@ -295,14 +307,21 @@ def rows(found: Sequence[Measured], failed: int) -> list[Row]:
     ]
 
 
-def this_machine(settings: Settings, *, timed: bool) -> HardwareSnapshot:
-    """The machine without its GPUs; its speeds are measured where they will be compared."""
-    machine = replace(detect(settings.home), gpus=())
-    if not timed:
-        return machine
+def this_machine(settings: Settings) -> HardwareSnapshot:
+    """The machine without its GPUs."""
+    return replace(detect(settings.home), gpus=())
+
+
+def calibrated(machine: HardwareSnapshot, settings: Settings) -> calibrate.Calibration:
+    """How fast it is now."""
     measured = calibrate.measure_apart(machine, child_environment(settings))
     print(measured, flush=True)
-    return calibrate.apply(machine, measured)
+    return measured
+
+
+def best(before: calibrate.Calibration, after: calibrate.Calibration) -> calibrate.Calibration:
+    """Of each figure the better one, as of each case the best question is taken."""
+    return calibrate.merged(before, replace(after, crowded=True))
 
 
 def run_all(
@@ -315,14 +334,18 @@ def run_all(
     for shape in dict.fromkeys(case.shape for case in chosen):
         path = checkpoint(shape, options.keep or settings.home)
         for case in (case for case in chosen if case.shape == shape):
-            # Anew for every case: what a shared machine gives changes within minutes.
-            machine = this_machine(settings, timed=timed)
+            machine = this_machine(settings)
             model = identify(path)
+            # Before and after every case: what a shared machine gives changes within minutes.
+            before = calibrated(machine, settings) if timed else None
             decided = plan_for(case, model, machine, settings.home / "offload")
             try:
                 one = measure(case, model, decided, settings, rate, timed=timed)
-                if timed and case.disk:
+                if case.disk and timed:
                     one = timed_from_disk(case, one, decided, settings, rate)
+                if before is not None:
+                    speeds = calibrate.apply(machine, best(before, calibrated(machine, settings)))
+                    one = stated(one, plan_for(case, model, speeds, settings.home / "offload"))
             except SnugError as error:
                 print(f"{case.name}: {error}\n{tail(settings.home / f'{case.name}.log')}", flush=True)
                 failed.append(case.name)

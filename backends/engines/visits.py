@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from backends.engines.placing import DISK, Unit
 from backends.engines.reading import Extent, Reader, extents
 from backends.engines.tensors import Slot, Stored, identity, read_stored, slots_of
+from backends.errors import ModelDamaged
+from backends.text import Text
 
 # Weights of a mixture's experts: [experts, out, in].
 _EXPERTS_DIM = 3
@@ -93,17 +98,36 @@ class _Visit:
         reader.expect(sum(extent.read_bytes for extent in self._read))
         read = {extent.name for extent in self._read}
         self._mapped = [(name, stored[name]) for name in on_disk if name not in read]
+        self._files = sorted({stored[name].file for name in on_disk}) or [""]
         self._resting: list[torch.Tensor] = []
 
     def begin(self, *_: Any) -> None:
         if self._resting:
             return  # called within itself
         self._resting = [slot.read() for slot in self._slots]
-        read = read_stored(self._mapped)
-        if self._read:
-            read |= self._reader.take(self._read, self._device)
+        try:
+            read = read_stored(self._mapped)
+            if self._read:
+                read |= self._reader.take(self._read, self._device)
+        except (OSError, SafetensorError) as error:
+            self._resting = []
+            if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+                raise
+            raise self._lost(error) from error
         for slot, resting in zip(self._slots, self._resting, strict=True):
             slot.write(read.pop(slot.name, resting).detach().to(self._device))
+
+    def _lost(self, error: OSError | SafetensorError) -> ModelDamaged:
+        """A file that was there when the model was loaded can't be read any more."""
+        named = getattr(error, "filename", None)
+        file = Path(named or self._files[0])
+        detail = Text.of(
+            "engine.file_lost",
+            "{file} holds weights that are read for every word, and it can't be read any more ({reason}).",
+            file=file.name,
+            reason=getattr(error, "strerror", None) or str(error)[:200],
+        )
+        return ModelDamaged(path=str(file.parent), file=file.name, detail=detail)
 
     def end(self, *_: Any) -> None:
         for slot, resting in zip(self._slots, self._resting, strict=False):

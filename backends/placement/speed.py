@@ -18,7 +18,7 @@ _GPU_READ, _GPU_MATH, _CPU_READ, _CPU_MATH = 0.75, 0.5, 0.8, 0.7
 # The same for what was measured with torch's own kernels, on two cores with AVX-512 and its bf16 part, at 0.1
 # to 1.1 B parameters: a whole model's products reach more in float32 than those measured by themselves.
 _MEASURED_READ_FP32, _MEASURED_READ_HALF = 0.93, 0.85
-_MEASURED_MATH_FP32, _MEASURED_MATH_HALF = 1.4, 0.9
+_MEASURED_MATH_FP32, _MEASURED_MATH_HALF = 1.25, 0.9
 # A GPU's own copies and products already miss the data sheet by about a tenth and a quarter.
 _MEASURED_GPU_READ, _MEASURED_GPU_MATH = 0.83, 0.67
 # A copy from ordinary RAM goes through the driver's pinned buffers: about half of what pinned RAM reaches.
@@ -44,8 +44,9 @@ _ATTENTION_FP32, _ATTENTION_HALF = 1.3, 0.25
 _HIDDEN_PASSES, _MLP_PASSES = 8, 3
 # Such numbers of a CPU for each byte that it reads of float32 weights.
 _NUMBERS_FP32, _NUMBERS_HALF = 0.12, 0.04
-# Attention in both directions, as eyes have it, takes this much longer than its products alone would.
-_SEEING = 3.0
+# Attention in both directions, as eyes have it, takes this much longer than its products alone would; on a
+# CPU with bf16 of its own more so, since only the products are sooner there.
+_SEEING, _SEEING_HALF = 3.0, 6.0
 # From a question to its first pass: template, tokens, opening pictures.
 _QUESTION_S = 0.005
 _START_S, _CUDA_START_S = 1.0, 3.0
@@ -88,9 +89,10 @@ class Rates:
     `attention` are bytes of keys and values a second while one token is decoded, `numbers` those that
     everything but matrix products passes over. `packed`: a product of many rows copies its weights into
     another order first (float32 on a CPU), so that reading them comes on top. `layer_s` and `new_length_s`
-    are seconds of a layer for every pass and for every prompt. `overlapped`: kernels run while Python
-    prepares the next ones. Weights that visit are waited for: the engine copies a layer, then runs it.
-    `disk` includes copying or converting what was read, and the way on to the device.
+    are seconds of a layer for every pass and for every prompt; `seeing` is how much longer eyes' attention
+    takes than its products. `overlapped`: kernels run while Python prepares the next ones. Weights that visit
+    are waited for: the engine copies a layer, then runs it. `disk` includes copying or converting what was
+    read, and the way on to the device.
     """
 
     read: float
@@ -103,6 +105,7 @@ class Rates:
     numbers: float = inf
     packed: bool = False
     new_length_s: float = 0.0
+    seeing: float = _SEEING
 
 
 def gpu_rates(gpu: Gpu, hardware: HardwareSnapshot, precision: Precision, *, converts: bool = False) -> Rates:
@@ -149,6 +152,7 @@ def cpu_rates(
         numbers=vectors * (_NUMBERS_FP32 if fp32 else _NUMBERS_HALF),
         packed=fp32,
         new_length_s=_CPU_NEW_LENGTH_FP32_S if fp32 else _CPU_NEW_LENGTH_HALF_S,
+        seeing=_SEEING_HALF if not fp32 and has_bf16(hardware.cpu) else _SEEING,
     )
 
 
@@ -241,7 +245,7 @@ def first_token_seconds(
         flops += 4 * part.layers * tokens**2 * text.heads * text.head_dim
         if vision is not None and part.vision_parameters:
             seen = vision.layers * rows * patches_per_row(vision, rows, work)
-            flops += round(_SEEING * 4 * seen * vision.hidden)
+            flops += round(rates.seeing * 4 * seen * vision.hidden)
         launching = part.layers * (passes * rates.layer_s + rates.new_length_s)
         reading = passes * part.bytes_for(tokens // passes) / rates.read
         passing = part.layers * tokens * _numbers(text.hidden, text.intermediate)

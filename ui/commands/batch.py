@@ -33,6 +33,7 @@ from backends.service import Service
 from backends.settings import Settings
 from backends.storage import storage_error
 from backends.text import Text
+from ui.commands.accuracy import accuracy
 from ui.commands.ask import check_sight, load, sampling_params, stream
 from ui.commands.next_step import Given, repeated, saying_the_next_step
 from ui.commands.plan import add_model_arguments, request
@@ -41,11 +42,15 @@ from ui.i18n import Translator
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One line of the question file; `image` is None for a question without a picture."""
+    """One line of the question file; `image` is None for a question without a picture.
+
+    Any of `answers` is right; none where the file does not say.
+    """
 
     id: str | int
     image: str | None
     text: str
+    answers: tuple[str, ...] = ()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,9 +98,19 @@ def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int
                 bar.update()
     finally:
         service.close()
+    _tell_accuracy(questions, options, say)
     if failed:
         print(say("batch.failed", count=failed), file=sys.stderr)
     return InputError.exit_code if failed else 0
+
+
+def _tell_accuracy(questions: list[Question], options: argparse.Namespace, say: Translator) -> None:
+    found = accuracy(questions, options.out)
+    if found is not None and options.json:
+        print(json.dumps({"accuracy": found.share, "right": found.right, "judged": found.judged}))
+    elif found is not None:
+        share = f"{100 * found.share:.2f} %"
+        print(say("batch.accuracy", share=share, right=found.right, judged=found.judged))
 
 
 def given(options: argparse.Namespace) -> Given:
@@ -130,9 +145,16 @@ def _question(path: Path, number: int, line: str) -> Question:
     match item:
         case {"question_id": str() | int() as key, "text": str(text)}:
             image = item.get("image")
-            return Question(key, image if isinstance(image, str) else None, text)
+            return Question(
+                key, image if isinstance(image, str) else None, text, _answers(item.get("answer"))
+            )
         case _:
             raise _invalid("--questions", path, f"Line {number} needs question_id and text.")
+
+
+def _answers(stated: object) -> tuple[str, ...]:
+    several = stated if isinstance(stated, list) else [stated]
+    return tuple(one for one in several if isinstance(one, str))
 
 
 def unanswered(questions: list[Question], out: Path) -> list[Question]:

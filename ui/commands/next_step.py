@@ -1,4 +1,4 @@
-"""Memory ran out: say the next step as a command that can be pasted."""
+"""Memory ran out, or was kept for fewer pictures: say the next step as a command that can be pasted."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from backends.errors import OutOfMemory, SnugError
+from backends.errors import OutOfMemory, PicturesExceeded, SnugError
 from backends.messages import Message
 from backends.placement.ladder import When
 from backends.placement.types import PlanRequest
@@ -53,11 +53,24 @@ def repeated(options: argparse.Namespace, *names: str) -> list[str]:
 def saying_the_next_step(
     service: Service, given: Given, messages: Sequence[Message], say: Translator
 ) -> Iterator[None]:
-    """Give an OutOfMemory the next step as its remedy; everything else passes as it is."""
+    """Give an OutOfMemory or PicturesExceeded the next step as its remedy; all else passes as it is."""
     try:
         yield
+    except PicturesExceeded as error:
+        raise _with_room(error, service, given) from error
     except OutOfMemory as error:
         raise _with_step(error, service, given, messages, say) from error
+
+
+def _with_room(error: PicturesExceeded, service: Service, given: Given) -> PicturesExceeded:
+    """The command that plans for as many pictures as there are."""
+    plan = service.state().plan
+    if plan is None:
+        return error
+    overrides = replace(plan.request.overrides, images=int(str(error.values["pictures"])))
+    command = given.with_request(replace(plan.request, overrides=overrides))
+    step = Text.of("cli.more_pictures", "Keep memory for them. Run: {command}", command=command)
+    return PicturesExceeded(**error.values, next_step=step)
 
 
 def _with_step(

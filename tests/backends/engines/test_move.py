@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,15 @@ from backends.engines.detail import limit_detail
 from backends.engines.paths import ChunkedPath
 from backends.engines.progress import weight_files
 from backends.engines.transformers_engine import TransformersEngine
-from backends.errors import Cancelled, CannotMove, ContextExceeded, DiskFull, NotLoaded, OutOfRam
+from backends.errors import (
+    Cancelled,
+    CannotMove,
+    ContextExceeded,
+    DiskFull,
+    ModelDamaged,
+    NotLoaded,
+    OutOfRam,
+)
 from backends.messages import ImagePart, Message, Progress, Role, TextPart
 from backends.placement.types import Plan
 from tests.backends.engines.test_loading import DISK_MAP
@@ -104,6 +113,28 @@ def test_from_ram_to_the_disk_and_back_without_the_checkpoint(
     assert all(torch.equal(found[name], held[name]) for name in held)
     assert torch.equal(asked(engine, picture("red"))[0], expected)
     assert file.stat().st_atime_ns == before
+
+
+def test_a_file_that_goes_away_under_a_loaded_model_is_named_and_may_come_back(
+    models: Callable[[str], Path], picture: Callable[[str], ImagePart], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(models("llava"), tmp_path / "a model"))
+    engine = TransformersEngine()
+    engine.load(
+        make_plan(folder, device_map=DISK_MAP, offload_dir=str(tmp_path / "off")), lambda _: None, Flag()
+    )
+    try:
+        expected, _ = asked(engine, picture("red"))
+        (file,) = weight_files(folder)
+        away = file.rename(tmp_path / "away")
+        with pytest.raises(ModelDamaged) as caught:
+            asked(engine, picture("red"), "another tab")
+        assert caught.value.values["path"] == str(folder)
+        assert caught.value.values["file"] == file.name
+        away.rename(file)
+        assert torch.equal(asked(engine, picture("red"), "a third")[0], expected)
+    finally:
+        engine.close()
 
 
 def test_what_a_conversation_has_cached_is_kept_where_nothing_runs_elsewhere(

@@ -13,12 +13,16 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from backends.errors import PicturesExceeded
 from backends.placement.types import Overrides, PlanRequest
 from backends.presets import Preset
 from backends.service import Service
+from backends.settings import load_settings
 from tests.support import checkpoints
 from ui.cli import main
 from ui.commands import ask, batch
+from ui.commands.next_step import Given, saying_the_next_step
+from ui.i18n import Translator
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="reads the command as a POSIX shell does")
 
@@ -94,6 +98,24 @@ def test_a_batch_that_does_not_load_says_the_next_step(
     assert code == 3
     assert "ran out of memory while loading" in told
     assert "Run: python launch.py batch" in told
+
+
+def test_more_pictures_than_were_planned_for_come_with_the_command_that_plans_for_them(
+    model: str, tmp_path: Path
+) -> None:
+    """The engine refuses them before it uses memory; the plan is the loaded model's."""
+    given = Given("ask", ["context=512"], ["--image", "a.png", "what?"])
+    say = Translator("en")
+    with Service(load_settings(), engine="fake", preload=False) as service:
+        plan = service.plan(PlanRequest(model, Preset.CPU, Overrides(context_tokens=512)))
+        list(service.load(plan))
+        with pytest.raises(PicturesExceeded) as caught, saying_the_next_step(service, given, (), say):
+            raise PicturesExceeded(pictures=3, planned=1)
+    said = str(caught.value.remedy_text)
+    assert said.startswith("Keep memory for them. Run: ")
+    words = shlex.split(said.partition("Run: ")[2])
+    assert words[2:5] == ["ask", model, "--preset"]
+    assert {"context=512", "images=3"} <= set(words)
 
 
 def test_nothing_more_to_try_is_said_plainly(model: str, capsys: pytest.CaptureFixture[str]) -> None:
