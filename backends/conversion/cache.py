@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +17,18 @@ from backends.models.checkpoint import read_headers
 from backends.text import Text
 
 # Raised whenever the same checkpoint gives another file.
-_VERSION = 1
+_VERSION = 2
 _LOCKS = "locks"
 _PART = ".part"
+# How the names of records of comparisons end (conversion.layouts), and where comparing takes place.
+RECORD = "-layout.json"
+_COMPARING = "comparing"
 _SMALL_FILES = (
     *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
     *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"),
     *("chat_template.jinja", "chat_template.json", "model.safetensors.index.json"),
 )
-_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
+UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +54,18 @@ def targets(request: Request) -> Targets:
     The weights themselves are not read: a file counts as another one when its size, its header or the time of
     its last change differs. Raises what reading headers raises.
     """
-    digest = _fingerprint(request.folder)
-    stem = f"{_UNFIT.sub('-', request.folder.resolve().name)[:40] or 'model'}-{digest[:20]}"
+    stem = stem_of(request)
     text = request.cache / f"{stem}-{request.kind.value}.gguf"
     if request.layout is None:
         return Targets(text, None)
     ending = f"{request.layout.value}-{request.vision_kind.value}"
     return Targets(text, request.cache / f"{stem}-mmproj-{ending}.gguf")
+
+
+def stem_of(request: Request) -> str:
+    """What the names of all files of the checkpoint of `request` begin with. Raises as `targets` does."""
+    digest = _fingerprint(request.folder)
+    return f"{UNFIT.sub('-', request.folder.resolve().name)[:40] or 'model'}-{digest[:20]}"
 
 
 def _fingerprint(folder: Path) -> str:
@@ -87,6 +96,11 @@ def lock_of(target: Path) -> Path:
     return target.parent / _LOCKS / (target.name + ".lock")
 
 
+def comparing_folder(cache: Path) -> Path:
+    """Where files lie while layouts are compared; whoever uses it holds its lock (`lock_of`)."""
+    return cache / _COMPARING
+
+
 def touch(target: Path) -> None:
     """Note that `target` is used now; a folder that can't be written loses nothing by it."""
     try:
@@ -114,7 +128,7 @@ def clear(cache: Path) -> int:
 
     A file that a process has open stays where the system does not allow it (Windows).
     """
-    return trim(cache, 0)
+    return trim(cache, 0) + sum(_removed(path, about.st_size) for path, about in _files(cache, "*" + RECORD))
 
 
 def trim(cache: Path, limit_bytes: int, keep: Collection[Path] = ()) -> int:
@@ -133,11 +147,16 @@ def trim(cache: Path, limit_bytes: int, keep: Collection[Path] = ()) -> int:
 
 def remove_leftovers(cache: Path) -> int:
     """Remove what processes left that were ended while they converted; returns the bytes that came free."""
-    return sum(
+    freed = sum(
         _removed(path, about.st_size)
         for path, about in _files(cache, f"*{_PART}")
         if not is_held(lock_of(path.with_name(path.name.removesuffix(_PART))))
     )
+    comparing = comparing_folder(cache)
+    if comparing.is_dir() and not is_held(lock_of(comparing)):
+        freed += sum(about.st_size for path, about in _files(comparing, "**/*") if path.is_file())
+        shutil.rmtree(comparing, ignore_errors=True)
+    return freed
 
 
 def _removed(path: Path, nbytes: int) -> int:
