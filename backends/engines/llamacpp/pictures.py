@@ -46,13 +46,12 @@ def picture_geometry(header: GgufHeader) -> Geometry:
         return Geometry(None)
     fit, padding = header.text(_KEYS + "fit"), header.values.get(_KEYS + "padding")
     number = header.values.get(_KEYS + "filter")
-    known = type(number) is int and number in list(Image.Resampling)
     return Geometry(
         side,
         fit if fit in ("crop", "stretch") else "pad",
         _color(padding) or _PADDING,
         header.number(_KEYS + "edge"),
-        Image.Resampling(number) if known else Image.Resampling.BICUBIC,
+        next((one for one in Image.Resampling if one == number), Image.Resampling.BICUBIC),
     )
 
 

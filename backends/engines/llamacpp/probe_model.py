@@ -19,6 +19,7 @@ from transformers import (
     LlavaConfig,
     LlavaForConditionalGeneration,
 )
+from transformers.utils import logging as transformers_logging
 
 END, PICTURE = 0, 1
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -54,6 +55,8 @@ class Reference:
 
     def __init__(self, folder: Path) -> None:
         """Read the tower and the projector from the checkpoint in `folder`. Raises what transformers does."""
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
         config = _config(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
         model, info = LlavaForConditionalGeneration.from_pretrained(
             folder,

@@ -167,7 +167,7 @@ def _gap(truth: _Truth, text: Path, mmproj: Path, *, threads: int) -> float:
 
 def _ask(server: Server, before: str, url: str, after: str) -> list[float]:
     """Log-probabilities of the word that follows."""
-    parts = [
+    parts: list[dict[str, Any]] = [
         {"type": "text", "text": before},
         {"type": "image_url", "image_url": {"url": url}},
         {"type": "text", "text": after},

@@ -80,6 +80,6 @@ def test_the_library_puts_tiles_together_otherwise(checkpoint: Path, tmp_path: P
     ours.close()
     theirs.close()
     # An overview of 16 tokens, then rows cut to the picture's shape with one more token each.
-    assert transformers == [16 + 8 * 9, 16 + 8 * 9, 16 + 6 * 9, 16 + 8 * 7, 16 + 2 * 9]
+    assert transformers == [16 + 4 * 5, 16 + 8 * 9, 16 + 6 * 9, 16 + 8 * 7, 16 + 2 * 9]
     # An overview for a small picture; else every tile in full beside it, without ends of rows.
     assert library == [16, 5 * 16, 5 * 16, 5 * 16, 3 * 16]
