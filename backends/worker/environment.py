@@ -11,6 +11,8 @@ from backends.placement.types import Plan
 from backends.settings import Settings
 
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+# Where the engine for GGUF files keeps repaired copies of these.
+CONVERTED = "SNUG_CONVERTED"
 
 # The driver's answer to any call before cuInit (CUDA driver API, CUresult).
 _CUDA_ERROR_NOT_INITIALIZED = 3
@@ -41,7 +43,7 @@ def child_environment(settings: Settings) -> dict[str, str]:
     if settings.threads is not None:
         count = str(settings.threads)
         threads = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
-    return {**_PRIVATE, **_GPU, **THREADS, **threads}
+    return {**_PRIVATE, **_GPU, **THREADS, **threads, CONVERTED: str(settings.converted)}
 
 
 def visible_gpus(plan: Plan) -> str:
