@@ -12,7 +12,7 @@ POSITIONS = Text("convert.part_positions", "way to count positions")
 TOKENIZER = Text("convert.part_tokenizer", "tokenizer")
 PICTURES = Text("convert.part_pictures", "picture part")
 PROJECTOR = Text("convert.part_projector", "projector")
-_REMEDY = Text("convert.remedy", "Choose another engine for this model: --set engine=transformers.")
+_REMEDY = Text("convert.remedy", "Let transformers run this model: --set engine=transformers.")
 
 
 def refused(folder: Path, part: Text, kind: object) -> ModelUnsupported:
