@@ -51,13 +51,22 @@ def targets(request: Request) -> Targets:
     The weights themselves are not read: a file counts as another one when its size, its header or the time of
     its last change differs. Raises what reading headers raises.
     """
-    digest = _fingerprint(request.folder)
-    stem = f"{_UNFIT.sub('-', request.folder.resolve().name)[:40] or 'model'}-{digest[:20]}"
-    text = request.cache / f"{stem}-{request.kind.value}.gguf"
+    return named(stem(request.folder), request)
+
+
+def stem(folder: Path) -> str:
+    """How the names of all files begin that are made from the checkpoint in `folder`, as it is now."""
+    digest = _fingerprint(folder)
+    return f"{_UNFIT.sub('-', folder.resolve().name)[:40] or 'model'}-{digest[:20]}"
+
+
+def named(beginning: str, request: Request) -> Targets:
+    """The same as `targets`, for those who know the checkpoint's `stem`."""
+    text = request.cache / f"{beginning}-{request.kind.value}.gguf"
     if request.layout is None:
         return Targets(text, None)
     ending = f"{request.layout.value}-{request.vision_kind.value}"
-    return Targets(text, request.cache / f"{stem}-mmproj-{ending}.gguf")
+    return Targets(text, request.cache / f"{beginning}-mmproj-{ending}.gguf")
 
 
 def _fingerprint(folder: Path) -> str:

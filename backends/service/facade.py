@@ -8,8 +8,10 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
+from backends.conversion.offer import unconverted
+from backends.conversion.types import Offers
 from backends.errors import OutOfMemory, SnugError
-from backends.hardware.llama_build import computes_on_gpus, without_gpus
+from backends.hardware.llama_build import computes_on_gpus, llama_version, without_gpus
 from backends.hardware.types import HardwareSnapshot
 from backends.history.measurements import Measurements
 from backends.images import import_image
@@ -17,6 +19,7 @@ from backends.messages import Event, ImagePart, Message, Progress, SamplingParam
 from backends.models.identify import ensure_loadable
 from backends.models.types import ModelEntry, ModelInfo
 from backends.placement import moving
+from backends.placement.converted_words import not_installed
 from backends.placement.ladder import Tried, When
 from backends.placement.needs import Needs
 from backends.placement.needs import needs as find_needs
@@ -57,6 +60,7 @@ class Service:
                 self._model,
                 hardware=lambda: self._machine.snapshot(self._host.pids, fresh=True),
                 credit=lambda: self._machine.credit(self._host.pids, self._host.loaded),
+                converted=self._converted,
             ),
         )
         self._host.on_failure = self._comparison.failed
@@ -102,7 +106,7 @@ class Service:
         """
         model = self._model(request)
         if hardware is not None:
-            return make_plan(hardware, model, request)
+            return make_plan(hardware, model, request, offers=unconverted(self._offers(request)))
         credit = self._machine.credit(self._host.pids, self._host.loaded)
         offload = str(self._settings.offload)
         return make_plan(
@@ -112,6 +116,8 @@ class Service:
             credit=credit,
             offload_root=offload,
             correction=self._comparison.correction,
+            offers=self._offers_here(request),
+            llama_on_gpus=computes_on_gpus(),
         )
 
     def measured(self, plan: Plan) -> tuple[float, Measurement] | None:
@@ -146,10 +152,31 @@ class Service:
         """
         model = self._model(request)
         if hardware is not None:
-            return find_needs(hardware, model, request)
+            return find_needs(hardware, model, request, offers=unconverted(self._offers(request)))
         credit = self._machine.credit(self._host.pids, self._host.loaded)
         offload = str(self._settings.offload)
-        return find_needs(self._usable_for(model), model, request, credit=credit, offload_root=offload)
+        return find_needs(
+            self._usable_for(model),
+            model,
+            request,
+            credit=credit,
+            offload_root=offload,
+            offers=self._offers_here(request),
+            llama_on_gpus=computes_on_gpus(),
+        )
+
+    def _offers(self, request: PlanRequest) -> Offers:
+        return self._library.offers(request.model, request.overrides.base)
+
+    def _offers_here(self, request: PlanRequest) -> Offers:
+        """What the model can be converted to where llama.cpp is installed."""
+        found = self._offers(request)
+        return found if llama_version() is not None or not found.variants else Offers(why_not=not_installed())
+
+    def _converted(self, plan: Plan) -> ModelInfo | None:
+        """What the converted files of `plan` hold."""
+        kinds = {one.conversion.kind: one.model for one in self._offers(plan.request).variants}
+        return kinds.get(plan.conversion.kind) if plan.conversion is not None else None
 
     def _usable_for(self, model: ModelInfo) -> HardwareSnapshot:
         """What plans for `model` may count on: its engine may be built for the processor only."""
