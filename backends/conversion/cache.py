@@ -28,6 +28,7 @@ _SMALL_FILES = (
     *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"),
     *("chat_template.jinja", "chat_template.json", "model.safetensors.index.json"),
 )
+_NAMED = re.compile(r"(?P<source>.+-[0-9a-f]{20})-.+")
 UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -117,6 +118,12 @@ def entries(cache: Path) -> tuple[Entry, ...]:
     """The converted files, those used last first."""
     found = [Entry(path, about.st_size, about.st_mtime) for path, about in _files(cache, "*.gguf")]
     return tuple(sorted(found, key=lambda entry: (-entry.used, entry.path.name)))
+
+
+def source_of(entry: Entry) -> str:
+    """What the files of one checkpoint have in common: its name, and what stands for its content."""
+    found = _NAMED.fullmatch(entry.path.name)
+    return found["source"] if found else entry.path.stem
 
 
 def _files(cache: Path, pattern: str) -> Iterator[tuple[Path, os.stat_result]]:

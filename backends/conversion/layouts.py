@@ -66,7 +66,7 @@ def best(gaps: Mapping[Layout, float]) -> Layout:
 def read(cache: Path, of: Request | str, library: str) -> Choice | None:
     """What was chosen for the checkpoint of a request (or for `LIBRARY`) with this version of the library."""
     try:
-        document = json.loads(_path(cache, of).read_text(encoding="utf-8"))
+        document = json.loads(record_of(cache, of).read_text(encoding="utf-8"))
         found = Choice(
             Layout(document["layout"]),
             str(document["library"]),
@@ -80,7 +80,7 @@ def read(cache: Path, of: Request | str, library: str) -> Choice | None:
 
 def write(cache: Path, of: Request | str, choice: Choice) -> None:
     """Keep `choice`; where it can't be kept, the comparison is made again next time."""
-    path = _path(cache, of)
+    path = record_of(cache, of)
     part = path.with_name(f"{path.name}.{os.getpid()}")
     document = {
         "layout": choice.layout.value,
@@ -98,5 +98,6 @@ def write(cache: Path, of: Request | str, choice: Choice) -> None:
             part.unlink()
 
 
-def _path(cache: Path, of: Request | str) -> Path:
+def record_of(cache: Path, of: Request | str) -> Path:
+    """Where the record lies, made or not; `of` is a request, the stem of its files, or `LIBRARY`."""
     return cache / ((of if isinstance(of, str) else stem(of.folder)) + RECORD)
