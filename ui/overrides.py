@@ -73,7 +73,7 @@ def _precision(text: str) -> str:
 _KEYS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "gpus": ("gpus", _gpus, "GPU numbers separated by commas, such as 2,3"),
     "gpu_layers": ("gpu_layers", _count(0), "a whole number, 0 or more"),
-    "precision": ("precision", _precision, "bf16, fp16, fp32, int8 or nf4"),
+    "precision": ("precision", _precision, "bf16, fp16, fp32, int8, nf4, f16, q8_0 or q4_0"),
     "context": ("context_tokens", _count(1), "a number of tokens, such as 4096"),
     "images": ("images", _count(0), "a number of pictures, such as 1"),
     "image_tokens": ("image_tokens", _count(1), "a number of tokens for one picture, such as 640"),

@@ -28,6 +28,7 @@ _SMALL_FILES = (
     *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"),
     *("chat_template.jinja", "chat_template.json", "model.safetensors.index.json"),
 )
+_NAMED = re.compile(r"(?P<source>.+-[0-9a-f]{20})-.+")
 UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -54,18 +55,22 @@ def targets(request: Request) -> Targets:
     The weights themselves are not read: a file counts as another one when its size, its header or the time of
     its last change differs. Raises what reading headers raises.
     """
-    stem = stem_of(request)
-    text = request.cache / f"{stem}-{request.kind.value}.gguf"
+    return named(stem(request.folder), request)
+
+
+def stem(folder: Path) -> str:
+    """How the names of all files begin that are made from the checkpoint in `folder`, as it is now."""
+    digest = _fingerprint(folder)
+    return f"{UNFIT.sub('-', folder.resolve().name)[:40] or 'model'}-{digest[:20]}"
+
+
+def named(beginning: str, request: Request) -> Targets:
+    """The same as `targets`, for those who know the checkpoint's `stem`."""
+    text = request.cache / f"{beginning}-{request.kind.value}.gguf"
     if request.layout is None:
         return Targets(text, None)
     ending = f"{request.layout.value}-{request.vision_kind.value}"
-    return Targets(text, request.cache / f"{stem}-mmproj-{ending}.gguf")
-
-
-def stem_of(request: Request) -> str:
-    """What the names of all files of the checkpoint of `request` begin with. Raises as `targets` does."""
-    digest = _fingerprint(request.folder)
-    return f"{UNFIT.sub('-', request.folder.resolve().name)[:40] or 'model'}-{digest[:20]}"
+    return Targets(text, request.cache / f"{beginning}-mmproj-{ending}.gguf")
 
 
 def _fingerprint(folder: Path) -> str:
@@ -113,6 +118,12 @@ def entries(cache: Path) -> tuple[Entry, ...]:
     """The converted files, those used last first."""
     found = [Entry(path, about.st_size, about.st_mtime) for path, about in _files(cache, "*.gguf")]
     return tuple(sorted(found, key=lambda entry: (-entry.used, entry.path.name)))
+
+
+def source_of(entry: Entry) -> str:
+    """What the files of one checkpoint have in common: its name, and what stands for its content."""
+    found = _NAMED.fullmatch(entry.path.name)
+    return found["source"] if found else entry.path.stem
 
 
 def _files(cache: Path, pattern: str) -> Iterator[tuple[Path, os.stat_result]]:

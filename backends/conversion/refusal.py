@@ -13,7 +13,7 @@ TOKENIZER = Text("convert.part_tokenizer", "tokenizer")
 PICTURES = Text("convert.part_pictures", "picture part")
 PROJECTOR = Text("convert.part_projector", "projector")
 PROCESSOR = Text("convert.part_processor", "way to prepare pictures")
-_REMEDY = Text("convert.remedy", "Choose another engine for this model: --set engine=transformers.")
+_REMEDY = Text("convert.remedy", "Let transformers run this model: --set engine=transformers.")
 
 
 def refused(folder: Path, part: Text, kind: object) -> ModelUnsupported:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from backends.models.types import ModelInfo
+from backends.text import Text
 
 Scalar: TypeAlias = "bool | int | float | str"
 Value: TypeAlias = "Scalar | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]"
@@ -153,3 +154,14 @@ class Variant:
 
     model: ModelInfo
     conversion: Conversion
+
+
+@dataclass(frozen=True, slots=True)
+class Offers:
+    """What a checkpoint can be converted to, in the order of `WeightType`; `why_not` where that is nothing.
+
+    Without both, nobody asked: the model is a GGUF file, or a plan is made without conversions.
+    """
+
+    variants: tuple[Variant, ...] = ()
+    why_not: Text | None = None

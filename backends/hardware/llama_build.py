@@ -17,6 +17,15 @@ _LIBRARIES = frozenset({".so", ".pyd", ".dll", ".dylib"})
 
 
 @cache
+def llama_version(package: str = "xllamacpp") -> str | None:
+    """The installed version; None where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@cache
 def computes_on_gpus(package: str = "xllamacpp") -> bool:
     """Whether the package was built for NVIDIA's GPUs; False where it is not installed."""
     try:

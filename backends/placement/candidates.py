@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from backends.conversion.types import Variant
 from backends.hardware.types import Gpu
 from backends.models.types import ModuleKind
 from backends.placement import precision as precisions
@@ -12,6 +13,7 @@ from backends.placement import split, topology
 from backends.placement.case import (
     CPU,
     DISK,
+    ENGINE,
     Case,
     Layout,
     cuda,
@@ -23,7 +25,7 @@ from backends.placement.estimate import Load, kv_cache
 from backends.placement.evaluate import Outcome, evaluate
 from backends.placement.fill import around, can_start, filled
 from backends.placement.precision import Precision
-from backends.placement.types import CpuLayersMode
+from backends.placement.types import CpuLayersMode, EngineName
 from backends.presets import PlacementKind
 
 _MODES: tuple[CpuLayersMode, ...] = ("compute", "stream")
@@ -43,13 +45,16 @@ _BETTER: dict[PlacementKind, frozenset[PlacementKind]] = {
 class Candidate:
     """A judged layout and what made it: the policy's precision choice and placement.
 
-    `fallback` marks what a policy for GPUs resorts to when no GPU helps.
+    `fallback` marks what a policy for GPUs resorts to when no GPU helps. `variant` is what llama.cpp runs in
+    the checkpoint's place (None: the model's own files).
     """
 
     choice: str
     kind: PlacementKind
     outcome: Outcome
     fallback: bool = False
+    engine: EngineName = ENGINE
+    variant: Variant | None = None
 
 
 def candidates(case: Case, *, hopeful: bool = False) -> tuple[Candidate, ...]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from backends.conversion.types import Conversion
 from backends.hardware.types import Gpu, HardwareSnapshot
 from backends.models.types import ModelInfo, Module, ModuleKind
 from backends.placement import budget, estimate
@@ -41,6 +42,7 @@ class Case:
     `budgets` maps device ids to bytes; `commit` is Windows' limit or None. `distinct` has one of each set of
     modules that are alike but for their names, `amounts` how many there are of each, and `places` which of
     them each module of the model is (`layer_places`: each layer): sums over modules are taken over these.
+    `conversion` is what makes the model's files, which are not the checkpoint's then.
     """
 
     hardware: HardwareSnapshot
@@ -54,6 +56,7 @@ class Case:
     work: Workload
     offload_dir: str
     correction: Correction = NEUTRAL
+    conversion: Conversion | None = None
     distinct: tuple[Module, ...] = field(init=False, repr=False, compare=False)
     amounts: tuple[int, ...] = field(init=False, repr=False, compare=False)
     places: tuple[int, ...] = field(init=False, repr=False, compare=False)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from backends.conversion.types import Offers
 from backends.errors import SettingInvalid
 from backends.hardware.types import Gpu, HardwareSnapshot
 from backends.models.types import ModelInfo
-from backends.placement import gguf_checks
-from backends.placement.case import engine_of
+from backends.placement import converted, gguf_checks
+from backends.placement.case import GGUF_ENGINE, engine_of
 from backends.placement.precision import check_choice
 from backends.placement.types import Overrides, PlanRequest
 from backends.placement.workload import LEAST_PICTURE_TOKENS
@@ -14,14 +15,26 @@ from backends.presets import Preset
 from backends.text import Text, Value
 
 
-def check(hardware: HardwareSnapshot, model: ModelInfo, request: PlanRequest) -> None:
-    """Raise SettingInvalid for the first setting that can't be carried out as it stands."""
+def check(
+    hardware: HardwareSnapshot,
+    model: ModelInfo,
+    request: PlanRequest,
+    offers: Offers = converted.NO_OFFERS,
+) -> None:
+    """Raise SettingInvalid for the first setting that can't be carried out as it stands.
+
+    `offers` is what the model can be converted to on this machine.
+    """
     overrides = request.overrides
+    engine = engine_of(model)
     if model.format == "gguf":
         gguf_checks.check(model, overrides)
-    elif overrides.precision is not None:
-        check_choice(overrides.precision)
-    engine = engine_of(model)
+    else:
+        converted.check(model, request, offers)
+        if overrides.precision is not None and overrides.precision not in converted.PRECISIONS:
+            check_choice(overrides.precision)
+        if overrides.engine == GGUF_ENGINE:
+            engine = GGUF_ENGINE
     if overrides.engine not in (None, engine):
         why = Text.of("check.engine", "Models of this format run with {engine}.", engine=engine)
         raise _invalid("engine", str(overrides.engine), why, engine)

@@ -33,6 +33,7 @@ class Outcome:
     `refused` marks a layout that is shown as a measure although the preset does not allow it. `commit_needed`
     is what Windows must promise at the peak, and `page_file_bytes` the page file that takes with the RAM that
     is there; `with_more_ram` is (RAM, page file) of the least machine that would run it, where RAM lacks.
+    `written_bytes` are those of files that a conversion makes first, for which the disk has `disk_budget`.
     """
 
     layout: Layout
@@ -46,6 +47,8 @@ class Outcome:
     with_more_ram: tuple[int, int] | None = None
     refused: bool = False
     layers_on_gpus: int = 0
+    written_bytes: int = 0
+    disk_budget: int = 0
 
     @property
     def fits(self) -> bool:

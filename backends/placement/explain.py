@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from backends.models.types import ModuleKind
 from backends.placement import (
     cache_words,
+    converted_words,
     gguf_words,
     machine_words,
     precision_words,
@@ -15,8 +16,9 @@ from backends.placement import (
     topology,
 )
 from backends.placement.candidates import Candidate
-from backends.placement.case import CPU, DISK, Case, cuda, written_bytes
+from backends.placement.case import CPU, DISK, ENGINE, Case, cuda, written_bytes
 from backends.placement.evaluate import Outcome
+from backends.placement.gguf_speed import converting_seconds
 from backends.placement.labels import (
     device_label,
     parts_label,
@@ -31,8 +33,10 @@ from backends.presets import LONGEST_WAIT_S, READING_TOKENS_PER_S, Preset
 from backends.text import Text
 
 
-def explain(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> tuple[Text, ...]:
-    """The reasons, most important first."""
+def explain(
+    case: Case, chosen: Candidate, others: Sequence[Candidate], why_not_llama: Text | None = None
+) -> tuple[Text, ...]:
+    """The reasons, most important first. `why_not_llama` is why llama.cpp can't run the model."""
     outcome = chosen.outcome
     found: list[Text] = [case.model.unloadable] if case.model.unloadable is not None else []
     if outcome.fits:
@@ -45,14 +49,18 @@ def explain(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> tuple
     found += dict.fromkeys(why for _, why in case.hardware.left_out)
     found += _busy(case)
     found += _too_old(case, chosen)
-    if outcome.fits:
+    if outcome.fits and chosen.variant is not None:
+        found += _converted(case, chosen, others)
+    elif outcome.fits:
+        if why_not_llama is not None and not outcome.layout.gpus and _minds(case):
+            found.append(converted_words.cant(why_not_llama))
         found += _precision(case, outcome, others)
     if outcome.fits and outcome.expected.tokens_per_s < READING_TOKENS_PER_S:
         found.append(reasons.slow(outcome.expected.tokens_per_s, READING_TOKENS_PER_S))
     if outcome.fits and outcome.expected.first_token_s > LONGEST_WAIT_S:
         found.append(reasons.late(outcome.expected.first_token_s, LONGEST_WAIT_S))
     found += _context(case)
-    if case.model.gguf is not None and not case.model.gguf.chat_template:
+    if case.model.gguf is not None and not case.model.gguf.chat_template and case.conversion is None:
         found.append(gguf_words.no_template())
     found += _settings(case)
     found += _assumptions(case, outcome)
@@ -262,6 +270,42 @@ def _precision(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Ite
         yield from _cpu_precision(case, outcome, others)
 
 
+def _minds(case: Case) -> bool:
+    """Whether llama.cpp would have been tried: of tiny models, in one preset only."""
+    overrides = case.request.overrides
+    free = overrides.precision is None and overrides.engine is None and overrides.device_map is None
+    return free and (case.request.preset is Preset.CPU or not is_tiny(case.model.parameters))
+
+
+def _converted(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> Iterator[Text]:
+    """Why llama.cpp, in which precision, and what has to be made for it first."""
+    conversion, outcome = case.conversion, chosen.outcome
+    if conversion is None or chosen.variant is None:
+        return
+    name = outcome.layout.precision.name
+    beside = [other.outcome for other in others if other.engine == ENGINE and other.outcome.fits]
+    if case.request.overrides.engine is None and not outcome.layout.gpus:
+        best = max((other.expected.tokens_per_s for other in beside if not other.layout.gpus), default=None)
+        mine = outcome.expected.tokens_per_s
+        yield converted_words.chosen() if best is None else converted_words.chosen_beside(mine, best)
+    weights = sum(share.weights_bytes for share in outcome.devices)
+    yield converted_words.written_as(precision_label(name), weights, conversion.source_bytes)
+    if case.request.preset is Preset.CPU:
+        wider = next((other for other in others if other.variant and other.choice == "q8_0"), None)
+        if wider is not None and not wider.outcome.fits:
+            yield converted_words.no_room_for(precision_label("q8_0"), missing(wider.outcome)[0])
+    if outcome.layout.mode == "compute":
+        yield gguf_words.rest_computes()
+    if conversion.ready:
+        yield converted_words.ready(conversion.nbytes)
+    else:
+        yield converted_words.once(converting_seconds(case), conversion.nbytes)
+    if conversion.layout is not None:
+        yield converted_words.layout(conversion.layout.value)
+    elif conversion.vision_kind is not None:
+        yield converted_words.layout_later()
+
+
 def _full_width(case: Case, outcome: Outcome) -> Iterator[Text]:
     layout, wanted = outcome.layout, case.request.overrides.precision or case.model.dtype
     if layout.precision.name != "fp32":
@@ -296,7 +340,7 @@ def _room(case: Case) -> Iterator[Text]:
     work, vision = case.work, case.model.vision
     if vision is None:
         yield reasons.text_context(work.context_tokens)
-        if case.model.gguf is not None:
+        if case.model.gguf is not None and case.conversion is None:
             yield gguf_words.no_mmproj()
         return
     if work.images == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from backends.conversion.types import Conversion
 from backends.placement.needs import CardNeed, Needs
 from backends.placement.types import Alternative, DeviceShare, Plan
 from backends.text import Text
@@ -39,12 +40,27 @@ def plan_to_json(plan: Plan, say: Callable[[Text], str] = str) -> dict[str, Any]
         },
         "reasons": [say(reason) for reason in plan.reasons],
         "alternatives": [_alternative(other, say) for other in plan.alternatives],
+        "conversion": _conversion(plan.conversion),
     }
 
 
 def device_map_json(plan: Plan) -> dict[str, str]:
     """Return module -> device, in execution order."""
     return dict(plan.device_map)
+
+
+def _conversion(found: Conversion | None) -> dict[str, Any] | None:
+    """What llama.cpp needs made of the checkpoint first; null where the model's own files are loaded."""
+    if found is None:
+        return None
+    return {
+        "weights": found.kind.value,
+        "pictures": found.vision_kind.value if found.vision_kind is not None else None,
+        "bytes": found.nbytes,
+        "source_bytes": found.source_bytes,
+        "ready": found.ready,
+        "layout": found.layout.value if found.layout is not None else None,
+    }
 
 
 def _device(share: DeviceShare) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from itertools import accumulate
 from backends.hardware.types import Gpu
 from backends.models.types import Module, ModuleKind
 from backends.placement import split, topology
+from backends.placement.budget import MIB
 from backends.placement.candidates import Candidate
-from backends.placement.case import CPU, Case, Layout, cuda
+from backends.placement.case import CPU, DISK, GGUF_ENGINE, Case, Layout, cuda
 from backends.placement.evaluate import Outcome
 from backends.placement.gguf_memory import Held, share
 from backends.placement.gguf_speed import expected
@@ -33,6 +34,9 @@ _BETTER: dict[PlacementKind, frozenset[PlacementKind]] = {
     "hybrid": frozenset({"gpu", "gpus"}),
 }
 _CHOICE = "checkpoint"
+# A process that converts a checkpoint of any size: Python, its libraries, the chunks between reading and
+# writing. The converter's tests hold it below that.
+CONVERTING_BYTES = 400 * MIB
 
 
 def candidates(case: Case) -> tuple[Candidate, ...]:
@@ -47,11 +51,12 @@ def candidates(case: Case) -> tuple[Candidate, ...]:
         if fitting & _BETTER.get(kind, frozenset()):
             continue
         for outcome in _for_kind(case, kind):
-            found.append(Candidate(_CHOICE, kind, outcome))
+            found.append(Candidate(_CHOICE, kind, outcome, engine=GGUF_ENGINE))
             if outcome.fits:
                 fitting.add(kind)
     if "hybrid" in allowed and "cpu" not in allowed and case.request.overrides.gpu_layers is None:
-        found.append(Candidate(_CHOICE, "cpu", in_ram(case), fallback=bool(case.gpus)))
+        resort = in_ram(case)
+        found.append(Candidate(_CHOICE, "cpu", resort, fallback=bool(case.gpus), engine=GGUF_ENGINE))
     return tuple(found)
 
 
@@ -71,18 +76,26 @@ def judge(case: Case, layout: Layout) -> Outcome:
     committed = sum(one.total_bytes for one in shares)
     unpromised = committed - case.commit if case.commit is not None else 0
     missing = sum(max(0, one.total_bytes - one.budget_bytes) for one in shares if one is not ram)
-    missing += max(0, ram.total_bytes - ram.budget_bytes, unpromised)
+    # The file is mapped: what goes on to a GPU leaves no copy behind that the system could not take back.
+    peak = ram.overhead_bytes + ram.weights_bytes + ram.kv_cache_bytes
+    written = 0
+    if case.conversion is not None and not case.conversion.ready:
+        written = case.conversion.nbytes
+        peak = max(peak, CONVERTING_BYTES)  # the model is loaded after that
+    missing += max(0, max(peak, ram.total_bytes) - ram.budget_bytes, unpromised)
+    missing += max(0, written - case.budgets[DISK])
     limit = case.hardware.ram.commit_limit_bytes
     return Outcome(
         layout=layout,
         devices=shares,
-        # The file is mapped: what goes on to a GPU leaves no copy behind that the system could not take back.
-        load_peak_ram=ram.overhead_bytes + ram.weights_bytes + ram.kv_cache_bytes,
+        load_peak_ram=peak,
         commit_needed=committed,
         missing_bytes=missing,
         expected=expected(case, held),
         commit_budget=case.commit,
         page_file_bytes=max(0, limit - case.hardware.ram.total_bytes) if limit is not None else 0,
+        written_bytes=written,
+        disk_budget=case.budgets[DISK],
     )
 
 
@@ -108,7 +121,7 @@ def _layout(case: Case, gpus: Sequence[str], counts: Sequence[int], *, pictures:
     index = 0
     for module in case.model.modules:
         match module.kind:
-            case ModuleKind.VISION:
+            case ModuleKind.VISION | ModuleKind.PROJECTOR:
                 devices.append(pictures)
             case ModuleKind.NORM | ModuleKind.HEAD:
                 devices.append(gpus[-1] if gpus else CPU)

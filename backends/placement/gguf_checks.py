@@ -1,4 +1,4 @@
-"""What a person can't set for a GGUF file, because llama.cpp does not have it."""
+"""What a person can't set for a GGUF file or a conversion, because llama.cpp does not have it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ def check(model: ModelInfo, overrides: Overrides) -> None:
             ),
             suggestion=Text("check.gguf_other_file", "Get the model's file in the precision that you want."),
         )
+    check_rest(overrides)
+
+
+def check_rest(overrides: Overrides) -> None:
+    """The same for what llama.cpp can't take in any model."""
     if overrides.device_map is not None:
         why = Text("check.gguf_map", "llama.cpp places whole runs of layers, not single modules.")
         raise SettingInvalid(name="device_map", value="...", detail=why, suggestion=_LEAVE_OUT)
@@ -31,7 +36,7 @@ def check(model: ModelInfo, overrides: Overrides) -> None:
         why = Text("check.gguf_stream", "With llama.cpp, layers in RAM compute there.")
         raise SettingInvalid(name="cpu_layers_mode", value="stream", detail=why, suggestion=_LEAVE_OUT)
     if overrides.offload_dir is not None:
-        why = Text("check.gguf_offload", "A GGUF file is never copied into an offload folder.")
+        why = Text("check.gguf_offload", "llama.cpp keeps nothing in an offload folder.")
         raise SettingInvalid(
             name="offload_dir", value=overrides.offload_dir, detail=why, suggestion=_LEAVE_OUT
         )

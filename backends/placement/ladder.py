@@ -216,12 +216,18 @@ class _Climb:
 
     def int8(self) -> Iterator[PlanRequest]:
         """8 bits a weight."""
-        if self.failed.precision not in ("int8", "nf4"):
+        if self.failed.conversion is not None:
+            if self.failed.precision == "f16":
+                yield from self._narrower("q8_0")
+        elif self.failed.precision not in ("int8", "nf4"):
             yield from self._narrower("int8")
 
     def nf4(self) -> Iterator[PlanRequest]:
         """4 bits a weight."""
-        if self.failed.precision != "nf4":
+        if self.failed.conversion is not None:
+            if self.failed.precision != "q4_0":
+                yield from self._narrower("q4_0")
+        elif self.failed.precision != "nf4":
             yield from self._narrower("nf4")
 
     def on_cpu(self) -> Iterator[PlanRequest]:
@@ -249,6 +255,8 @@ class _Climb:
         # A preset that never uses the disk gives way to the one that may use everything.
         for preset in (own,) if own in (Preset.CPU, Preset.AUTO) else (own, Preset.AUTO):
             overrides = self._pins(gpu_layers=None, device_map=None, max_memory=self._capped())
+            if self.failed.conversion is not None:  # llama.cpp keeps nothing on the disk
+                overrides = replace(overrides, precision=None, engine="transformers")
             yield replace(self.failed.request, preset=preset, overrides=overrides)
 
     def _narrower(self, precision: str) -> Iterator[PlanRequest]:

@@ -115,6 +115,12 @@ def _precision(before: str, after: str) -> Text:
         )
     if after == "nf4":
         return Text.of("ladder.cost.nf4", "nf4 instead of {before}: answers get rougher.", before=before)
+    if after == "q8_0":
+        return Text.of(
+            "ladder.cost.q8_0", "q8_0 instead of {before}: answers may differ a little.", before=before
+        )
+    if after == "q4_0":
+        return Text.of("ladder.cost.q4_0", "q4_0 instead of {before}: answers get rougher.", before=before)
     return Text.of(
         "ladder.cost.same_quality",
         "{after} instead of {before}: the answers are as good.",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from backends.conversion.types import Offers
 from backends.hardware import builds
 from backends.hardware.cards import Card, cards
 from backends.hardware.types import HardwareSnapshot, Ram
 from backends.models.types import ModelInfo, ModuleKind
 from backends.placement import budget, need_words
 from backends.placement.case import CPU
+from backends.placement.converted import NO_OFFERS
 from backends.placement.evaluate import committed_bytes
 from backends.placement.planner import plan
 from backends.placement.precision import quality
@@ -79,12 +81,26 @@ def needs(
     *,
     credit: Credit = _NO_CREDIT,
     offload_root: str | None = None,
+    offers: Offers = NO_OFFERS,
+    llama_on_gpus: bool = False,
 ) -> Needs:
-    """Find the smallest change and the smallest card. Raises what `planner.plan` raises for `request`."""
+    """Find the smallest change and the smallest card. Raises what `planner.plan` raises for `request`.
+
+    `offers` and `llama_on_gpus` are `planner.plan`'s, for what runs on this machine; cards to buy are judged
+    by the model's own files.
+    """
     hardware = builds.usable(hardware)
 
     def made(asked: PlanRequest) -> Plan:
-        return plan(hardware, model, asked, credit=credit, offload_root=offload_root)
+        return plan(
+            hardware,
+            model,
+            asked,
+            credit=credit,
+            offload_root=offload_root,
+            offers=offers,
+            llama_on_gpus=llama_on_gpus,
+        )
 
     now = made(request)
     full = PlanRequest(request.model, Preset.HIGH, _work_only(request.overrides))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from backends.conversion.types import Offers
 from backends.errors import SettingInvalid
 from backends.hardware import builds
 from backends.hardware.types import HardwareSnapshot
 from backends.models.types import ModelInfo, ModuleKind
-from backends.placement import budget, case, checks, devicemap, gguf, precision_words, topology
+from backends.placement import budget, case, checks, converted, devicemap, gguf, precision_words, topology
 from backends.placement import precision as precisions
 from backends.placement.candidates import Candidate, candidates
 from backends.placement.case import CPU, DISK, Case, Layout
@@ -37,25 +38,39 @@ def plan(
     credit: Credit = _NO_CREDIT,
     offload_root: str | None = None,
     correction: Correction = NEUTRAL,
+    offers: Offers = converted.NO_OFFERS,
+    llama_on_gpus: bool = False,
 ) -> Plan:
     """Decide how to load `model` on `hardware`.
 
     `credit` is what our loaded model will give back first. `offload_root` is the folder below which
     offloaded weights may lie (default: `offload` beside the snapshot's disk path). `correction` is what
-    earlier runs teach. Always returns a plan; its verdict is "no" when nothing fits, and it then shows what
-    came nearest. Raises SettingInvalid or DeviceMapInvalid for settings that can't be carried out.
+    earlier runs teach. `offers` is what the checkpoint can be converted to for llama.cpp, and `llama_on_gpus`
+    whether that computes on GPUs there. Always returns a plan; its verdict is "no" when nothing fits, and it
+    then shows what came nearest. Raises SettingInvalid or DeviceMapInvalid for settings that can't be carried
+    out.
     """
     hardware = builds.usable(hardware)
-    checks.check(hardware, model, request)
+    llama = _Llama(converted.offered(offers, hardware.cpu), on_gpus=llama_on_gpus)
+    checks.check(hardware, model, request, llama.offers)
     asked = replace(_case(hardware, model, request, credit, offload_root), correction=correction)
-    found = _by_hand(asked) if request.overrides.device_map is not None else _candidates(asked)
+    llama = replace(llama, offers=converted.within(llama.offers, asked.work.context_tokens))
+    found = _by_hand(asked) if request.overrides.device_map is not None else _candidates(asked, llama)
     if not found:
-        found = _stand_in(asked)
+        found = _stand_in(asked, llama)
     chosen = _choose(asked.policy, found)
     others = [candidate for candidate in found if candidate is not chosen]
     if not chosen.outcome.fits and (asked.policy != policy(Preset.AUTO) or request.overrides != Overrides()):
-        others += _beyond(asked)
-    return _to_plan(asked, chosen, others)
+        others += _beyond(asked, llama)
+    return _to_plan(asked, chosen, others, llama)
+
+
+@dataclass(frozen=True, slots=True)
+class _Llama:
+    """What llama.cpp can be given, and whether it computes on GPUs."""
+
+    offers: Offers
+    on_gpus: bool
 
 
 def question(hardware: HardwareSnapshot, model: ModelInfo, request: PlanRequest) -> Case:
@@ -113,9 +128,14 @@ def _policy(request: PlanRequest, model: ModelInfo) -> Policy:
     return base
 
 
-def _candidates(asked: Case) -> tuple[Candidate, ...]:
-    """What the engine of the model's format can do."""
-    return gguf.candidates(asked) if asked.model.format == "gguf" else candidates(asked)
+def _candidates(asked: Case, llama: _Llama, *, hopeful: bool = False) -> tuple[Candidate, ...]:
+    """What the engine of the model's format can do, and llama.cpp with what the model can be converted to."""
+    if asked.model.format == "gguf":
+        return gguf.candidates(asked)
+    ours = converted.candidates(asked, llama.offers, on_gpus=llama.on_gpus)
+    if converted.only_converted(asked.request):
+        return tuple(ours)
+    return converted.merged(candidates(asked, hopeful=hopeful), ours)
 
 
 def _by_hand(asked: Case) -> tuple[Candidate, ...]:
@@ -157,27 +177,36 @@ def _by_hand(asked: Case) -> tuple[Candidate, ...]:
     return (Candidate(choice, "hybrid", evaluate(asked, Layout(precision, devices, mode))),)
 
 
-def _stand_in(asked: Case) -> tuple[Candidate, ...]:
+def _stand_in(asked: Case, llama: _Llama) -> tuple[Candidate, ...]:
     """What is shown when the preset allows nothing on this machine: the model in RAM, as a measure.
 
     It never counts as fitting, because the preset does not allow it.
     """
+    variant = None
     if asked.model.format == "gguf":
         outcome = gguf.in_ram(asked)
+    elif converted.only_converted(asked.request) and (ours := converted.in_ram(asked, llama.offers)):
+        variant, outcome = ours
     else:
         precision = precisions.on_cpu("checkpoint", asked.hardware.cpu, asked.model.parameters)[0]
         outcome = evaluate(asked, Layout(precision, (CPU,) * len(asked.model.modules)))
     refused = replace(outcome, missing_bytes=max(1, outcome.missing_bytes), refused=True)
-    return (Candidate("checkpoint", "cpu", refused),)
+    engine = asked.engine if variant is None else case.GGUF_ENGINE
+    return (Candidate("checkpoint", "cpu", refused, engine=engine, variant=variant),)
 
 
-def _beyond(asked: Case) -> list[Candidate]:
+def _beyond(asked: Case, llama: _Llama) -> list[Candidate]:
     """What would run if the person let Snug decide: what Recommended chooses, then its other layouts.
 
     How the model is loaded is left to Snug; which GPUs and how much memory it may use stays as it was set.
     """
     how = replace(
-        asked.request.overrides, precision=None, gpu_layers=None, device_map=None, cpu_layers_mode=None
+        asked.request.overrides,
+        precision=None,
+        gpu_layers=None,
+        device_map=None,
+        cpu_layers_mode=None,
+        engine=None,
     )
     free = replace(asked.request, preset=Preset.AUTO, overrides=how)
     wide = replace(
@@ -187,7 +216,7 @@ def _beyond(asked: Case) -> list[Candidate]:
     )
     if (wide.policy, wide.gpus, how) == (asked.policy, asked.gpus, asked.request.overrides):
         return []  # that has been judged
-    found = gguf.candidates(wide) if wide.model.format == "gguf" else candidates(wide, hopeful=True)
+    found = _candidates(wide, llama, hopeful=True)
     fitting = [candidate for candidate in found if candidate.outcome.fits]
     if not fitting:
         return []
@@ -233,8 +262,10 @@ def _soonest(found: list[Candidate]) -> Candidate:
     return min(same, key=lambda other: other.outcome.expected.answer_s)
 
 
-def _to_plan(asked: Case, chosen: Candidate, others: list[Candidate]) -> Plan:
+def _to_plan(asked: Case, chosen: Candidate, others: list[Candidate], llama: _Llama) -> Plan:
     outcome, model = chosen.outcome, asked.model
+    if chosen.variant is not None:
+        asked = converted.case_of(asked, chosen.variant, on_gpus=llama.on_gpus)
     layout = outcome.layout
     placed = tuple(zip((module.name for module in model.modules), layout.devices, strict=True))
     layer_devices = [
@@ -251,7 +282,7 @@ def _to_plan(asked: Case, chosen: Candidate, others: list[Candidate]) -> Plan:
         parameters=model.parameters,
         layers=model.layers,
         format=model.format,
-        engine=asked.engine,
+        engine=chosen.engine,
         precision=layout.precision.name,
         verdict=outcome.verdict,
         device_map=placed,
@@ -265,13 +296,14 @@ def _to_plan(asked: Case, chosen: Candidate, others: list[Candidate]) -> Plan:
         visible_gpus=tuple(sorted(int(device.removeprefix("cuda:")) for device in layout.gpus)),
         devices=outcome.devices,
         load_peak_ram_bytes=outcome.load_peak_ram,
-        disk_needed_bytes=case.written_bytes(asked, layout),
+        disk_needed_bytes=case.written_bytes(asked, layout) + outcome.written_bytes,
         expected=outcome.expected,
         reasons=(
-            *explain(asked, chosen, others),
-            *asked.correction.reasons(outcome.devices, asked.engine, layout.precision.name),
+            *explain(asked, chosen, others, llama.offers.why_not),
+            *asked.correction.reasons(outcome.devices, chosen.engine, layout.precision.name),
         ),
-        alternatives=alternatives(asked, chosen, others),
+        alternatives=alternatives(chosen, others),
         compute_dtype=layout.precision.compute,
         quantized=quantizable(model.modules) if layout.precision.quantized else (),
+        conversion=chosen.variant.conversion if chosen.variant is not None else None,
     )

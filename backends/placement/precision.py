@@ -101,7 +101,7 @@ def quality(name: str) -> int:
 
 
 def check_choice(name: str) -> None:
-    """Refuse a precision that the transformers engine does not have. Raises SettingInvalid."""
+    """Refuse a precision that no checkpoint can be loaded in. Raises SettingInvalid."""
     if name in PRECISIONS:
         return
     if name in QUALITY:

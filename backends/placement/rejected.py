@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backends.placement import shortages, why_not
+from backends.placement import converted_words, shortages, why_not
 from backends.placement.candidates import Candidate
-from backends.placement.case import CPU, Case
+from backends.placement.case import CPU
 from backends.placement.evaluate import Outcome
 from backends.placement.labels import device_label, precision_label
 from backends.placement.precision import quality
@@ -17,11 +17,11 @@ from backends.text import Text, reads_alike
 _MOST_ALTERNATIVES = 6
 
 
-def alternatives(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> tuple[Alternative, ...]:
+def alternatives(chosen: Candidate, others: Sequence[Candidate]) -> tuple[Alternative, ...]:
     """The other candidates, those that run first; one for each precision and kind of placement."""
-    best: dict[tuple[str, str, str], Candidate] = {}
+    best: dict[tuple[str, str, str, str], Candidate] = {}
     for other in others:
-        key = (other.outcome.layout.precision.name, other.kind, other.outcome.verdict)
+        key = (other.engine, other.outcome.layout.precision.name, other.kind, other.outcome.verdict)
         held = best.get(key)
         if held is None or other.outcome.expected.answer_s < held.outcome.expected.answer_s:
             best[key] = other
@@ -36,7 +36,7 @@ def alternatives(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> 
     # What reads the same is one answer, whichever of its layouts it came from: the plan's own, too.
     listed = dict.fromkeys(
         Alternative(
-            engine=case.engine,
+            engine=other.engine,
             precision=other.outcome.layout.precision.name,
             verdict=other.outcome.verdict,
             tokens_per_s=other.outcome.expected.tokens_per_s,
@@ -52,6 +52,8 @@ def _reads_like(chosen: Candidate, other: Candidate) -> bool:
     """Whether one would take `other` for the plan itself: layers in RAM run elsewhere, to no other end."""
     mine, its = chosen.outcome, other.outcome
     if (mine.layout.precision, chosen.kind, mine.verdict) != (its.layout.precision, other.kind, its.verdict):
+        return False
+    if chosen.engine != other.engine:
         return False
     if not mine.fits:
         return missing(mine) == missing(its)
@@ -71,6 +73,8 @@ def missing(outcome: Outcome) -> list[Text]:
         for share in outcome.devices
         if share.total_bytes > share.budget_bytes
     ]
+    if outcome.written_bytes > outcome.disk_budget:
+        found.append(converted_words.short_disk(outcome.written_bytes, outcome.disk_budget))
     ram = share_of(outcome, CPU)
     if outcome.load_peak_ram > max(ram.budget_bytes, ram.total_bytes):
         found.append(shortages.short_loading(outcome.load_peak_ram, ram.budget_bytes))

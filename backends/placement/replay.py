@@ -16,10 +16,15 @@ from backends.presets import policy
 def replay(
     hardware: HardwareSnapshot, model: ModelInfo, plan: Plan, work: Workload
 ) -> tuple[DeviceShare, ...]:
-    """The formula's shares for `work`, without any correction; empty when `model` is not the plan's."""
+    """The formula's shares for `work`, without any correction; empty when `model` is not the plan's.
+
+    Of a plan that converts, `model` is what its files hold.
+    """
     places = dict(plan.device_map)
     if places.keys() != {module.name for module in model.modules}:
         return ()
+    if (plan.engine == case.GGUF_ENGINE) != (model.format == "gguf"):
+        return ()  # it can no longer be told what the files held
     gpus = tuple(gpu for gpu in hardware.gpus if case.cuda(gpu) in places.values())
     if len(gpus) < len({device for device in places.values() if device.startswith("cuda:")}):
         return ()  # a GPU has vanished since

@@ -5,8 +5,8 @@ from __future__ import annotations
 from backends.placement.labels import preset_label
 from backends.text import Text, Value, reads_alike
 
-# The sentences that name a device and what it lacks.
-SHORT_OF_MEMORY = ("reason.short", "reason.short_barely")
+# The sentences that name a device, or the disk, and what it lacks.
+SHORT_OF_MEMORY = ("reason.short", "reason.short_barely", "short.converting", "short.converting_barely")
 
 
 def short(device: Value, needed: int, budget: int) -> Text:

@@ -82,12 +82,19 @@ class Answer:
 class Sources:
     """What comparing needs of the service, as functions (tests give their own).
 
-    `hardware` is fresh; `credit` is what our own processes hold of it.
+    `hardware` is fresh; `credit` is what our own processes hold of it. `converted` is what a plan's converted
+    files hold (None: its request's model as it is).
     """
 
     inspect: Callable[[PlanRequest], ModelInfo]
     hardware: Callable[[], HardwareSnapshot]
     credit: Callable[[], Credit]
+    converted: Callable[[Plan], ModelInfo | None] = lambda _: None
+
+    def model(self, plan: Plan) -> ModelInfo:
+        """The model as `plan` loads it. Raises what `inspect` raises."""
+        found = self.converted(plan) if plan.conversion is not None else None
+        return found if found is not None else self.inspect(plan.request)
 
 
 class Comparison:
@@ -136,7 +143,7 @@ class Comparison:
     def last(self, plan: Plan) -> tuple[float, Measurement] | None:
         """(When, what) was measured last for exactly this model, placement, context and pictures."""
         try:
-            model, placed = _fingerprint(self._sources.inspect(plan.request)), _placement(plan)
+            model, placed = _fingerprint(self._sources.model(plan)), _placement(plan)
         except SnugError:
             return None
         rows = [
@@ -157,7 +164,7 @@ class Comparison:
         loaded.add(answer.session, answer.messages, answer.done)
         if not answer.peaks or not answer.done.usage.completion_tokens:
             return None
-        model, hardware = self._sources.inspect(plan.request), self._sources.hardware()
+        model, hardware = self._sources.model(plan), self._sources.hardware()
         work = loaded.work(plan)
         shares = {share.device: share for share in replay(hardware, model, plan, work)}
         measured = tuple(
@@ -195,7 +202,7 @@ class Comparison:
         return there
 
     def _failure(self, plan: Plan, share: DeviceShare) -> Row:
-        model = self._sources.inspect(plan.request)
+        model = self._sources.model(plan)
         return _failed_row(_Common(uuid.uuid4().hex, self._clock(), plan, model), share)
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
+from backends.conversion.offer import unconverted
+from backends.conversion.types import Offers
 from backends.errors import OutOfMemory, SnugError
-from backends.hardware.llama_build import computes_on_gpus, without_gpus
+from backends.hardware.llama_build import computes_on_gpus, llama_version, without_gpus
 from backends.hardware.types import HardwareSnapshot
 from backends.history.measurements import Measurements
 from backends.images import import_image
@@ -17,6 +19,7 @@ from backends.messages import Event, ImagePart, Message, Progress, SamplingParam
 from backends.models.identify import ensure_loadable
 from backends.models.types import ModelEntry, ModelInfo
 from backends.placement import moving
+from backends.placement.converted_words import not_installed
 from backends.placement.ladder import Tried, When
 from backends.placement.needs import Needs
 from backends.placement.needs import needs as find_needs
@@ -26,6 +29,7 @@ from backends.reports import Measurement, UnloadReport
 from backends.service import recovery
 from backends.service.comparing import Comparison, Sources
 from backends.service.conversations import Conversations
+from backends.service.converted import ConvertedFiles, ConvertedUsage
 from backends.service.host import ModelHost
 from backends.service.journal import Journal
 from backends.service.library import Library
@@ -56,11 +60,15 @@ class Service:
                 self._model,
                 hardware=lambda: self._machine.snapshot(self._host.pids, fresh=True),
                 credit=lambda: self._machine.credit(self._host.pids, self._host.loaded),
+                converted=self._converted,
             ),
         )
         self._host.on_failure = self._comparison.failed
         self._host.obstacle = self._obstacle
         self._host.files = lambda plan: self._library.stamp(plan.request.model)
+        self._converted = ConvertedFiles(settings, lambda: self._host.loaded)
+        self._host.on_loaded = self._on_loaded
+        self._loaded_with_room = settings.leave_room
         self._conversations = Conversations(self._host, self._comparison)
 
     def __enter__(self) -> Self:
@@ -98,7 +106,7 @@ class Service:
         """
         model = self._model(request)
         if hardware is not None:
-            return make_plan(hardware, model, request)
+            return make_plan(hardware, model, request, offers=unconverted(self._offers(request)))
         credit = self._machine.credit(self._host.pids, self._host.loaded)
         offload = str(self._settings.offload)
         return make_plan(
@@ -108,6 +116,8 @@ class Service:
             credit=credit,
             offload_root=offload,
             correction=self._comparison.correction,
+            offers=self._offers_here(request),
+            llama_on_gpus=computes_on_gpus(),
         )
 
     def measured(self, plan: Plan) -> tuple[float, Measurement] | None:
@@ -142,10 +152,31 @@ class Service:
         """
         model = self._model(request)
         if hardware is not None:
-            return find_needs(hardware, model, request)
+            return find_needs(hardware, model, request, offers=unconverted(self._offers(request)))
         credit = self._machine.credit(self._host.pids, self._host.loaded)
         offload = str(self._settings.offload)
-        return find_needs(self._usable_for(model), model, request, credit=credit, offload_root=offload)
+        return find_needs(
+            self._usable_for(model),
+            model,
+            request,
+            credit=credit,
+            offload_root=offload,
+            offers=self._offers_here(request),
+            llama_on_gpus=computes_on_gpus(),
+        )
+
+    def _offers(self, request: PlanRequest) -> Offers:
+        return self._library.offers(request.model, request.overrides.base)
+
+    def _offers_here(self, request: PlanRequest) -> Offers:
+        """What the model can be converted to where llama.cpp is installed."""
+        found = self._offers(request)
+        return found if llama_version() is not None or not found.variants else Offers(why_not=not_installed())
+
+    def _converted(self, plan: Plan) -> ModelInfo | None:
+        """What the converted files of `plan` hold."""
+        kinds = {one.conversion.kind: one.model for one in self._offers(plan.request).variants}
+        return kinds.get(plan.conversion.kind) if plan.conversion is not None else None
 
     def _usable_for(self, model: ModelInfo) -> HardwareSnapshot:
         """What plans for `model` may count on: its engine may be built for the processor only."""
@@ -172,14 +203,37 @@ class Service:
         """
         if self._engine is None:
             ensure_loadable(self._model(plan.request))
+        self._converted.opens(plan)
         return self._host.load(plan)
 
     def why_reload(self, plan: Plan) -> Text | None:
         """Why `load(plan)` would read the model's files; None where it moves the model that is in memory."""
         return self._host.why_reload(plan)
 
+    def _on_loaded(self, plan: Plan) -> None:
+        self._loaded_with_room = self._machine.leave_room
+        self._converted.loaded(plan)
+
+    @property
+    def leave_room(self) -> bool:
+        """Whether models that are loaded from now on leave a part of the processor to other programs."""
+        return self._machine.leave_room
+
+    def set_leave_room(self, on: bool) -> None:
+        """Choose it; a model that is loaded stays as it is until it is loaded again."""
+        if on != self._machine.leave_room:
+            self._machine.leave_room = on
+            self._host.renew_spare()
+
+    @property
+    def loads_differently(self) -> bool:
+        """Whether the same plan, loaded again, would come out otherwise: `leave_room` has changed since."""
+        return self._loaded_with_room != self._machine.leave_room
+
     def _obstacle(self, old: Plan, new: Plan) -> Text | None:
         """What is in the way of moving: of the plans themselves, then of what is free now."""
+        if self.loads_differently:
+            return Text("move.leave_room", "How much of the processor it uses is decided when it is loaded.")
         if (found := moving.why_reload(old, new)) is not None:
             return found
         try:
@@ -229,6 +283,14 @@ class Service:
     def restart(self) -> Iterator[Progress]:
         """Load the last plan again, after a crash or an unload. Raises NotLoaded when there was none."""
         return self._host.restart()
+
+    def converted(self) -> ConvertedUsage:
+        """How much the checkpoints take that were converted for llama.cpp."""
+        return self._converted.usage()
+
+    def clear_converted(self) -> int:
+        """Remove the converted files, but those of the loaded model; returns the bytes that came free."""
+        return self._converted.clear()
 
     def close(self) -> None:
         """End every process and thread; the service can't be used afterwards."""

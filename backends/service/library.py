@@ -5,12 +5,18 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+from backends.conversion.offer import offers
+from backends.conversion.types import Offers
 from backends.errors import SnugError
+from backends.hardware.llama_build import llama_version
 from backends.models.catalog import entries, find, resolve
 from backends.models.identify import identify
 from backends.models.types import ModelEntry, ModelInfo
 from backends.settings import Settings
 
+# What a comparison of layouts chose; and all that conversions leave.
+_NOTED = ".json"
+_MADE = frozenset({".gguf", _NOTED})
 _Stamp = tuple[tuple[str, int, int], ...]
 
 
@@ -21,6 +27,7 @@ class Library:
         self._settings = settings
         self._lock = threading.Lock()
         self._known: dict[tuple[Path, Path | None], tuple[_Stamp, ModelInfo]] = {}
+        self._offers: dict[Path, tuple[ModelInfo, object, Offers]] = {}
 
     def models(self) -> tuple[ModelEntry, ...]:
         """What the dropdown offers."""
@@ -42,6 +49,22 @@ class Library:
             self._known[path, whole] = (_stamps(path, info), info)
         return info
 
+    def offers(self, model: str, base: str | None = None) -> Offers:
+        """What the model can be converted to for llama.cpp, and what of it is ready. Raises as `inspect`.
+
+        Worked out again only when a file of the model, or the folder of converted files, has changed.
+        """
+        info = self.inspect(model, base)
+        library, there = llama_version(), _made(self._settings.converted)
+        with self._lock:
+            known = self._offers.get(info.path)
+        if known is not None and known[0] is info and known[1] == (library, there):
+            return known[2]
+        found = offers(info, self._settings.converted, library=library or "")
+        with self._lock:
+            self._offers[info.path] = (info, (library, there), found)
+        return found
+
     def stamp(self, model: str) -> object:
         """Something that differs once a file of the model has changed; empty where there is no such model."""
         try:
@@ -62,6 +85,16 @@ def _stamp(path: Path) -> _Stamp:
         return tuple((file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files)
     except OSError:
         return ()
+
+
+def _made(folder: Path) -> tuple[tuple[str, int], ...]:
+    """Names of the files that conversions left, which appear whole, and times of what was noted."""
+    try:
+        names = [path for path in folder.iterdir() if path.suffix in _MADE]
+        times = [path.stat().st_mtime_ns if path.suffix == _NOTED else 0 for path in names]
+    except OSError:
+        return ()
+    return tuple(sorted(zip((path.name for path in names), times, strict=True)))
 
 
 def _with_parts(file: Path) -> list[Path]:

@@ -143,7 +143,7 @@ class TestWords:
         pytest.param({"engine": "transformers"}, "run with llamacpp", id="the other engine"),
         pytest.param({"cpu_layers_mode": "stream"}, "compute there", id="streaming"),
         pytest.param({"device_map": (("blk.0", "cpu"),)}, "whole runs of layers", id="a device map"),
-        pytest.param({"offload_dir": "/tmp/x"}, "never copied", id="an offload folder"),
+        pytest.param({"offload_dir": "/tmp/x"}, "keeps nothing in an offload folder", id="an offload folder"),
         pytest.param({"gpu_layers": 33}, "has 32 layers", id="more layers than there are"),
         pytest.param({"context_tokens": 5000}, "at most 4,096", id="a context beyond the model's"),
     ],

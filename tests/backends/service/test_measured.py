@@ -17,6 +17,7 @@ from backends.settings import Settings
 from tests.support.asking import GREEDY
 
 MIB, GIB = 2**20, 2**30
+STARTER = PlanRequest("starter", Preset.CPU, Overrides(engine="transformers"))
 
 
 def ask(service: Service, settings: Settings, text: str, session: str = "tab") -> Done:
@@ -34,7 +35,7 @@ def table(settings: Settings) -> Path:
 
 def test_a_real_model_is_measured_shown_and_learnt_from(settings: Settings, table: Path) -> None:
     with Service(settings, preload=False) as service:
-        plan = service.plan(PlanRequest("starter", Preset.CPU))
+        plan = service.plan(STARTER)
         list(service.load(plan))
         report = service.state().report
         assert report is not None
@@ -71,7 +72,7 @@ def test_a_real_model_is_measured_shown_and_learnt_from(settings: Settings, tabl
         assert again.devices[0].held_bytes >= ram.held_bytes
         assert len(Measurements(table).rows()) == 1
     with Service(settings, preload=False) as service:
-        when, kept = service.measured(service.plan(PlanRequest("starter", Preset.CPU))) or (0, None)
+        when, kept = service.measured(service.plan(STARTER)) or (0, None)
         assert kept == again
         assert when > 0
         other = PlanRequest("starter", Preset.CPU, replace(plan.request.overrides, context_tokens=1024))
@@ -80,7 +81,7 @@ def test_a_real_model_is_measured_shown_and_learnt_from(settings: Settings, tabl
 
 def test_what_is_measured_after_a_move_belongs_to_the_new_plan(settings: Settings, table: Path) -> None:
     with Service(settings, preload=False) as service:
-        plan = service.plan(PlanRequest("starter", Preset.CPU))
+        plan = service.plan(STARTER)
         list(service.load(plan))
         before = ask(service, settings, "How many shapes are there?")
         first = service.state().measured
@@ -121,7 +122,7 @@ def total(plan: Plan) -> int:
 
 
 def test_the_next_plan_is_corrected_and_says_so(settings: Settings, table: Path) -> None:
-    request = PlanRequest("starter", Preset.CPU)
+    request = STARTER
     with Service(settings, preload=False) as service:
         before = service.plan(request)
         list(service.load(before))
@@ -147,7 +148,7 @@ def test_a_table_that_can_be_neither_read_nor_written_costs_no_answer(
     table.parent.mkdir(parents=True, exist_ok=True)
     table.mkdir()
     with Service(settings, preload=False) as service:
-        plan = service.plan(PlanRequest("starter", Preset.CPU))
+        plan = service.plan(STARTER)
         list(service.load(plan))
         assert ask(service, settings, "What is this?").finish_reason in {"stop", "length"}
         assert service.state().measured is not None

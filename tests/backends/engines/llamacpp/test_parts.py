@@ -37,6 +37,7 @@ from backends.errors import (
     OutOfRam,
     SnugError,
 )
+from backends.hardware.cpu import leaving_room
 from backends.messages import SamplingParams
 from backends.models.gguf_header import GgufHeader, read_gguf_header
 from tests.backends.engines.llamacpp.conftest import Files
@@ -57,6 +58,11 @@ class TestThreads:
         import psutil
 
         assert 1 <= choose_threads({"OMP_NUM_THREADS": value}) <= (psutil.cpu_count() or 1)
+
+    def test_room_is_left_for_other_programs(self) -> None:
+        usual = choose_threads({})
+        assert choose_threads({"SNUG_LEAVE_ROOM": "1"}) == leaving_room(usual)
+        assert choose_threads({"SNUG_LEAVE_ROOM": "0"}) == usual
 
     def test_a_hybrid_processor_computes_with_its_fast_cores(self, tmp_path: Path) -> None:
         listed = tmp_path / "cpus"

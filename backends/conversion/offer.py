@@ -1,0 +1,213 @@
+"""What a checkpoint can be converted to, with exact sizes, from its config and headers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from backends.conversion import layouts
+from backends.conversion.cache import named, stem
+from backends.conversion.checkpoint import Checkpoint, look_at
+from backends.conversion.refusal import LANGUAGE, refused
+from backends.conversion.types import (
+    Conversion,
+    Document,
+    Layout,
+    Offers,
+    Piece,
+    Request,
+    Value,
+    Variant,
+    WeightType,
+)
+from backends.errors import ModelDamaged, ModelNotFound, ModelUnsupported
+from backends.models.identify import picture_processor
+from backends.models.types import GgufDetails, ModelInfo, Module, ModuleKind
+from backends.text import Text
+
+KINDS = (WeightType.F16, WeightType.Q8_0, WeightType.Q4_0)
+VISION_KIND = WeightType.F16
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+_FLOATS = frozenset({"bfloat16", "float16", "float32", "float64"})
+# A word as text, its length and its kind, where the tokenizer is not there to be counted.
+_WORD_BYTES = 24
+# The tower's layouts differ by a row at most: any of them stands for the others' sizes.
+_ANY_LAYOUT = Layout.PLAIN
+_UNREADABLE = Text("offer.unreadable", "It can't be converted for llama.cpp: its files are not as expected.")
+_ADAPTER = Text("offer.adapter", "llama.cpp gets no LoRA here: it is merged by transformers, while loading.")
+
+
+def offers(model: ModelInfo, cache: Path, *, library: str = "") -> Offers:
+    """What llama.cpp can be given of `model`; nothing, and why, where that can't be. Never raises.
+
+    `cache` is the folder of converted files; what is ready there was made for the version `library` of the
+    library, as far as pictures go. Copies of headers are described, too; a tokenizer that such a copy lacks
+    is taken for one that can be written.
+    """
+    if model.format == "gguf":
+        return Offers()
+    if model.adapter is not None:
+        return Offers(why_not=_ADAPTER)
+    if model.unloadable is not None:
+        return Offers(why_not=model.unloadable)
+    try:
+        return Offers(tuple(_variants(model, cache, library)))
+    except (ModelUnsupported, ModelDamaged, ModelNotFound) as error:
+        detail = error.values.get("detail")
+        return Offers(why_not=detail if isinstance(detail, Text) else _UNREADABLE)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
+        return Offers(why_not=_UNREADABLE)
+
+
+def unconverted(found: Offers) -> Offers:
+    """The same for a machine on which nothing has been converted yet."""
+    return replace(
+        found,
+        variants=tuple(
+            replace(one, conversion=replace(one.conversion, ready=False, layout=None))
+            for one in found.variants
+        ),
+    )
+
+
+def _variants(model: ModelInfo, cache: Path, library: str) -> Iterator[Variant]:
+    checkpoint = look_at(model)
+    words = _words(model, checkpoint)
+    words_bytes = Document("", words, ()).nbytes if words is not None else model.text.vocab * _WORD_BYTES
+    pictures: Document | None = None
+    if model.vision is not None:
+        processor = _processor(model)
+        pictures = checkpoint.picture_document(_ANY_LAYOUT, VISION_KIND, processor)
+    made = _Made(cache, stem(model.path), library)
+    for kind in KINDS:
+        text = checkpoint.text_document(kind, {})
+        files = _Files(model, checkpoint, text, pictures, words, words_bytes)
+        files.check()
+        yield Variant(files.info(kind), files.conversion(kind, made))
+
+
+def _words(model: ModelInfo, checkpoint: Checkpoint) -> Mapping[str, Value] | None:
+    """The tokenizer's metadata; None where a copy of headers has none."""
+    if any((model.path / name).is_file() for name in _TOKENIZERS) or model.weights_present:
+        return checkpoint.words()
+    return None
+
+
+def _processor(model: ModelInfo) -> Mapping[str, Any]:
+    """The pictures' settings; where a copy of headers has none, those that suit the tower."""
+    found = picture_processor(model.path)
+    if found or model.weights_present or model.vision is None:
+        return found
+    side = model.vision.image_size
+    return {"size": side, "crop_size": side}
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What was made before: `beginning` is that of the files' names."""
+
+    cache: Path
+    beginning: str
+    library: str
+
+    def layout(self) -> Layout | None:
+        """The layout that was chosen for this library."""
+        choice = layouts.read(self.cache, self.beginning, self.library)
+        return choice.layout if choice is not None else None
+
+    def ready(self, kind: WeightType, layout: Layout | None) -> bool:
+        """Whether the files are there."""
+        request = Request(Path(), self.cache, kind, layout, VISION_KIND)
+        found = named(self.beginning, request)
+        return all(path.is_file() for path in (found.text, found.mmproj) if path is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """The files of one kind, described. `text` has no words; `words` is None where nobody knows them."""
+
+    model: ModelInfo
+    checkpoint: Checkpoint
+    text: Document
+    pictures: Document | None
+    words: Mapping[str, Value] | None
+    words_bytes: int
+
+    def check(self) -> None:
+        """Raise ModelUnsupported for numbers of another kind than the converter reads."""
+        for piece in self.pieces:
+            if piece.source and (dtype := self.checkpoint.tensors[piece.source].tensor.dtype) not in _FLOATS:
+                raise refused(self.model.path, LANGUAGE, dtype)
+
+    @property
+    def pieces(self) -> list[Piece]:
+        return [piece for one in self.documents for piece in one.pieces]
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        return (self.text,) if self.pictures is None else (self.text, self.pictures)
+
+    def info(self, kind: WeightType) -> ModelInfo:
+        """The model as these files hold it, in the checkpoint's modules."""
+        model, text = self.model, self.model.text
+        matrices = [piece.nbytes for piece in self.text.pieces if piece.name.startswith("blk.")]
+        stated = self.text.values.get(f"{self.text.architecture}.context_length")
+        limit = stated if isinstance(stated, int) else text.max_context
+        modules = _modules(model.modules, self.pieces)
+        return replace(
+            model,
+            format="gguf",
+            dtype=kind.value,
+            weights_bytes=sum(module.nbytes for module in modules),
+            text=replace(
+                text,
+                max_context=min(text.max_context, limit),
+                tied_embeddings=not any(piece.name == "output.weight" for piece in self.text.pieces),
+            ),
+            modules=modules,
+            gguf=GgufDetails(
+                chat_template=self.words is None or "tokenizer.chat_template" in self.words,
+                mmproj="mmproj" if self.pictures is not None else None,
+                largest_matrix_bytes=max(matrices, default=0),
+            ),
+        )
+
+    def conversion(self, kind: WeightType, made: _Made) -> Conversion:
+        """What has to be done for them."""
+        layout = made.layout() if self.pictures is not None else None
+        return Conversion(
+            cache=str(made.cache),
+            kind=kind,
+            vision_kind=VISION_KIND if self.pictures is not None else None,
+            nbytes=sum(one.nbytes for one in self.documents) + self.words_bytes,
+            source_bytes=sum(
+                self.checkpoint.tensors[piece.source].tensor.nbytes for piece in self.pieces if piece.source
+            ),
+            ready=(layout is not None or self.pictures is None) and made.ready(kind, layout),
+            layout=layout,
+        )
+
+
+def _modules(modules: Sequence[Module], pieces: Sequence[Piece]) -> tuple[Module, ...]:
+    """The modules with the bytes of their pieces.
+
+    llama.cpp keeps every token of every layer, whatever window the checkpoint has: the file's context ends
+    there.
+    """
+    sizes = dict.fromkeys((module.name for module in modules), 0)
+    for piece in pieces:
+        sizes[_holder(piece, modules, sizes)] += piece.nbytes
+    return tuple(replace(module, nbytes=sizes[module.name], cache=None) for module in modules)
+
+
+def _holder(piece: Piece, modules: Sequence[Module], names: Mapping[str, int]) -> str:
+    """The module that holds a piece's source; numbers that the checkpoint lacks lie with their neighbours."""
+    path = piece.source
+    while path and path not in names:
+        path = path.rpartition(".")[0]
+    if path:
+        return path
+    kind = ModuleKind.PROJECTOR if piece.name.startswith("mm.") else ModuleKind.EMBED
+    return next(module.name for module in modules if module.kind is kind)

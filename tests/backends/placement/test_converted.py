@@ -1,0 +1,455 @@
+"""llama.cpp for checkpoints that can be converted: when it is chosen, how precisely, and what is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from backends.conversion.offer import offers
+from backends.conversion.types import Layout, Offers
+from backends.errors import SettingInvalid
+from backends.hardware.types import HardwareSnapshot
+from backends.models.types import ModelInfo
+from backends.placement import converted_words as words
+from backends.placement import ladder
+from backends.placement.export import plan_to_json
+from backends.placement.ladder import Rung, Shortage
+from backends.placement.moving import why_reload
+from backends.placement.needs import needs
+from backends.placement.planner import plan
+from backends.placement.replay import replay
+from backends.placement.types import Overrides, Plan, PlanRequest
+from backends.placement.workload import workload
+from backends.presets import Preset
+from backends.text import Text
+from tests.support.machines import GIB, MIB, gpu, machine, rtx_2060, rtx_4060
+from ui.i18n import Translator
+
+NO_GPU = machine(ram=64)
+LAPTOP = machine(ram=16, available=12)
+SMALL = machine(ram=8, available=7.5)
+TINY = machine(ram=8, available=5)
+FULL_DISK = machine(ram=64, disk=4)
+OLD_CPU = machine(ram=64, features=("avx",))
+CARD = machine(gpu(0), ram=64)
+SIX_GB = machine(rtx_2060(), ram=16, available=12)
+BF16 = ("avx2", "avx512f", "avx512_bf16")
+
+
+@pytest.fixture(scope="module")
+def found(models: dict[str, ModelInfo], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Offers]:
+    """What each model can be converted to; the starter's shape is taken for one with a tokenizer."""
+    cache = tmp_path_factory.mktemp("cache")
+    return {name: offers(replace(model, weights_present=False), cache) for name, model in models.items()}
+
+
+class Asked:
+    """A model with its offers, and plans for it."""
+
+    def __init__(self, model: ModelInfo, offered: Offers) -> None:
+        self.model, self.offers = model, offered
+
+    def plan(
+        self, hardware: HardwareSnapshot, preset: str = "cpu", *, on_gpus: bool = False, **set_: Any
+    ) -> Plan:
+        request = PlanRequest("m", Preset(preset), Overrides(**set_))
+        return plan(hardware, self.model, request, offers=self.offers, llama_on_gpus=on_gpus)
+
+    def judge(self, request: PlanRequest) -> Plan:
+        return plan(LAPTOP, self.model, request, offers=self.offers)
+
+
+@pytest.fixture(scope="module")
+def llava_7b(models: dict[str, ModelInfo], found: dict[str, Offers]) -> Asked:
+    return Asked(models["llava-1.5-7b"], found["llava-1.5-7b"])
+
+
+@pytest.fixture(scope="module")
+def tiny(models: dict[str, ModelInfo], found: dict[str, Offers]) -> Asked:
+    return Asked(models["starter"], found["starter"])
+
+
+def said(of: Plan) -> str:
+    return " | ".join(map(str, of.reasons))
+
+
+def chosen(of: Plan) -> tuple[str, str, str]:
+    return of.engine, of.precision, of.verdict
+
+
+@pytest.mark.parametrize(
+    ("hardware", "preset", "set_", "expected"),
+    [
+        pytest.param(NO_GPU, "cpu", {}, ("llamacpp", "q8_0", "slow"), id="CPU only: 8 bits"),
+        pytest.param(LAPTOP, "cpu", {}, ("llamacpp", "q8_0", "slow"), id="16 GB: 8 bits"),
+        pytest.param(SMALL, "cpu", {}, ("llamacpp", "q4_0", "fits"), id="8 GB: 4 bits"),
+        pytest.param(TINY, "cpu", {}, ("transformers", "bf16", "slow"), id="5 GB left: the disk"),
+        pytest.param(FULL_DISK, "cpu", {}, ("transformers", "fp32", "slow"), id="no disk to convert on"),
+        pytest.param(OLD_CPU, "cpu", {}, ("transformers", "fp32", "slow"), id="no AVX2"),
+        pytest.param(
+            machine(ram=64, features=()), "cpu", {}, ("llamacpp", "q8_0", "slow"), id="features not told"
+        ),
+        pytest.param(machine(ram=64, features=("neon",)), "cpu", {}, ("llamacpp", "q8_0", "slow"), id="Arm"),
+        pytest.param(CARD, "cpu", {}, ("llamacpp", "q8_0", "slow"), id="CPU only beside a card"),
+        pytest.param(
+            NO_GPU, "cpu", {"precision": "f16"}, ("llamacpp", "f16", "slow"), id="16 bits on request"
+        ),
+        pytest.param(
+            NO_GPU, "cpu", {"precision": "q4_0"}, ("llamacpp", "q4_0", "fits"), id="4 bits on request"
+        ),
+        pytest.param(
+            NO_GPU,
+            "cpu",
+            {"engine": "transformers"},
+            ("transformers", "fp32", "slow"),
+            id="transformers on request",
+        ),
+        pytest.param(
+            NO_GPU,
+            "cpu",
+            {"precision": "bf16"},
+            ("transformers", "bf16", "slow"),
+            id="a precision of transformers",
+        ),
+        pytest.param(
+            NO_GPU, "cpu", {"engine": "llamacpp"}, ("llamacpp", "q8_0", "slow"), id="llama.cpp on request"
+        ),
+        pytest.param(LAPTOP, "cpu", {"precision": "f16"}, ("llamacpp", "f16", "no"), id="16 bits don't fit"),
+        pytest.param(
+            TINY, "cpu", {"engine": "llamacpp"}, ("llamacpp", "q4_0", "no"), id="llama.cpp, and nothing fits"
+        ),
+        pytest.param(NO_GPU, "auto", {}, ("llamacpp", "q4_0", "fits"), id="Recommended: what reads along"),
+        pytest.param(
+            machine(ram=64, features=BF16), "auto", {}, ("llamacpp", "q4_0", "fits"), id="Recommended, bf16"
+        ),
+        pytest.param(NO_GPU, "custom", {}, ("llamacpp", "q4_0", "fits"), id="Custom, nothing set"),
+        pytest.param(NO_GPU, "mid", {}, ("llamacpp", "q8_0", "slow"), id="Balanced, no GPU"),
+        pytest.param(NO_GPU, "low", {}, ("llamacpp", "q4_0", "fits"), id="Low, no GPU"),
+        pytest.param(NO_GPU, "high", {}, ("transformers", "fp32", "no"), id="High needs GPUs"),
+        pytest.param(CARD, "auto", {}, ("transformers", "fp16", "fits"), id="a card that holds it"),
+        pytest.param(
+            CARD, "auto", {"gpu_layers": 0}, ("llamacpp", "q4_0", "fits"), id="no layer on the card"
+        ),
+        pytest.param(CARD, "high", {}, ("transformers", "fp16", "fits"), id="High, a card that holds it"),
+        pytest.param(
+            machine(rtx_4060(), ram=64),
+            "low",
+            {},
+            ("transformers", "nf4", "fits"),
+            id="Low, a card that holds it",
+        ),
+    ],
+)
+def test_what_is_chosen(
+    llava_7b: Asked,
+    hardware: HardwareSnapshot,
+    preset: str,
+    set_: dict[str, Any],
+    expected: tuple[str, str, str],
+) -> None:
+    result = llava_7b.plan(hardware, preset, **set_)
+    assert chosen(result) == expected
+    assert (result.conversion is not None) == (result.engine == "llamacpp")
+    assert (result.format, result.model_path) == ("safetensors", str(llava_7b.model.path))
+    assert [name for name, _ in result.device_map] == [module.name for module in llava_7b.model.modules]
+    fits = all(share.total_bytes <= share.budget_bytes for share in result.devices)
+    assert fits or result.verdict == "no"
+
+
+@pytest.mark.parametrize(
+    ("preset", "set_", "expected"),
+    [
+        pytest.param("cpu", {}, ("llamacpp", "q8_0"), id="CPU only: always"),
+        pytest.param("auto", {}, ("transformers", "fp32"), id="Recommended: kernels outweigh weights"),
+        pytest.param("custom", {}, ("transformers", "fp32"), id="Custom"),
+        pytest.param("mid", {}, ("transformers", "fp32"), id="Balanced"),
+        pytest.param("auto", {"engine": "llamacpp"}, ("llamacpp", "f16"), id="on request"),
+        pytest.param("auto", {"precision": "q8_0"}, ("llamacpp", "q8_0"), id="a precision on request"),
+    ],
+)
+def test_tiny_models_stay_with_transformers(
+    tiny: Asked, preset: str, set_: dict[str, Any], expected: tuple[str, str]
+) -> None:
+    result = tiny.plan(NO_GPU, preset, **set_)
+    assert (result.engine, result.precision, result.verdict) == (*expected, "fits")
+
+
+class TestImpossibleSettings:
+    @pytest.mark.parametrize(
+        ("set_", "name", "why"),
+        [
+            ({"engine": "llamacpp", "precision": "int8"}, "precision", "llama.cpp gets no int8"),
+            ({"engine": "llamacpp", "precision": "nf4"}, "precision", "llama.cpp gets no nf4"),
+            ({"engine": "llamacpp", "precision": "bf16"}, "precision", "llama.cpp gets no bf16"),
+            ({"engine": "transformers", "precision": "q8_0"}, "precision", "a precision of llama.cpp"),
+            ({"engine": "transformers", "precision": "f16"}, "precision", "a precision of llama.cpp"),
+            ({"precision": "q4_k_m"}, "precision", "a precision of GGUF files"),
+            ({"engine": "llamacpp", "device_map": (("", "cpu"),)}, "device_map", "whole runs of layers"),
+            ({"precision": "q8_0", "device_map": (("", "cpu"),)}, "device_map", "whole runs of layers"),
+            ({"engine": "llamacpp", "cpu_layers_mode": "stream"}, "cpu_layers_mode", "compute there"),
+            ({"engine": "llamacpp", "offload_dir": "/tmp/x"}, "offload_dir", "offload folder"),
+            ({"engine": "remote"}, "engine", "run with transformers"),
+        ],
+    )
+    def test_are_refused(self, llava_7b: Asked, set_: dict[str, Any], name: str, why: str) -> None:
+        with pytest.raises(SettingInvalid) as raised:
+            llava_7b.plan(NO_GPU, **set_)
+        assert raised.value.values["name"] == name
+        assert why in str(raised.value.why_text)
+        assert str(raised.value.remedy_text)
+
+    @pytest.mark.parametrize("set_", [{"engine": "llamacpp"}, {"precision": "q8_0"}, {"precision": "f16"}])
+    @pytest.mark.parametrize(
+        ("hardware", "offered", "why"),
+        [
+            (NO_GPU, Offers(why_not=Text("t", "It is of clay.")), "It is of clay."),
+            (OLD_CPU, None, "needs AVX2, which Test CPU does not have"),
+            (NO_GPU, Offers(), "family llava can't be converted"),
+        ],
+    )
+    def test_llamacpp_where_it_can_not_be(
+        self,
+        llava_7b: Asked,
+        hardware: HardwareSnapshot,
+        offered: Offers | None,
+        why: str,
+        set_: dict[str, Any],
+    ) -> None:
+        with pytest.raises(SettingInvalid) as raised:
+            Asked(llava_7b.model, offered or llava_7b.offers).plan(hardware, **set_)
+        assert why in str(raised.value.why_text)
+
+    def test_a_context_beyond_a_window(self, llava_7b: Asked) -> None:
+        short = _with_context(llava_7b, 2048)
+        assert short.plan(NO_GPU).engine == "llamacpp"
+        longer = short.plan(NO_GPU, context_tokens=4096)
+        assert longer.engine == "transformers"
+        assert "reads at most 2,048 tokens" in said(longer)
+        with pytest.raises(SettingInvalid) as raised:
+            short.plan(NO_GPU, context_tokens=4096, engine="llamacpp")
+        assert raised.value.values["name"] == "context"
+
+
+def _with_context(asked: Asked, tokens: int) -> Asked:
+    def shorter(model: ModelInfo) -> ModelInfo:
+        return replace(model, text=replace(model.text, max_context=tokens))
+
+    variants = tuple(replace(one, model=shorter(one.model)) for one in asked.offers.variants)
+    return Asked(asked.model, Offers(variants))
+
+
+def _converted(asked: Asked, *, ready: bool = True, layout: Layout | None = Layout.ROTATED) -> Asked:
+    variants = tuple(
+        replace(one, conversion=replace(one.conversion, ready=ready, layout=layout))
+        for one in asked.offers.variants
+    )
+    return Asked(asked.model, Offers(variants))
+
+
+class TestConverting:
+    def test_is_announced_with_its_time_and_disk(self, llava_7b: Asked) -> None:
+        result = llava_7b.plan(NO_GPU)
+        assert result.conversion is not None
+        assert result.disk_needed_bytes == result.conversion.nbytes > 7 * GIB
+        assert result.conversion.source_bytes == pytest.approx(2 * llava_7b.model.parameters, rel=0.01)
+        # 180 MB/s on two cores; this machine has eight.
+        assert result.expected.load_s > result.conversion.source_bytes / (4 * 180e6)
+        assert "converted once, which takes about" in said(result)
+        assert "compared with that of transformers" in said(result)
+
+    def test_is_not_counted_when_it_was_done(self, llava_7b: Asked) -> None:
+        once, then = llava_7b.plan(NO_GPU), _converted(llava_7b).plan(NO_GPU)
+        assert then.disk_needed_bytes == 0
+        assert once.expected.load_s - then.expected.load_s > 15
+        assert then.expected.tokens_per_s == once.expected.tokens_per_s
+        assert then.devices == once.devices
+        assert "converted already" in said(then)
+        assert "picture positions are right moved by one" in said(then)
+
+    def test_needs_no_disk_when_it_was_done(self, llava_7b: Asked) -> None:
+        assert _converted(llava_7b).plan(FULL_DISK).engine == "llamacpp"
+
+    def test_a_full_disk_is_said_with_figures(self, llava_7b: Asked) -> None:
+        auto, forced = llava_7b.plan(FULL_DISK), llava_7b.plan(FULL_DISK, engine="llamacpp")
+        short = next(str(one.why_not) for one in auto.alternatives if one.engine == "llamacpp")
+        assert "needs" in short
+        assert "3.0 GB may be used" in short
+        assert forced.verdict == "no"
+        assert "Converting it for llama.cpp needs" in said(forced)
+
+    def test_a_disk_that_holds_4_bits_gets_these(self, llava_7b: Asked) -> None:
+        result = llava_7b.plan(machine(ram=64, disk=6.5))
+        assert (result.engine, result.precision) == ("llamacpp", "q4_0")
+        assert "Q8_0 does not fit: Converting it" in said(result)
+
+    def test_takes_some_memory_before_the_model_does(self, tiny: Asked) -> None:
+        result, done = tiny.plan(NO_GPU), _converted(tiny).plan(NO_GPU)
+        assert result.load_peak_ram_bytes == 400 * MIB
+        assert done.load_peak_ram_bytes < result.load_peak_ram_bytes
+        assert result.devices == done.devices
+
+    def test_memory_for_it_must_be_there(self, tiny: Asked) -> None:
+        narrow = (("cpu", 380 * MIB),)
+        assert _converted(tiny).plan(NO_GPU, engine="llamacpp", max_memory=narrow).verdict == "fits"
+        assert tiny.plan(NO_GPU, engine="llamacpp", max_memory=narrow).verdict == "no"
+
+
+class TestWords:
+    def test_transformers_is_shown_beside_it(self, llava_7b: Asked) -> None:
+        result = llava_7b.plan(NO_GPU)
+        others = {(one.engine, one.precision): str(one.why_not) for one in result.alternatives}
+        assert "tokens/s instead of" in others["transformers", "fp32"]
+        assert "4-bit" in others["llamacpp", "q4_0"] or "Q4_0" in others["llamacpp", "q4_0"]
+
+    def test_why_llamacpp(self, llava_7b: Asked) -> None:
+        result = llava_7b.plan(NO_GPU)
+        assert "llama.cpp runs it: on a processor it writes about" in said(result)
+        assert "written as Q8_0: " in said(result)
+
+    @pytest.mark.parametrize("preset", ["cpu", "auto", "low"])
+    def test_why_not(self, llava_7b: Asked, preset: str) -> None:
+        other = Asked(llava_7b.model, Offers(why_not=Text("t", "It is of clay.")))
+        result = other.plan(machine(ram=64), preset)
+        assert result.engine == "transformers"
+        assert "can't run this model. It is of clay." in said(result)
+
+    @pytest.mark.parametrize(
+        ("hardware", "set_"),
+        [
+            (CARD, {}),
+            (NO_GPU, {"engine": "transformers"}),
+            (NO_GPU, {"precision": "bf16"}),
+            (NO_GPU, {"device_map": (("", "cpu"),)}),
+        ],
+    )
+    def test_nobody_asks_why_not(
+        self, llava_7b: Asked, hardware: HardwareSnapshot, set_: dict[str, Any]
+    ) -> None:
+        other = Asked(llava_7b.model, Offers(why_not=Text("t", "It is of clay.")))
+        assert "clay" not in said(other.plan(hardware, "auto", **set_))
+
+    def test_what_concerns_files_of_other_people_is_not_said(
+        self, models: dict[str, ModelInfo], found: dict[str, Offers]
+    ) -> None:
+        result = Asked(models["text-6b"], found["text-6b"]).plan(NO_GPU)
+        assert result.engine == "llamacpp"
+        assert "mmproj" not in said(result)
+        assert "stay as the file holds them" not in said(result)
+        assert "compared" not in said(result).lower()
+
+    def test_json_has_the_conversion(self, llava_7b: Asked) -> None:
+        document = plan_to_json(llava_7b.plan(NO_GPU))
+        assert document["engine"] == "llamacpp"
+        assert document["model"]["format"] == "safetensors"
+        assert document["conversion"]["weights"] == "q8_0"
+        assert document["conversion"]["pictures"] == "f16"
+        assert document["conversion"]["ready"] is False
+        assert document["conversion"]["layout"] is None
+        assert plan_to_json(llava_7b.plan(NO_GPU, engine="transformers"))["conversion"] is None
+
+    @pytest.mark.parametrize(
+        "sentence",
+        [
+            words.chosen(),
+            words.chosen_beside(21.6, 4.7),
+            words.written_as("Q8_0", 7 * GIB, 13 * GIB),
+            words.written_as("F16", 13 * GIB, 13 * GIB + 9),
+            words.no_room_for("Q8_0", words.short_disk(8 * GIB, GIB)),
+            words.short_disk(GIB + 9, GIB),
+            words.once(39.0, 7 * GIB),
+            words.ready(7 * GIB),
+            *(words.layout(layout.value) for layout in Layout),
+            words.layout_later(),
+            words.cant(words.not_installed()),
+            words.cant(words.no_avx2("Intel Xeon E5-2670")),
+            words.cant(words.short_context(4096)),
+            words.not_offered("florence2"),
+        ],
+        ids=lambda sentence: sentence.code,
+    )
+    def test_sentences_are_whole_in_both_languages(self, sentence: Text) -> None:
+        english, chinese = (Translator(language).text(sentence) for language in ("en", "zh"))
+        assert english == str(sentence)
+        assert english.endswith(".")
+        assert chinese.endswith("。")
+        assert "{" not in english + chinese
+        assert chinese != english
+
+
+class TestGpus:
+    def test_a_build_for_processors_leaves_cards_alone(self, llava_7b: Asked) -> None:
+        for preset in ("auto", "mid", "low", "custom"):
+            result = llava_7b.plan(SIX_GB, preset)
+            assert result.engine == "transformers" or result.visible_gpus == ()
+
+    def test_a_build_for_gpus_runs_layers_there(self, llava_7b: Asked) -> None:
+        result = llava_7b.plan(SIX_GB, "auto", on_gpus=True, engine="llamacpp")
+        assert result.engine == "llamacpp"
+        assert result.gpu_layers > 0
+        assert result.visible_gpus == (0,)
+        places = dict(result.device_map)
+        assert places["model.vision_tower"] == places["model.multi_modal_projector"]
+        assert places["model.language_model.embed_tokens"] == "cpu"
+
+    def test_layers_by_hand_need_such_a_build(self, llava_7b: Asked) -> None:
+        able = llava_7b.plan(CARD, "custom", on_gpus=True, engine="llamacpp", gpu_layers=8)
+        assert (able.engine, able.gpu_layers) == ("llamacpp", 8)
+        unable = llava_7b.plan(CARD, "custom", engine="llamacpp", gpu_layers=8)
+        assert unable.verdict == "no"
+
+
+class TestAround:
+    def test_the_ladder_takes_steps_that_are_real(self, llava_7b: Asked) -> None:
+        failed = llava_7b.plan(LAPTOP)
+        short = Shortage("cpu", "chat", 600 * MIB, 0)
+        steps = list(ladder.steps(failed, short, llava_7b.model, llava_7b.judge))
+        taken = {step.rung: (step.plan.engine, step.plan.precision) for step in steps}
+        assert taken[Rung.NF4] == ("llamacpp", "q4_0")
+        assert taken[Rung.DISK][0] == "transformers"
+        assert Rung.INT8 not in taken
+        assert "answers get rougher" in " ".join(map(str, next(s for s in steps if s.rung is Rung.NF4).costs))
+
+    def test_less_context_is_the_first_step(self, llava_7b: Asked) -> None:
+        failed = llava_7b.plan(LAPTOP)
+        first = next(ladder.steps(failed, Shortage("cpu", "chat", MIB, 0), llava_7b.model, llava_7b.judge))
+        assert first.rung is Rung.CONTEXT
+        assert (first.plan.engine, first.plan.precision) == ("llamacpp", "q8_0")
+        assert first.plan.context_tokens < failed.context_tokens
+
+    def test_the_processor_is_a_step_from_a_gpu(self, llava_7b: Asked) -> None:
+        failed = llava_7b.plan(CARD, "auto")
+
+        def judge(request: PlanRequest) -> Plan:
+            return plan(CARD, llava_7b.model, request, offers=llava_7b.offers)
+
+        steps = ladder.steps(failed, Shortage("cuda:0", "chat", 30 * GIB, 0), llava_7b.model, judge)
+        step = next(one for one in steps if one.rung is Rung.CPU)
+        assert (step.plan.engine, step.plan.precision) == ("llamacpp", "q8_0")
+        assert "q8_0 instead of fp16: answers may differ a little." in map(str, step.costs)
+
+    def test_replay_judges_what_was_loaded(self, llava_7b: Asked) -> None:
+        made = llava_7b.plan(NO_GPU)
+        converted = next(one.model for one in llava_7b.offers.variants if one.model.dtype == "q8_0")
+        again = replay(NO_GPU, converted, made, workload(llava_7b.model, Overrides()))
+        assert again == made.devices
+        assert replay(NO_GPU, llava_7b.model, made, workload(llava_7b.model, Overrides())) == ()
+
+    def test_it_can_not_be_moved(self, llava_7b: Asked) -> None:
+        made = llava_7b.plan(NO_GPU)
+        assert "llama.cpp places" in str(why_reload(made, llava_7b.plan(NO_GPU, context_tokens=1024)))
+        other = llava_7b.plan(NO_GPU, engine="transformers")
+        assert "another engine" in str(why_reload(other, made))
+
+    def test_needs_are_told_for_it(self, llava_7b: Asked) -> None:
+        request = PlanRequest("m", Preset.CPU)
+        answer = needs(NO_GPU, llava_7b.model, request, offers=llava_7b.offers)
+        assert "Q8_0" in str(answer.sentences[0])
+        high = needs(NO_GPU, llava_7b.model, PlanRequest("m", Preset.HIGH), offers=llava_7b.offers)
+        assert high.change is not None
+        assert high.change.preset is Preset.CPU
+        assert high.change_plan is not None
+        assert high.change_plan.engine == "llamacpp"
+        assert high.card is not None
+        assert high.card.precision == "fp16"
