@@ -69,7 +69,7 @@ def record_of(cache: Path, stem: str) -> Path:
 
 
 def read(cache: Path, stem: str, library: str) -> Choice | None:
-    """What was chosen for the checkpoint with this `stem` (or for `LIBRARY`) with this version of the library.
+    """What was chosen with this version of the library, for the checkpoint with this `stem` or for `LIBRARY`.
 
     None without a record that can be read.
     """
