@@ -27,6 +27,7 @@ from backends.hardware.llama_build import computes_on_gpus
 from backends.messages import Progress
 from backends.models.gguf_header import GgufHeader, read_gguf_header
 from backends.models.types import ModelInfo
+from backends.placement.gguf_kept import MIB, kept_bytes
 from backends.placement.types import Plan
 from backends.text import Text
 
@@ -140,6 +141,7 @@ def load(
         rows=rows,
         most_picture_tokens=plan.image_tokens if vision and vision.dynamic and plan.image_tokens else None,
         exact=exact,
+        kept_mib=kept_bytes(files.info, context) // MIB,
         gpus=gpu_share(plan),
     )
     return LoadedModel(
