@@ -109,8 +109,11 @@ SIDE, TOKENS = 336, 576
 TEXTS = ("USER: How many people are wearing red? ASSISTANT:", "the red one " * 20, "x")
 
 
-def write_shape(folder: Path) -> Any:
-    """LLaVA-1.5's shape around a 336 px tower, narrow, its weights in 16 bits; the model in 32 bits."""
+def write_shape(folder: Path, *, sharp: bool) -> Any:
+    """LLaVA-1.5's shape around a 336 px tower, narrow, its weights in 16 bits; the model in 32 bits.
+
+    Random as transformers begins a training, or `sharp`: every part of the model matters much.
+    """
     torch.manual_seed(12)
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(
@@ -126,12 +129,15 @@ def write_shape(folder: Path) -> Any:
     )
     model = LlavaForConditionalGeneration(config).eval()
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, parameter in model.named_parameters() if sharp else ():
             if parameter.ndim > 1:
                 whole = "embedding." in name or "embed_tokens" in name
                 parameter.normal_(0.0, 1.0 if whole else 1.3 * parameter[0].numel() ** -0.5)
             elif "class_embedding" in name:
                 parameter.normal_(0.0, 1.0)
+        # No end and no half of a character: the library does not tell these.
+        model.lm_head.weight[tiny_models._unspoken()] = 0.0
+        model.lm_head.weight[SPECIALS.index("<|im_end|>")] = 0.0
     folder.mkdir(parents=True)
     model.generation_config.eos_token_id = SPECIALS.index("<|im_end|>")
     model.half().save_pretrained(folder)
@@ -141,13 +147,14 @@ def write_shape(folder: Path) -> Any:
     CLIPImageProcessorPil(
         size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}
     ).save_pretrained(folder)
-    return model.float()
+    # `float` would not bring back what `half` took from the positions' frequencies.
+    return LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 @pytest.fixture(scope="module")
 def shape(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     folder = tmp_path_factory.mktemp("shape") / "model"
-    return folder, write_shape(folder)
+    return folder, write_shape(folder, sharp=True)
 
 
 @pytest.fixture
@@ -164,17 +171,33 @@ def expected(model: Any, ids: list[int], pixels: Any = None) -> list[float]:
     return torch.log_softmax(logits[0, -1].double(), dim=-1).tolist()  # type: ignore[no-any-return]
 
 
-def test_words_are_as_likely_as_in_transformers(
-    shape: tuple[Path, Any], engine: LlamaCppEngine, tmp_path: Path
-) -> None:
-    """With attention in 32 bits. The usual cache of 16 bits adds about as much again."""
-    folder, model = shape
-    engine.load(plan_for(folder, tmp_path, context=1024), lambda _: None, Flag())
+def widest_gap(engine: LlamaCppEngine, model: Any) -> float:
+    """The largest difference of log-probabilities, of words that are not hopeless."""
     tokenizer = tiny_models.make_tokenizer()
+    found = []
     for text in TEXTS:
         theirs, ours = expected(model, tokenizer.encode(text)), heard(engine, [text], VOCAB)
-        gap = max(abs(one - other) for one, other in zip(ours, theirs, strict=True) if other > -8)
-        assert gap < 1e-3, text
+        found.append(max(abs(one - other) for one, other in zip(ours, theirs, strict=True) if other > -8))
+    return max(found)
+
+
+def test_words_are_as_likely_as_in_transformers(tmp_path: Path) -> None:
+    """In 16 bits, with the settings that answers are given with."""
+    model = write_shape(tmp_path / "model", sharp=False)
+    engine = LlamaCppEngine()
+    engine.load(plan_for(tmp_path / "model", tmp_path / "cache", context=1024), lambda _: None, Flag())
+    gap = widest_gap(engine, model)
+    engine.close()
+    assert gap < 1e-3
+
+
+def test_nothing_but_rounding_is_between(
+    shape: tuple[Path, Any], engine: LlamaCppEngine, tmp_path: Path
+) -> None:
+    """Weights, attention and its cache in 32 bits. Rounding one to 16 bits costs 0.002 to 0.004 here."""
+    plan = plan_for(shape[0], tmp_path, kind=WeightType.F32, pictures=False, context=1024)
+    engine.load(plan, lambda _: None, Flag())
+    assert widest_gap(engine, shape[1]) < 1e-4
 
 
 def test_pictures_are_seen_as_well_as_the_better_layout_lets_them(
