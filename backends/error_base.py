@@ -20,6 +20,8 @@ class Action(StrEnum):
     PICK_MODEL = "pick_model"
     RETRY = "retry"
     WITHOUT_GPU = "without_gpu"
+    USE_TRANSFORMERS = "use_transformers"
+    CLEAR_CONVERTED = "clear_converted"
 
 
 class SnugError(Exception):

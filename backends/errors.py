@@ -3,7 +3,7 @@
     SnugError
     |-- InputError             the person's input is wrong          (exit code 2)
     |   |-- ModelNotFound (StarterMissing), ModelDamaged, ModelUnsupported
-    |   |-- ImageUnreadable, ImageTooLarge, PicturesUnseen, PicturesExceeded
+    |   |-- ImageUnreadable, ImageTooLarge, PicturesUnseen (MmprojMissing), PicturesExceeded
     |   |-- SettingInvalid, DeviceMapInvalid
     |   `-- ContextExceeded
     |-- MachineError           the machine can't do it              (exit code 3)
@@ -97,6 +97,17 @@ class PicturesUnseen(InputError):
     why = "It reads text only, and the question comes with a picture."
     remedy = "Choose a vision-language model, such as the starter, or ask without a picture."
     action = Action.PICK_MODEL
+
+
+class MmprojMissing(PicturesUnseen):
+    """A question with pictures for a GGUF model whose picture part is not there; `file` is the model's."""
+
+    code = "mmproj_missing"
+    what = "{model} can't see pictures."
+    why = (
+        "A GGUF model sees through a second file, with mmproj in its name; none that fits lies beside {file}."
+    )
+    remedy = "If one was published with it, put it into that folder and load again; or ask without a picture."
 
 
 class PicturesExceeded(InputError):
@@ -286,7 +297,7 @@ class CpuUnsupported(MachineError):
     code = "cpu_unsupported"
     what = "This processor can't run llama.cpp."
     why = "It lacks {features}, which the engine for GGUF files is built with."
-    remedy = "Use the same model with config.json and .safetensors files: another engine runs those."
+    remedy = "Use the same model with config.json and .safetensors files, and --set engine=transformers."
     action = Action.PICK_MODEL
 
 

@@ -103,14 +103,21 @@ class TextDelta:
     text: str
 
 
+# Stages whose progress is counted in bytes.
+IN_BYTES = ("read", "converting", "move")
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Work that takes a while. `done` and `total` are bytes for the stages `read` and `move`, 0 when unknown.
+    """Work that takes a while. `done` and `total` are bytes for the stages in `IN_BYTES`, 0 when unknown.
 
-    `wait` is for the answer under way, which a move lets end first.
+    `wait` is for the answer under way, which a move lets end first. `converting` counts a checkpoint's bytes
+    that are written anew as GGUF, `comparing` tries which of several forms of these gives the right answers.
     """
 
-    stage: Literal["start", "read", "place", "warm_up", "wait", "move", "encode", "prefill"]
+    stage: Literal[
+        "start", "read", "converting", "comparing", "place", "warm_up", "wait", "move", "encode", "prefill"
+    ]
     done: int
     total: int
 

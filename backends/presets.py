@@ -28,6 +28,8 @@ class Preset(StrEnum):
 FULL_PRECISIONS = ("bf16", "fp16", "fp32")
 # All that a checkpoint of safetensors can be loaded in.
 PRECISIONS = (*FULL_PRECISIONS, "int8", "nf4")
+# What llama.cpp can be given instead, after a conversion.
+CONVERTED_PRECISIONS = ("q8_0", "q4_0", "f16")
 # Room for the words of one question and of the chat template around it.
 QUESTION_TOKENS = 192
 # The precisions that a preset's name stands for; the others stand for none.

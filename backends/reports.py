@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from backends.text import Text
+
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
@@ -12,7 +14,8 @@ class LoadReport:
 
     `moved` says that the model was in memory already and took other places; `seconds` is then what that took.
     `device_map` is (module, device) of the real modules; `peaks` is (device, peak bytes during load);
-    `quantized` counts the Linear modules that really are quantized.
+    `quantized` counts the Linear modules that really are quantized. `notes` are sentences about what the
+    engine did to the model's files.
     """
 
     engine: str
@@ -26,6 +29,7 @@ class LoadReport:
     supports_images: bool
     context_tokens: int
     moved: bool = False
+    notes: tuple[Text, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

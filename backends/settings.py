@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
+
+from backends.errors import SettingInvalid
+from backends.text import Text
+
+CONVERTED_LIMIT = "SNUG_CONVERTED_GB"
+LEAVE_ROOM = "SNUG_LEAVE_ROOM"
+_CONVERTED_BYTES = 40 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +23,9 @@ class Settings:
     """Folders and limits.
 
     `home` holds everything Snug writes (pictures, logs, offloaded weights); `model_folders` are searched
-    for models; `starter` is the bundled model.
+    for models; `starter` is the bundled model. Of the files that conversion makes, those used longest ago go
+    when all are larger than `converted_limit_bytes`. With `leave_room`, answering leaves a part of the
+    processor to other programs.
     """
 
     home: Path
@@ -26,6 +36,8 @@ class Settings:
     max_image_bytes: int = 64 * 1024 * 1024
     max_image_side: int = 2048
     threads: int | None = None
+    converted_limit_bytes: int = _CONVERTED_BYTES
+    leave_room: bool = False
 
     @property
     def images(self) -> Path:
@@ -54,7 +66,9 @@ class Settings:
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Build the settings from the environment: `SNUG_HOME`, `SNUG_MODELS` (separated by os.pathsep)."""
+    """Build the settings from the environment: `SNUG_HOME`, `SNUG_MODELS` (separated by os.pathsep),
+    `SNUG_CONVERTED_GB` and `SNUG_LEAVE_ROOM`. Raises SettingInvalid.
+    """
     root = Path(__file__).resolve().parents[1]
     chosen = environ.get("SNUG_HOME")
     home = Path(chosen).expanduser() if chosen else platformdirs.user_data_path("snug", appauthor=False)
@@ -66,4 +80,21 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         model_folders=(*extra, home / "models"),
         starter=root / "assets" / "starter",
         examples=root / "assets" / "examples",
+        converted_limit_bytes=_limit(environ.get(CONVERTED_LIMIT, "")),
+        leave_room=environ.get(LEAVE_ROOM, "").strip().lower() in ("1", "true", "yes", "on"),
     )
+
+
+def _limit(written: str) -> int:
+    """Bytes of a number of GB; the default where nothing is written."""
+    bare = written.strip()
+    if not bare:
+        return _CONVERTED_BYTES
+    if not re.fullmatch(r"\d{1,6}(\.\d+)?", bare):
+        raise SettingInvalid(
+            name=CONVERTED_LIMIT,
+            value=f'"{bare[:40]}"',
+            detail=Text("settings.gigabytes", "It takes a number of GB, such as 40; 0 keeps nothing."),
+            suggestion=Text("settings.correct", "Correct it or unset it, then start Snug again."),
+        )
+    return int(float(bare) * (1 << 30))

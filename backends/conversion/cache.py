@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +17,19 @@ from backends.models.checkpoint import read_headers
 from backends.text import Text
 
 # Raised whenever the same checkpoint gives another file.
-_VERSION = 1
+_VERSION = 2
 _LOCKS = "locks"
 _PART = ".part"
+# How the names of records of comparisons end (conversion.layouts), and where comparing takes place.
+RECORD = "-layout.json"
+_COMPARING = "comparing"
 _SMALL_FILES = (
     *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
     *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"),
     *("chat_template.jinja", "chat_template.json", "model.safetensors.index.json"),
 )
-_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
+_NAMED = re.compile(r"(?P<source>.+-[0-9a-f]{20})-.+")
+UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ def targets(request: Request) -> Targets:
 def stem(folder: Path) -> str:
     """How the names of all files begin that are made from the checkpoint in `folder`, as it is now."""
     digest = _fingerprint(folder)
-    return f"{_UNFIT.sub('-', folder.resolve().name)[:40] or 'model'}-{digest[:20]}"
+    return f"{UNFIT.sub('-', folder.resolve().name)[:40] or 'model'}-{digest[:20]}"
 
 
 def named(beginning: str, request: Request) -> Targets:
@@ -96,6 +101,11 @@ def lock_of(target: Path) -> Path:
     return target.parent / _LOCKS / (target.name + ".lock")
 
 
+def comparing_folder(cache: Path) -> Path:
+    """Where files lie while layouts are compared; whoever uses it holds its lock (`lock_of`)."""
+    return cache / _COMPARING
+
+
 def touch(target: Path) -> None:
     """Note that `target` is used now; a folder that can't be written loses nothing by it."""
     try:
@@ -108,6 +118,12 @@ def entries(cache: Path) -> tuple[Entry, ...]:
     """The converted files, those used last first."""
     found = [Entry(path, about.st_size, about.st_mtime) for path, about in _files(cache, "*.gguf")]
     return tuple(sorted(found, key=lambda entry: (-entry.used, entry.path.name)))
+
+
+def source_of(entry: Entry) -> str:
+    """What the files of one checkpoint have in common: its name, and what stands for its content."""
+    found = _NAMED.fullmatch(entry.path.name)
+    return found["source"] if found else entry.path.stem
 
 
 def _files(cache: Path, pattern: str) -> Iterator[tuple[Path, os.stat_result]]:
@@ -123,7 +139,7 @@ def clear(cache: Path) -> int:
 
     A file that a process has open stays where the system does not allow it (Windows).
     """
-    return trim(cache, 0)
+    return trim(cache, 0) + sum(_removed(path, about.st_size) for path, about in _files(cache, "*" + RECORD))
 
 
 def trim(cache: Path, limit_bytes: int, keep: Collection[Path] = ()) -> int:
@@ -142,11 +158,16 @@ def trim(cache: Path, limit_bytes: int, keep: Collection[Path] = ()) -> int:
 
 def remove_leftovers(cache: Path) -> int:
     """Remove what processes left that were ended while they converted; returns the bytes that came free."""
-    return sum(
+    freed = sum(
         _removed(path, about.st_size)
         for path, about in _files(cache, f"*{_PART}")
         if not is_held(lock_of(path.with_name(path.name.removesuffix(_PART))))
     )
+    comparing = comparing_folder(cache)
+    if comparing.is_dir() and not is_held(lock_of(comparing)):
+        freed += sum(about.st_size for path, about in _files(comparing, "**/*") if path.is_file())
+        shutil.rmtree(comparing, ignore_errors=True)
+    return freed
 
 
 def _removed(path: Path, nbytes: int) -> int:

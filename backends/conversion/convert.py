@@ -8,19 +8,15 @@ from pathlib import Path
 from threading import Event as Flag
 from typing import TypeAlias
 
-from backends.conversion.cache import Targets, lock_of, part_of, remove_leftovers, targets, touch
+from backends.conversion.cache import Targets, remove_leftovers, targets, touch
 from backends.conversion.checkpoint import Checkpoint, open_checkpoint
-from backends.conversion.lock import held
+from backends.conversion.making import MARGIN_BYTES, make
 from backends.conversion.types import Converted, Document, Request
 from backends.conversion.writer import source_bytes, write_document
-from backends.models.gguf_header import read_gguf_header
-from backends.storage import ensure_room, ensure_writable
+from backends.storage import ensure_writable
 
 # Called with the bytes of source weights that are converted, and their total.
 Progress: TypeAlias = Callable[[int, int], None]
-
-# What a full disk still needs to keep a machine usable.
-_MARGIN_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +55,7 @@ def convert(request: Request, progress: Progress, cancel: Flag) -> Converted:
     jobs = _jobs(request, checkpoint, named)
     total, before = sum(job.source_bytes for job in jobs), 0
     for number, job in enumerate(jobs):
-        room = sum(later.document.nbytes for later in jobs[number:]) + _MARGIN_BYTES
+        room = sum(later.document.nbytes for later in jobs[number:]) + MARGIN_BYTES
 
         def report(done: int, before: int = before) -> None:
             progress(before + done, total)
@@ -91,32 +87,26 @@ def _make(
     cancel: Flag,
 ) -> None:
     """Write one file, unless another process just did; `room` bytes have to be free on the disk."""
-    part = part_of(job.target)
 
-    def waiting() -> None:
-        report(_others_share(part, job))
+    def write(part: Path) -> None:
+        write_document(
+            job.document,
+            checkpoint.folder,
+            checkpoint.tensors,
+            part,
+            threads=threads,
+            report=report,
+            cancel=cancel,
+        )
 
     report(0)
-    with held(lock_of(job.target), waiting=waiting, cancel=cancel):
-        if job.target.is_file():
-            touch(job.target)
-            return
-        part.unlink(missing_ok=True)  # of a process that was ended
-        ensure_room(part.parent, room)
-        try:
-            write_document(
-                job.document,
-                checkpoint.folder,
-                checkpoint.tensors,
-                part,
-                threads=threads,
-                report=report,
-                cancel=cancel,
-            )
-            read_gguf_header(part)
-            part.replace(job.target)
-        finally:
-            part.unlink(missing_ok=True)
+    make(
+        job.target,
+        write,
+        room=room,
+        waiting=lambda part: report(_others_share(part, job)),
+        cancel=cancel,
+    )
 
 
 def _others_share(part: Path, job: _Job) -> int:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backends.conversion.fit import picture_values
 from backends.conversion.language import Shapes, fitting
-from backends.conversion.refusal import PICTURES, PROJECTOR, lacking, refused
+from backends.conversion.refusal import PICTURES, PROJECTOR, lacking, refused, tiles_refused
 from backends.conversion.types import Document, Layout, Piece, Value, WeightType
 
 _TOWER, _PROJECTOR = "model.vision_tower.", "model.multi_modal_projector."
-_NEWLINE = "model.image_newline"
 _BLOCK = {
     "layer_norm1": "ln1",
     "layer_norm2": "ln2",
@@ -25,9 +25,6 @@ _BLOCK = {
 }
 _GELU = {"quick_gelu": False, "gelu": True}
 _FILE_TYPES = {WeightType.F32: 0, WeightType.F16: 1}
-# CLIP's own figures, for a processor that leaves them to its class.
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +70,21 @@ def picture_document(eyes: Eyes, layout: Layout, kind: WeightType) -> Document:
         "clip.vision.block_count": int(tower["num_hidden_layers"]),
         "clip.vision.attention.head_count": int(tower["num_attention_heads"]),
         "clip.vision.attention.layer_norm_epsilon": float(tower["layer_norm_eps"]),
-        "clip.vision.image_mean": _three(eyes.processor.get("image_mean"), _MEAN),
-        "clip.vision.image_std": _three(eyes.processor.get("image_std"), _STD),
         "snug.layout": layout.value,
     }
-    return Document("clip", values | _features(eyes) | _tiles(eyes), tuple(_pieces(eyes, layout, kind)))
+    values |= picture_values(eyes.folder, eyes.processor, int(tower["image_size"]))
+    return Document("clip", values | _features(eyes), tuple(_pieces(eyes, layout, kind)))
 
 
 def _check(eyes: Eyes, kind: WeightType) -> None:
     config, tower = eyes.config, eyes.tower
     if kind not in _FILE_TYPES:
         raise refused(eyes.folder, PICTURES, kind)
-    if config.get("model_type") not in {"llava", "llava_next"}:
+    if config.get("model_type") == "llava_next":
+        # transformers lays the tiles' rows together, cuts the padding off and ends each row with a token
+        # (576 + 24 x 49 of a wide picture); llama.cpp has one tile after the other (5 x 576).
+        raise tiles_refused(eyes.folder)
+    if config.get("model_type") != "llava":
         raise refused(eyes.folder, PICTURES, config.get("model_type"))
     if tower.get("model_type") != "clip_vision_model" or tower.get("hidden_act") not in _GELU:
         raise refused(eyes.folder, PICTURES, f"{tower.get('model_type')}, {tower.get('hidden_act')}")
@@ -112,19 +112,6 @@ def _features(eyes: Eyes) -> dict[str, Value]:
     return {} if after == blocks - 1 else {"clip.vision.feature_layer": (after,)}
 
 
-def _tiles(eyes: Eyes) -> dict[str, Value]:
-    """LLaVA-1.6's tiles: resolutions as llama.cpp has them, width before height."""
-    points = eyes.config.get("image_grid_pinpoints")
-    if eyes.config.get("model_type") != "llava_next" or not isinstance(points, list):
-        return {}
-    flat = tuple(int(side) for height, width in points for side in (width, height))
-    return {"clip.vision.mm_patch_merge_type": "spatial_unpad", "clip.vision.image_grid_pinpoints": flat}
-
-
-def _three(stated: object, default: tuple[float, ...]) -> tuple[float, ...]:
-    return tuple(float(item) for item in stated) if isinstance(stated, list) and len(stated) == 3 else default
-
-
 def _pieces(eyes: Eyes, layout: Layout, kind: WeightType) -> Iterator[Piece]:
     if layout is not Layout.NO_CLASS:
         yield _piece(eyes, f"{_TOWER}embeddings.class_embedding", "v.class_embd", kind)
@@ -140,8 +127,6 @@ def _pieces(eyes: Eyes, layout: Layout, kind: WeightType) -> Iterator[Piece]:
     for old, new in (("linear_1", "mm.0"), ("linear_2", "mm.2")):
         yield _piece(eyes, f"{_PROJECTOR}{old}.weight", f"{new}.weight", kind)
         yield _bias(eyes, f"{_PROJECTOR}{old}", f"{new}.bias")
-    if _NEWLINE in eyes.shapes:
-        yield _piece(eyes, _NEWLINE, "v.image_newline", kind)
 
 
 def _piece(eyes: Eyes, source: str, name: str, kind: WeightType) -> Piece:

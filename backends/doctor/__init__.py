@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from backends.doctor import gpus, machine, models, software
+from backends.doctor.converted import check_converted
 from backends.doctor.finding import Finding, Level
 from backends.hardware.torch_build import torch_build
 from backends.hardware.types import HardwareSnapshot
@@ -33,6 +34,7 @@ def examine(snapshot: HardwareSnapshot, settings: Settings) -> tuple[Finding, ..
         machine.check_home(settings),
         models.check_starter(settings),
         *models.check_folders(settings),
+        check_converted(settings),
     )
 
 

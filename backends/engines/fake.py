@@ -5,7 +5,7 @@ process ends at once), `hang` (deaf to cancel), `oom` (raises `OutOfGpuMemory`);
 (prepares for a minute unless stopped) and `crash-prime`. Words in the model's path command the load:
 `slow-load`, `crash-load`, `hang-load`, `damaged-load`; and what follows it: `slow-rehearsal` (a minute unless
 stopped), `failing-rehearsal`; and a move: `slow-move`, `crash-move`, `hang-move`, `failing-move` (no room),
-`losing-move` (the way back fails as well).
+`losing-move` (the way back fails as well). Of conversions see `fake_conversion`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event as Flag
 
-from backends.engines import fake_memory
+from backends.engines import fake_conversion, fake_memory
 from backends.engines.base import ChatRequest, ProgressSink
 from backends.engines.stages import ANSWERING, MOVING
 from backends.errors import (
@@ -57,6 +57,7 @@ class FakeEngine:
         name = Path(plan.model_path).name
         total = max(sum(share.weights_bytes for share in plan.devices), _LOAD_STEPS)
         progress(Progress("start", 0, 0))
+        fake_conversion.convert(plan, progress, cancel)
         for step in range(_LOAD_STEPS + 1):
             if "slow-load" in name:
                 cancel.wait(_SLOW_S)

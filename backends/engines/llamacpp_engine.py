@@ -7,6 +7,7 @@ that place is not encoded again.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from backends.engines.llamacpp.prompt import Written
 from backends.engines.llamacpp.requests import parts_of, request
 from backends.engines.rss import peak_rss
 from backends.engines.stages import ANSWERING, LOADING, READING_AHEAD
-from backends.errors import CannotMove, NotLoaded, PicturesUnseen
+from backends.errors import CannotMove, MmprojMissing, NotLoaded, PicturesUnseen
 from backends.messages import (
     Done,
     Event,
@@ -43,16 +44,24 @@ from backends.placement.types import Plan
 from backends.reports import DevicePeak, LoadReport
 from backends.text import Text
 
+# The environment variable with the folder of converted files (worker.environment).
+CACHE = "SNUG_CONVERTED"
 _UNQUANTIZED = frozenset({"f32", "f16", "bf16", "f64"})
 # A rehearsal with a picture only where the tower takes a fraction of a second: it can't be interrupted.
 _QUICK_FLOPS = 10e9
 
 
 class LlamaCppEngine:
-    """Implements `Engine`; one model, one call at a time. `exact`: attention in 32 bits, to compare."""
+    """Implements `Engine`; one model, one call at a time.
 
-    def __init__(self, *, exact: bool = False) -> None:
+    `exact`: attention in 32 bits, to compare. `cache` takes repaired copies of published files; without one,
+    the environment names it (`CACHE`), or nothing is repaired.
+    """
+
+    def __init__(self, *, exact: bool = False, cache: Path | None = None) -> None:
         self._exact = exact
+        named = os.environ.get(CACHE)
+        self._cache = cache or (Path(named) if named else None)
         self._plan: Plan | None = None
         self._model: LoadedModel | None = None
         # A request that was left and that the library has not ended yet.
@@ -63,7 +72,7 @@ class LlamaCppEngine:
         begun = time.perf_counter()
         self.close()
         with as_snug_errors(LOADING):
-            self._model = load(plan, progress, cancel, exact=self._exact)
+            self._model = load(plan, progress, cancel, cache=self._cache, exact=self._exact)
         self._plan = plan
         return _report(self._model, plan, time.perf_counter() - begun)
 
@@ -137,7 +146,10 @@ class LlamaCppEngine:
         if self._model.store is not None:
             check_number(self._plan, messages)
         elif asks_about_pictures(messages):
-            raise PicturesUnseen(model=Path(self._plan.model_path).name)
+            path = Path(self._plan.model_path)
+            if self._plan.format == "gguf":
+                raise MmprojMissing(model=path.name, file=path.name)
+            raise PicturesUnseen(model=path.name)
 
     def _answer(self, model: LoadedModel, asked: ChatRequest, cancel: Flag) -> Iterator[Event]:
         begun = time.perf_counter()
@@ -221,10 +233,13 @@ class LlamaCppEngine:
 def _report(model: LoadedModel, plan: Plan, seconds: float) -> LoadReport:
     files = model.files
     tensors = [tensor for header in files.headers for tensor in header.tensors]
+    # Of a converted checkpoint, plans have the checkpoint's own names.
+    planned = plan.conversion is not None or bool(plan.visible_gpus)
+    placed = plan.device_map if planned else [(module.name, "cpu") for module in files.info.modules]
     return LoadReport(
         engine="llamacpp",
         precision=files.info.dtype,
-        device_map=tuple((module.name, "cpu") for module in files.info.modules),
+        device_map=tuple(placed),
         dtype=plan.compute_dtype,
         quantized=sum(1 for one in tensors if len(one.shape) > 1 and one.dtype not in _UNQUANTIZED),
         offload_dir=None,
@@ -232,6 +247,7 @@ def _report(model: LoadedModel, plan: Plan, seconds: float) -> LoadReport:
         peaks=(("cpu", peak_rss()),),
         supports_images=model.store is not None,
         context_tokens=model.context_tokens,
+        notes=files.notes,
     )
 
 

@@ -69,6 +69,11 @@ def usable_cores(total: int) -> int:
     return max(1, min(cores, total))
 
 
+def leaving_room(cores: int) -> int:
+    """How many of `cores` work when other programs are to keep a quarter of them, one at least."""
+    return max(1, cores - max(1, cores // 4))
+
+
 def linux_features(cpuinfo: str) -> tuple[str, ...]:
     """Pick the instruction sets that matter from the text of /proc/cpuinfo."""
     line = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", cpuinfo, re.MULTILINE)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from backends.errors import ModelNotFound, StarterMissing
+from backends.models.gguf_files import models_in
 from backends.models.types import ModelEntry
 from backends.settings import Settings
 from backends.text import Text
@@ -85,23 +86,35 @@ def _by_name(item: tuple[str, Path]) -> tuple[str, str]:
 
 
 def _known(settings: Settings, environ: Mapping[str, str], *, gguf: bool) -> dict[str, Path]:
-    """Every model folder by the name a person would use; earlier folders win.
+    """Every model by the name a person would use; earlier folders win.
 
-    `gguf` counts folders of GGUF files, too.
+    `gguf` counts folders of GGUF files, too, and such files that lie in a model folder themselves.
     """
     known: dict[str, Path] = {}
     for folder in settings.model_folders:
         for path in _folders(folder):
             if _is_model(path, gguf=gguf):
-                known.setdefault(path.name, path)
+                _note(known, path.name, path)
             if not _is_model(path, gguf=False):
                 # One level more: publisher/model.
                 for inner in _folders(path):
                     if _is_model(inner, gguf=gguf):
-                        known.setdefault(f"{path.name}/{inner.name}", inner)
+                        _note(known, f"{path.name}/{inner.name}", inner)
+        for name, file in models_in(folder).items() if gguf else ():
+            known.setdefault(name, file)
     for name, path in _hub_snapshots(_hub_cache(environ), gguf=gguf):
         known.setdefault(name, path)
     return known
+
+
+def _note(known: dict[str, Path], name: str, folder: Path) -> None:
+    """A folder by its name; one of several GGUF models by those of its models."""
+    several = {} if _is_model(folder, gguf=False) else models_in(folder)
+    if len(several) > 1:
+        for model, file in several.items():
+            known.setdefault(f"{name}/{model}", file)
+    else:
+        known.setdefault(name, folder)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -34,12 +34,13 @@ _MMPROJ_ORDER = ("f16", "bf16", "q8_0", "f32")
 _DEFAULT_CONTEXT = 4096
 
 
-def identify_gguf(path: Path) -> ModelInfo:
+def identify_gguf(path: Path, picture_part: Path | None = None, *, search: bool = True) -> ModelInfo:
     """Read what the GGUF model at `path` is: a file, any part of a split set, or a folder with one model.
 
-    The picture part is looked for beside it. Raises ModelDamaged (truncated, parts missing, an mmproj of
-    another model), ModelUnsupported (versions, architectures and projectors that are not known, an mmproj
-    alone) or ModelNotFound (several models in the folder).
+    The picture part is `picture_part`, else looked for beside it (unless `search` is False). Raises
+    ModelDamaged (truncated, parts missing, an mmproj of another model), ModelUnsupported (versions,
+    architectures and projectors that are not known, an mmproj alone) or ModelNotFound (several models in
+    the folder).
     """
     files = find_files(path)
     headers = tuple(read_gguf_header(part) for part in files.parts)
@@ -48,7 +49,10 @@ def identify_gguf(path: Path) -> ModelInfo:
     tensors = [tensor for header in headers for tensor in header.tensors]
     _check_parts(files, headers)
     text = _text_geometry(files.path, first, family, tensors)
-    mmproj = _mmproj(files, text.hidden)
+    if picture_part is not None:
+        mmproj: GgufHeader | None = read_gguf_header(picture_part)
+    else:
+        mmproj = _mmproj(files, text.hidden) if search else None
     modules = _modules(first, family, tensors, text)
     if mmproj is not None:
         modules = (_picture_module(mmproj), *modules)

@@ -68,6 +68,15 @@ def models_among(files: tuple[Path, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(stems))
 
 
+def models_in(folder: Path) -> dict[str, Path]:
+    """The models of a folder by name, each by its first file; picture parts are none."""
+    found: dict[str, Path] = {}
+    for file in _gguf_files(folder):
+        if not named_mmproj(file):
+            found.setdefault(_stem(file), file)
+    return found
+
+
 def _stem(file: Path) -> str:
     found = _PART.fullmatch(file.stem)
     return found["stem"] if found else file.stem

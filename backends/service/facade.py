@@ -29,6 +29,7 @@ from backends.reports import Measurement, UnloadReport
 from backends.service import recovery
 from backends.service.comparing import Comparison, Sources
 from backends.service.conversations import Conversations
+from backends.service.converted import ConvertedFiles, ConvertedUsage
 from backends.service.host import ModelHost
 from backends.service.journal import Journal
 from backends.service.library import Library
@@ -65,6 +66,9 @@ class Service:
         self._host.on_failure = self._comparison.failed
         self._host.obstacle = self._obstacle
         self._host.files = lambda plan: self._library.stamp(plan.request.model)
+        self._converted = ConvertedFiles(settings, lambda: self._host.loaded)
+        self._host.on_loaded = self._on_loaded
+        self._loaded_with_room = settings.leave_room
         self._conversations = Conversations(self._host, self._comparison)
 
     def __enter__(self) -> Self:
@@ -199,14 +203,37 @@ class Service:
         """
         if self._engine is None:
             ensure_loadable(self._model(plan.request))
+        self._converted.opens(plan)
         return self._host.load(plan)
 
     def why_reload(self, plan: Plan) -> Text | None:
         """Why `load(plan)` would read the model's files; None where it moves the model that is in memory."""
         return self._host.why_reload(plan)
 
+    def _on_loaded(self, plan: Plan) -> None:
+        self._loaded_with_room = self._machine.leave_room
+        self._converted.loaded(plan)
+
+    @property
+    def leave_room(self) -> bool:
+        """Whether models that are loaded from now on leave a part of the processor to other programs."""
+        return self._machine.leave_room
+
+    def set_leave_room(self, on: bool) -> None:
+        """Choose it; a model that is loaded stays as it is until it is loaded again."""
+        if on != self._machine.leave_room:
+            self._machine.leave_room = on
+            self._host.renew_spare()
+
+    @property
+    def loads_differently(self) -> bool:
+        """Whether the same plan, loaded again, would come out otherwise: `leave_room` has changed since."""
+        return self._loaded_with_room != self._machine.leave_room
+
     def _obstacle(self, old: Plan, new: Plan) -> Text | None:
         """What is in the way of moving: of the plans themselves, then of what is free now."""
+        if self.loads_differently:
+            return Text("move.leave_room", "How much of the processor it uses is decided when it is loaded.")
         if (found := moving.why_reload(old, new)) is not None:
             return found
         try:
@@ -256,6 +283,14 @@ class Service:
     def restart(self) -> Iterator[Progress]:
         """Load the last plan again, after a crash or an unload. Raises NotLoaded when there was none."""
         return self._host.restart()
+
+    def converted(self) -> ConvertedUsage:
+        """How much the checkpoints take that were converted for llama.cpp."""
+        return self._converted.usage()
+
+    def clear_converted(self) -> int:
+        """Remove the converted files, but those of the loaded model; returns the bytes that came free."""
+        return self._converted.clear()
 
     def close(self) -> None:
         """End every process and thread; the service can't be used afterwards."""

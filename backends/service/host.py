@@ -43,15 +43,16 @@ _FILES_CHANGED = Text("move.files_changed", "Its files have changed since they w
 class ModelHost:
     """Owns the worker processes. `changed` guards the state and is notified of every change of it.
 
-    `on_change` is called, with the lock held, after each change of status; `on_failure`, without it, when a
-    load or an answer failed for a reason of its own. `obstacle` says why the model of one plan can't be moved
-    to another; `files` differs once a file of a plan's model has changed. The lock is never held while a
-    process is started or ended.
+    `on_change` is called, with the lock held, after each change of status; `on_loaded`, without it, when a
+    model was loaded from its files, `on_failure` when a load or an answer failed for a reason of its own.
+    `obstacle` says why the model of one plan can't be moved to another; `files` differs once a file of a
+    plan's model has changed. The lock is never held while a process is started or ended.
     """
 
     def __init__(self, around: Surroundings, *, engine: str | None, preload: bool) -> None:
         self.changed = threading.Condition()
         self.on_change: Callable[[], None] = lambda: None
+        self.on_loaded: Callable[[Plan], object] = lambda _plan: None
         self.on_failure: Callable[[Plan, SnugError], None] = lambda _plan, _error: None
         self.obstacle: Callable[[Plan, Plan], Text | None] = why_reload
         self.files: Callable[[Plan], object] = lambda _plan: ()
@@ -158,6 +159,10 @@ class ModelHost:
             if self._job is not None:
                 self._job.cancel()
 
+    def renew_spare(self) -> None:
+        """Processes are started with other settings from now on: so is the one that waits."""
+        self._spare.renew()
+
     def unload(self) -> UnloadReport:
         """Give the model's memory back; returns when the system has it."""
         self.cancel_load()
@@ -195,6 +200,8 @@ class ModelHost:
             try:
                 report = self._carry_out(job)
                 error = self._succeeded(job, report)
+                if error is None and not report.moved:
+                    self.on_loaded(job.plan)
             except SnugError as raised:
                 error = raised
             except Exception as raised:
@@ -223,7 +230,7 @@ class ModelHost:
                 raise Cancelled
             if self._job is job and self._state.moving:
                 job.progress = Progress("start", 0, 0)
-                self._become(replace(self._state, moving=False, progress=job.progress))
+                self._become(replace(self._state, moving=False, progress=job.progress, left_s=None))
         engine = self._engine or job.plan.engine
         # Started before the old one ends: libraries are imported while its memory comes back.
         worker = self._spare.take(engine) or self._spawn(engine)
@@ -294,9 +301,10 @@ class ModelHost:
 
     def _tell(self, job: LoadJob, worker: WorkerClient, progress: Progress) -> None:
         """Publish how far a job is; the caller holds the lock."""
-        job.progress = progress
+        job.progress, left_s = progress, job.pace.left(progress)
         if self._job is job:
-            self._become(replace(self._state, progress=progress, worker_pid=worker.pid, moving=job.moving))
+            state = replace(self._state, progress=progress, worker_pid=worker.pid, moving=job.moving)
+            self._become(replace(state, left_s=left_s))
 
     def _succeeded(self, job: LoadJob, report: LoadReport) -> SnugError | None:
         with self.changed:

@@ -11,6 +11,7 @@ from backends.errors import DoesNotFit, SnugError
 from backends.messages import Progress
 from backends.placement.shortages import SHORT_OF_MEMORY
 from backends.placement.types import Plan
+from backends.service.pace import Pace
 from backends.text import Text
 from backends.worker.task import TICK_S, Task
 
@@ -26,6 +27,7 @@ class LoadJob:
         self.files = files
         self.moving = False
         self.progress = Progress("start", 0, 0)
+        self.pace = Pace()
         self.error: SnugError | None = None
         self.ended = False
         self.cancelled = False

@@ -89,7 +89,7 @@ class Machine:
 
     def spawn(self, engine: str, plan: Plan | None, on_exit: OnExit) -> WorkerClient:
         """Start a child process; with a plan, one that sees that plan's GPUs from the start."""
-        environment = child_environment(self._settings)
+        environment = child_environment(self._settings, engine)
         if plan is not None:
             environment[VISIBLE_GPUS] = visible_gpus(plan)
         return WorkerClient(engine, environment, new_log(self._settings.logs), on_exit=on_exit)
@@ -112,6 +112,15 @@ class Machine:
         """What comes back when our processes end; `loaded` is the model's process and its plan."""
         on_gpus = held_on_gpus(self.snapshot(), *loaded) if loaded is not None else ()
         return Credit(ram_bytes=sum(private_bytes(pid) for pid in pids), gpu_bytes=on_gpus)
+
+    @property
+    def leave_room(self) -> bool:
+        """Whether processes that are started from now on leave a part of the processor to other programs."""
+        return self._settings.leave_room
+
+    @leave_room.setter
+    def leave_room(self, on: bool) -> None:
+        self._settings = replace(self._settings, leave_room=on)
 
     def offload_folder(self) -> Path:
         """Where plans may put weights on the disk."""

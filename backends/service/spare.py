@@ -55,6 +55,14 @@ class Spare:
             return None
         return client if client is not None and client.alive else None
 
+    def renew(self) -> None:
+        """Start the process that waits anew: it was started for other surroundings."""
+        with self._changed:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+            self.start(client.engine)
+
     def ended(self, client: WorkerClient) -> None:
         """Learn that `client` ended by itself."""
         with self._changed:

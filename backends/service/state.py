@@ -21,7 +21,8 @@ class ModelState:
     `plan` is what is loaded, being loaded or crashed; `report` what the load really made; `error` why the
     last load failed (status `empty`; `failed` is its plan) or the process ended (`crashed`). `busy` says
     that an answer is being made, `waiting` how many requests stand behind it. `measured` is what the loaded
-    model has held at most, from its first answer on.
+    model has held at most, from its first answer on. `left_s` is how many seconds the stage of `progress`
+    still takes, where that can be told.
     """
 
     status: Status = "empty"
@@ -35,6 +36,7 @@ class ModelState:
     measured: Measurement | None = None
     failed: Plan | None = None
     moving: bool = False
+    left_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

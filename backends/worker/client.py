@@ -44,10 +44,13 @@ from backends.worker.protocol import (
     TaskReply,
     Upward,
 )
-from backends.worker.stages import IDLE, LOADING, MOVING, STARTING, stage_of
+from backends.worker.stages import CONVERTING, IDLE, LOADING, MOVING, STARTING, stage_now, stage_of
 from backends.worker.task import Task, stop_timer
 
 LOG = logging.getLogger("snug.client")
+
+# What a load may be at; broken off, it ends its process anyway.
+_OF_A_LOAD = (LOADING.code, CONVERTING.code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +197,10 @@ class WorkerClient:
 
     def _cancel(self, task: Task) -> None:
         patience = self._patience
-        special = {LOADING.code: patience.cancel_load_s, MOVING.code: patience.cancel_move_s}
+        special = {
+            **dict.fromkeys(_OF_A_LOAD, patience.cancel_load_s),
+            MOVING.code: patience.cancel_move_s,
+        }
         seconds = special.get(task.stage.code, patience.cancel_s)
         task.limit(seconds, lambda: self._give_up(task.stage, seconds))
         self._send(Cancel(task.number))
@@ -232,6 +238,7 @@ class WorkerClient:
     def _handle(self, task: Task, reply: TaskReply) -> None:
         match reply:
             case LoadProgress():
+                task.stage = stage_now(task.stage, reply.progress)
                 task.give(reply.progress)
             case ChatEvents():
                 for event in reply.events:

@@ -7,10 +7,15 @@ import os
 import sys
 from collections.abc import Callable
 
+import psutil
+
+from backends.hardware.cpu import leaving_room, usable_cores
 from backends.placement.types import Plan
-from backends.settings import Settings
+from backends.settings import LEAVE_ROOM, Settings
 
 VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
+# Where the engine for GGUF files keeps repaired copies of these.
+CONVERTED = "SNUG_CONVERTED"
 
 # The driver's answer to any call before cuInit (CUDA driver API, CUresult).
 _CUDA_ERROR_NOT_INITIALIZED = 3
@@ -35,13 +40,23 @@ _GPU = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 THREADS = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
 
 
-def child_environment(settings: Settings) -> dict[str, str]:
-    """What every child process gets before it imports anything."""
-    threads: dict[str, str] = {}
-    if settings.threads is not None:
-        count = str(settings.threads)
-        threads = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count}
-    return {**_PRIVATE, **_GPU, **THREADS, **threads}
+def child_environment(settings: Settings, engine: str = "") -> dict[str, str]:
+    """What every child process gets before it imports anything; `engine` is what it will run, if one."""
+    return {**_PRIVATE, **_GPU, **THREADS, **_threads(settings, engine), CONVERTED: str(settings.converted)}
+
+
+def _threads(settings: Settings, engine: str) -> dict[str, str]:
+    """How many threads compute, where a setting says so, and whether other programs go first.
+
+    llama.cpp's engine counts by itself: it knows fast cores from others.
+    """
+    count = settings.threads
+    if count is None and settings.leave_room and engine not in ("", "llamacpp"):
+        count = leaving_room(usable_cores(psutil.cpu_count(logical=False) or psutil.cpu_count() or 1))
+    way = {LEAVE_ROOM: "1"} if settings.leave_room and engine else {}
+    if count is None:
+        return way
+    return way | {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
 
 
 def visible_gpus(plan: Plan) -> str:

@@ -17,6 +17,7 @@ import pytest
 
 from backends import doctor
 from backends.doctor import Finding, gpus, machine, models
+from backends.doctor.converted import check_converted
 from backends.hardware.describe import read_file
 from backends.hardware.notes import NOTES, note
 from backends.hardware.torch_build import TorchBuild, torch_build
@@ -276,3 +277,13 @@ def test_every_sentence_is_translated_with_the_same_figures(language: str) -> No
     for code, template in sentences.items():
         assert set(re.findall(r"\{.*?\}", catalog[code])) == set(re.findall(r"\{.*?\}", template)), code
         assert language != "en" or catalog[code] == template
+
+
+def test_converted_models_are_counted(settings: Settings) -> None:
+    found = check_converted(settings)
+    assert (found.level, str(settings.converted) in str(found.detail)) == ("ok", True)
+    settings.converted.mkdir(parents=True)
+    for name in ("q8_0", "mmproj-plain-f16"):
+        (settings.converted / f"m-{'0' * 20}-{name}.gguf").write_bytes(bytes(1024))
+    detail = str(check_converted(settings).detail)
+    assert detail.startswith("1, which take 2.0 KB of at most 40.0 GB in ")

@@ -29,6 +29,7 @@ from backends.placement.needs import Needs
 from backends.placement.types import Alternative, DeviceShare, Expected, Plan, PlanRequest
 from backends.presets import Preset
 from backends.reports import DeviceMeasured, LoadReport, Measurement, UnloadReport
+from backends.service.converted import ConvertedUsage
 from backends.settings import Settings
 from backends.text import Text
 
@@ -123,6 +124,7 @@ def make_plan(request: PlanRequest, *, gpu: bool = True) -> Plan:
     )
 
 
+NOTHING_KEPT = ConvertedUsage(Path("/data/converted"), 0, 0, 0, 40 * GIB)
 NOTHING_LOADED = Text("move.nothing_loaded", "No model is in memory.")
 
 
@@ -143,6 +145,9 @@ class FakeService:
     fail_with: SnugError | None = None
     queue_first: bool = False
     reload: Text | None = NOTHING_LOADED
+    leave_room: bool = False
+    loads_differently: bool = False
+    kept_files: ConvertedUsage = NOTHING_KEPT
 
     def __post_init__(self) -> None:
         self._state = SimpleNamespace(
@@ -157,6 +162,7 @@ class FakeService:
             failed=None,
             measured=None,
             moving=False,
+            left_s=None,
         )
         self._cancelled: dict[str, threading.Event] = {}
 
@@ -229,6 +235,18 @@ class FakeService:
 
     def why_reload(self, plan: Plan) -> Text | None:
         return self.reload
+
+    def set_leave_room(self, on: bool) -> None:
+        self.leave_room = on
+
+    def converted(self) -> ConvertedUsage:
+        return self.kept_files
+
+    def clear_converted(self) -> int:
+        freed = self.kept_files.removable_bytes
+        left = self.kept_files.used_bytes
+        self.kept_files = replace(self.kept_files, nbytes=left, models=1 if left else 0)
+        return freed
 
     def cancel_load(self) -> None:
         self.go.set()

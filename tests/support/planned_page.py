@@ -53,6 +53,8 @@ def main() -> None:
     folder = HOME / "models"
     checkpoints.llava_15_7b(folder / "llava-1.5-7b")
     checkpoints.llava_15_7b(folder / "llava-slow-move")
+    for how in ("slow", "stuck", "unfit", "full-disk"):
+        checkpoints.llava_15_7b(folder / f"llava-{how}-conversion")
     checkpoints.qwen25_vl_7b(folder / "qwen2.5-vl-7b")
     checkpoints.llama(folder / "text-6b")
     settings = load_settings({**os.environ, "SNUG_HOME": str(HOME)})

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from backends.errors import Cancelled, DoesNotFit, PicturesUnseen, SettingInvalid
+from backends.errors import Cancelled, DoesNotFit, MmprojMissing, PicturesUnseen, SettingInvalid
 from backends.messages import (
     Done,
     Message,
@@ -26,11 +26,12 @@ from backends.placement.types import Plan, PlanRequest
 from backends.reports import LoadReport
 from backends.service import Service
 from backends.settings import Settings
-from backends.text import Text, human_bytes
+from backends.text import Text
 from ui.commands.next_step import Given, repeated, saying_the_next_step
 from ui.commands.plan import add_model_arguments, request
 from ui.conversation_file import read_messages
 from ui.i18n import Translator
+from ui.loading import preparing_text, progress_text
 
 _DEFAULTS = SamplingParams()
 _NO_QUESTION = Text("cli.no_question", "There is no question.")
@@ -159,6 +160,8 @@ def conversation(options: argparse.Namespace, service: Service) -> tuple[Message
 def check_sight(service: Service, asked: PlanRequest) -> None:
     """Refuse a model without eyes before it is loaded. Raises `PicturesUnseen`."""
     model = service.inspect(asked.model, asked.overrides.base)
+    if model.vision is None and model.format == "gguf":
+        raise MmprojMissing(model=model.name, file=model.path.name)
     if model.vision is None:
         raise PicturesUnseen(model=model.name)
 
@@ -186,7 +189,8 @@ def load(service: Service, plan: Plan, say: Translator) -> tuple[LoadReport, Pla
     watched = sys.stderr.isatty()
     for progress in service.load(plan):
         if watched:
-            print(f"\r\x1b[K{progress_line(progress, say)}", end="", file=sys.stderr, flush=True)
+            line = progress_line(progress, service.state().left_s, say)
+            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
     if watched:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     report = service.state().report
@@ -194,12 +198,9 @@ def load(service: Service, plan: Plan, say: Translator) -> tuple[LoadReport, Pla
     return report, plan
 
 
-def progress_line(progress: Progress, say: Translator) -> str:
-    """`reading 1.2 GB of 13.5 GB`."""
-    stage = say(f"stage.{progress.stage}")
-    return (
-        f"{stage} {human_bytes(progress.done)} / {human_bytes(progress.total)}" if progress.total else stage
-    )
+def progress_line(progress: Progress, left_s: float | None, say: Translator) -> str:
+    """`reading 1.2 GB of 13.5 GB`; what is done only once says how long it still takes."""
+    return preparing_text(progress, left_s, say) or progress_text(progress, say)
 
 
 def stream(

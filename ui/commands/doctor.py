@@ -17,6 +17,11 @@ _MARKS = {"ok": "[ok]  ", "warning": "[warn]", "broken": "[FAIL]"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `doctor`."""
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument(
+        "--clear-converted",
+        action="store_true",
+        help="first remove the models that were converted for llama.cpp; each is converted again when needed",
+    )
 
 
 def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int:
@@ -24,6 +29,7 @@ def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int
     service = Service(settings, preload=False)
     try:
         snapshot = service.snapshot()
+        freed = service.clear_converted() if options.clear_converted else None
     finally:
         service.close()
     findings = doctor.examine(snapshot, settings)
@@ -33,8 +39,12 @@ def run(options: argparse.Namespace, settings: Settings, say: Translator) -> int
             "findings": doctor.findings_to_json(findings, say.text),
             "ok": doctor.exit_code(findings) == 0,
         }
+        if freed is not None:
+            document["freed_bytes"] = freed
         print(json.dumps(document, indent=2, ensure_ascii=False))
         return doctor.exit_code(findings)
+    if freed is not None:
+        print(say("kept_files.freed", size=freed) if freed else say("kept_files.none_freed"))
     for finding in findings:
         print(f"{_MARKS[finding.level]} {say.text(finding.title)}: {say.text(finding.detail)}")
         if finding.remedy is not None:

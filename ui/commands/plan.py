@@ -22,6 +22,7 @@ from backends.service import Service
 from backends.settings import Settings
 from backends.text import human_bytes, human_rate, plain
 from ui.i18n import Translator
+from ui.naming import engine_name, exact_name, precision_name
 from ui.overrides import parse_overrides
 
 
@@ -121,9 +122,11 @@ def describe(plan: Plan, say: Translator, measured: Measurement | None = None) -
         first=plan.expected.first_token_s,
         load=plan.expected.load_s,
     )
+    precision = precision_name(plan.precision, say) if plan.engine == "llamacpp" else plan.precision
+    how = f"{engine_name(plan.engine)} · {precision}"
     lines = [
         f"{plan.model_path} ({plan.family}, {plan.parameters:,})",
-        f"{say('verdict.' + plan.verdict)} · {plan.engine} · {plan.precision} · {speed}",
+        f"{say('verdict.' + plan.verdict)} · {how} · {speed}",
     ]
     for share in plan.devices:
         lines.append(
@@ -134,8 +137,8 @@ def describe(plan: Plan, say: Translator, measured: Measurement | None = None) -
             lines.append(f"  {'':8} {_held(one, measured.context_tokens, say)}")
     lines += [f"- {say.text(reason)}" for reason in plan.reasons]
     lines += [
-        f"  {say('plan.instead')}: {other.engine} {other.precision} ({say('verdict.' + other.verdict)}): "
-        f"{say.text(other.why_not)}"
+        f"  {say('plan.instead')}: {engine_name(other.engine)} {exact_name(other.engine, other.precision)} "
+        f"({say('verdict.' + other.verdict)}): {say.text(other.why_not)}"
         for other in plan.alternatives
     ]
     return lines

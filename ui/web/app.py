@@ -11,10 +11,11 @@ from backends.presets import Preset
 from backends.service import Service
 from backends.settings import Settings
 from ui.i18n import LANGUAGES, Language, Translator
-from ui.web import theme, wiring_chat, wiring_custom, wiring_model, wiring_whatif
+from ui.web import theme, wiring_chat, wiring_converted, wiring_custom, wiring_model, wiring_whatif
 from ui.web.context import Context, Loader, say_for
 from ui.web.examples import read_examples
 from ui.web.panels import chat as chat_panel
+from ui.web.panels import converted as converted_panel
 from ui.web.panels import custom as custom_panel
 from ui.web.panels import generation as generation_panel
 from ui.web.panels import hardware as hardware_panel
@@ -71,16 +72,18 @@ def _arrange(context: Context, say: Translator) -> tuple[Page, Generation]:
             custom = custom_panel.build(say)
             whatif = whatif_panel.build(say, back)
             generation = generation_panel.build(say)
+            converted = converted_panel.build(say)
         with gr.Column(elem_id="main", min_width=0):
             chat = chat_panel.build(say, context.examples)
     timer = gr.Timer(wiring_model.TICK_S)
-    return Page(header, setup, chat, hardware, plan, details, custom, whatif, timer), generation
+    return Page(header, setup, chat, hardware, plan, details, custom, whatif, converted, timer), generation
 
 
 def _wire(app: gr.Blocks, page: Page, generation: Generation, context: Context) -> None:
     wiring_model.wire(page, context)
     wiring_custom.wire(page, context)
     wiring_whatif.wire(page, context)
+    wiring_converted.wire(page, context)
     wiring_chat.wire(page, generation, context)
     worded = [
         *header_panel.texts(page.header),

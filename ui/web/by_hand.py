@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath, PureWindowsPath
+from types import MappingProxyType
 from typing import Any
 
 from backends.errors import SettingInvalid, SnugError
 from backends.hardware.types import HardwareSnapshot
 from backends.models.types import ModelInfo
 from backends.placement.labels import SETTINGS, set_by_hand
-from backends.placement.types import Overrides
+from backends.placement.types import EngineName, Overrides
 from backends.placement.workload import LEAST_PICTURE_TOKENS
-from backends.presets import FULL_PRECISIONS, MEANT, Preset
+from backends.presets import CONVERTED_PRECISIONS, FULL_PRECISIONS, MEANT, PRECISIONS, Preset
 from backends.text import Text
 
 # What a person can choose from.
-_MEANT = {**MEANT, Preset.CPU: FULL_PRECISIONS}
+_MEANT = {**MEANT, Preset.CPU: (*FULL_PRECISIONS, *CONVERTED_PRECISIONS)}
+# The engines that a checkpoint can be run with here, and the precisions of each.
+ENGINES: Mapping[EngineName, tuple[str, ...]] = MappingProxyType(
+    {"transformers": PRECISIONS, "llamacpp": CONVERTED_PRECISIONS}
+)
+# Settings that llama.cpp does not have.
+_NOT_LLAMACPP = ("cpu_layers_mode", "offload_dir", "device_map")
 # Settings that name parts of one machine.
 OF_MACHINE = ("gpus", "max_memory", "device_map")
 # What the command line calls the settings -> field of Overrides.
 KEYS = {"context": "context_tokens"} | {field: field for field in SETTINGS}
 _EMPTY = Overrides()
+_NAMES: Mapping[EngineName, str] = MappingProxyType({"llamacpp": "llama.cpp", "transformers": "transformers"})
 # More than any field can mean.
 _MOST = 10**9
 _LEAVE_EMPTY = Text("custom.leave_empty", "Correct it, or leave the field empty.")
@@ -98,6 +106,18 @@ def contradictions(overrides: Overrides, preset: Preset) -> tuple[str, ...]:
     return tuple(against)
 
 
+def for_engine(overrides: Overrides, engine: EngineName | None) -> Kept:
+    """The settings with `engine` (None: Snug chooses), and what that leaves: precisions that it has."""
+    changed = replace(overrides, engine=engine)
+    if engine is None:
+        return Kept(changed)
+    against = ["precision"] if changed.precision not in (None, *ENGINES[engine]) else []
+    if engine == "llamacpp":
+        against += [field for field in _NOT_LLAMACPP if getattr(changed, field) is not None]
+    why = Text.of("kept.engine", "{engine} does not have it", engine=_NAMES[engine])
+    return Kept(without(changed, *against), _said(tuple(against), why))
+
+
 def preset_for(overrides: Overrides, preset: Preset) -> Preset:
     """The preset under which `overrides` can be set: Custom, where `preset` would mean something else."""
     return Preset.CUSTOM if contradictions(overrides, preset) else preset
@@ -117,6 +137,11 @@ def for_model(overrides: Overrides, model: ModelInfo, *, own_map: bool = False) 
     if overrides.context_tokens is not None and overrides.context_tokens > model.text.max_context:
         most = model.text.max_context
         drop("context_tokens", Text.of("kept.context", "this model holds {most:count} tokens", most=most))
+    if model.format == "gguf":
+        if overrides.precision is not None and overrides.precision != model.dtype:
+            drop("precision", Text("kept.gguf_precision", "a GGUF file has the precision it was made with"))
+        if overrides.engine == "transformers":
+            drop("engine", Text("kept.gguf_engine", "GGUF files run with llama.cpp"))
     if overrides.images and model.vision is None:
         drop("images", Text("kept.text_only", "this model reads text only"))
     if overrides.image_tokens is not None and overrides.image_tokens not in detail_range(model):

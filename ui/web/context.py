@@ -66,6 +66,11 @@ class Loader:
         """Whether a load was begun that has not ended."""
         return self._thread is not None and self._thread.is_alive()
 
+    def wait(self) -> None:
+        """Return when no load is under way any more."""
+        if self._thread is not None:
+            self._thread.join()
+
     def _begin(self, steps: Callable[[], Iterator[Progress]]) -> None:
         self._give_way()
         self._follow(steps)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from backends.conversion.types import Conversion
 from backends.errors import SnugError
 from backends.hardware.types import Gpu, HardwareSnapshot
-from backends.messages import Done, Progress
+from backends.messages import Done
 from backends.placement.types import DeviceShare, Plan
 from backends.reports import DeviceMeasured, Measurement, UnloadReport
-from backends.text import human_bytes, human_rate
+from backends.text import Text, human_bytes, human_rate
 from ui.i18n import Translator
+from ui.naming import engine_name, exact_name, precision_name
 from ui.web.html import Segment, badge, bar, esc, section
 
 # The components of a device's memory: field of DeviceShare, key of its name, CSS class of its colour.
@@ -22,6 +24,8 @@ COMPONENTS = (
     ("staging_bytes", "component.staging", "c-staging"),
     ("overhead_bytes", "component.overhead", "c-overhead"),
 )
+# Reasons that stand in the card itself.
+_BEFORE_LOADING = frozenset({"gguf.no_mmproj"})
 # CPU features that decide how fast a model runs; the others only make the line long.
 _TELLING_FEATURES = ("amx_bf16", "avx512_bf16", "avx512f", "avx2", "asimd", "neon")
 
@@ -88,13 +92,17 @@ def _gigabytes(count: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the loaded plan really did; None is not known yet. `moved` says that `load_s` is of a move."""
+    """What the loaded plan really did; None is not known yet. `moved` says that `load_s` is of a move.
+
+    `notes` are sentences on what the engine did to the model's files.
+    """
 
     load_s: float | None = None
     first_token_s: float | None = None
     tokens_per_s: float | None = None
     memory: Measurement | None = None
     moved: bool = False
+    notes: tuple[Text, ...] = ()
 
 
 def plan_card(plan: Plan, say: Translator, measured: Measured | None = None) -> str:
@@ -108,7 +116,7 @@ def plan_card(plan: Plan, say: Translator, measured: Measured | None = None) -> 
     speed = "" if plan.verdict == "no" else _speed(plan, real, say)
     devices = "".join(_device(share, real.memory, say) for share in plan.devices)
     legend = _legend(plan.devices, say, measured=real.memory is not None)
-    return section(say("ui.plan"), headline + devices + legend + speed)
+    return section(say("ui.plan"), headline + devices + legend + speed + _remarks(plan, real.notes, say))
 
 
 def plan_details(plan: Plan, say: Translator) -> str:
@@ -117,17 +125,33 @@ def plan_details(plan: Plan, say: Translator) -> str:
 
 
 def _where(plan: Plan, say: Translator) -> str:
-    precision = say(f"precision.{plan.precision}") if plan.precision in _NAMED else plan.precision
     if plan.gpu_layers >= plan.layers:
         layers = say("plan.all_gpu", layers=plan.layers)
     elif plan.gpu_layers == 0:
         layers = say("plan.all_cpu", layers=plan.layers)
     else:
         layers = say("plan.split", gpu=plan.gpu_layers, other=plan.layers - plan.gpu_layers)
-    return f"{plan.engine} · {precision} · {layers}"
+    return f"{engine_name(plan.engine)} · {precision_name(plan.precision, say)} · {layers}"
 
 
-_NAMED = ("int8", "nf4")
+def _remarks(plan: Plan, notes: Iterable[Text], say: Translator) -> str:
+    """What a person should know without looking for reasons, before the load and after it."""
+    conversion = plan.conversion
+    told = [say.text(reason) for reason in plan.reasons if reason.code in _BEFORE_LOADING]
+    if conversion is not None and plan.verdict != "no":
+        told.append(_conversion(conversion, plan.reasons, say))
+    told += [say.text(note) for note in notes]
+    return "".join(f'<p class="sn-note">{esc(sentence)}</p>' for sentence in told)
+
+
+def _conversion(conversion: Conversion, reasons: Iterable[Text], say: Translator) -> str:
+    """That it is done, or what it takes: the planner's reasons know how long."""
+    if conversion.ready:
+        return say("plan.converted", size=conversion.nbytes)
+    figures = next((dict(reason.values) for reason in reasons if reason.code == "converted.once"), {})
+    if "seconds" not in figures:
+        return say("plan.converts_once", size=conversion.nbytes)
+    return say("plan.converts_in", size=conversion.nbytes, seconds=figures["seconds"])
 
 
 def _speed(plan: Plan, measured: Measured, say: Translator) -> str:
@@ -224,7 +248,7 @@ def _alternatives(plan: Plan, say: Translator) -> str:
     if not plan.alternatives:
         return ""
     items = "".join(
-        f"<li><b>{esc(other.engine)} · {esc(other.precision)}</b> "
+        f"<li><b>{esc(engine_name(other.engine))} · {esc(exact_name(other.engine, other.precision))}</b> "
         f"({esc(say('verdict.' + other.verdict))}, {esc(_rate(other.tokens_per_s, say))}): "
         f"{esc(say.text(other.why_not))}</li>"
         for other in plan.alternatives
@@ -244,18 +268,6 @@ def notice(title: str, *sentences: str) -> str:
     """A card above the message box."""
     body = "".join(f"<p>{esc(sentence)}</p>" for sentence in sentences if sentence.strip())
     return f'<div class="sn-notice" role="alert"><strong>{esc(title)}</strong>{body}</div>'
-
-
-def progress_text(progress: Progress | None, say: Translator) -> str:
-    """`reading 1.2 GB of 13.5 GB`, or the stage alone."""
-    if progress is None:
-        return say("stage.start")
-    stage = say(f"stage.{progress.stage}")
-    if not progress.total:
-        return stage
-    if progress.stage not in ("read", "move"):
-        return f"{stage} {progress.done} / {progress.total}"
-    return f"{stage} {say('plan.of', used=human_bytes(progress.done), budget=human_bytes(progress.total))}"
 
 
 def unloaded_text(report: UnloadReport, say: Translator) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from backends.errors import SnugError
 from backends.placement.types import PlanRequest
-from backends.presets import PRECISIONS, Preset
+from backends.presets import CONVERTED_PRECISIONS, PRECISIONS, Preset
 from ui.device_map import from_text as map_from_text
 from ui.device_map import to_text as map_to_text
 from ui.overrides import parse_overrides, to_settings
@@ -18,17 +18,26 @@ from ui.web import by_hand
 _LONGEST, _LONGEST_MODEL, _MOST_SETTINGS = 100_000, 4096, 64
 
 
-def to_text(request: PlanRequest) -> str:
+def to_text(request: PlanRequest, *, leave_room: bool = False) -> str:
     """Write what the page's controls can set."""
     overrides = request.overrides
     kept: dict[str, Any] = {
         "model": request.model,
         "preset": request.preset.value,
-        "settings": to_settings(replace(overrides, device_map=None, engine=None)),
+        "settings": to_settings(replace(overrides, device_map=None)),
     }
     if overrides.device_map is not None:
         kept["device_map"] = map_to_text(overrides.device_map)
+    if leave_room:
+        kept["leave_room"] = True
     return json.dumps(kept, ensure_ascii=False)
+
+
+def leaves_room(text: str) -> bool:
+    """Whether what was kept says that a part of the processor is left to other programs."""
+    if from_text(text) is None:
+        return False
+    return json.loads(text).get("leave_room") is True
 
 
 def from_text(text: str) -> PlanRequest | None:
@@ -54,7 +63,9 @@ def _request(found: object) -> PlanRequest:
     if not known or len(names) > _MOST_SETTINGS or not 0 < len(model) <= _LONGEST_MODEL or "\0" in model:
         raise ValueError(found)
     overrides = parse_overrides(map(str, settings))
-    if overrides.precision not in (None, *PRECISIONS):
+    if overrides.precision not in (None, *PRECISIONS, *CONVERTED_PRECISIONS):
+        raise ValueError(found)
+    if overrides.engine not in (None, *by_hand.ENGINES):
         raise ValueError(found)
     if overrides.offload_dir is not None:
         overrides = replace(overrides, offload_dir=by_hand.folder(overrides.offload_dir))

@@ -18,6 +18,7 @@ from ui.web.chat_flow import Conversation, unanswered
 from ui.web.climb import Taken
 from ui.web.format import error_card, notice
 from ui.web.html import esc
+from ui.web.way_out import WayOut
 
 # What "use less memory" means from each preset.
 _LOWER = {
@@ -33,7 +34,8 @@ _LOWER = {
 class Notice:
     """A card: an error, or a title and a sentence by `key`; its button's action and label.
 
-    `offer` is the way on from an error of memory, `taken` the step that was taken.
+    `offer` is the way on from an error of memory, `taken` the step that was taken; `way` is another way
+    than the error's own remedy.
     """
 
     error: SnugError | None = None
@@ -42,6 +44,7 @@ class Notice:
     label: str | Text = ""
     offer: Offer | None = None
     taken: Taken | None = None
+    way: WayOut | None = None
 
     def button(self, say: Translator) -> str:
         """The button's words; "" without one."""
@@ -55,6 +58,9 @@ class Notice:
             return _offered(self.offer, say)
         if self.taken is not None:
             return _done(self.taken, say)
+        if self.error is not None and self.way is not None:
+            what, why = self.way.what or self.error.what_text, self.error.why_text
+            return notice(say.text(what), say.text(why), say.text(self.way.remedy))
         if self.error is not None:
             return error_card(self.error, say)
         return notice(say(f"{self.key}.title"), say(f"{self.key}.text"))
@@ -68,6 +74,7 @@ def choose(
     *,
     offer_for: Callable[[SnugError], Offer | None] = lambda _error: None,
     taken: Taken | None = None,
+    way_out_of: Callable[[SnugError], WayOut | None] = lambda _error: None,
 ) -> Notice | None:
     """The one card that helps most now.
 
@@ -79,10 +86,7 @@ def choose(
         # Another tab may have started the model again meanwhile: then there is nothing left to start.
         over = error is not None and error.action is Action.RESTART and status in ("ready", "loading")
         if error is not None and not over:
-            offer = offer_for(error)
-            if offer is not None:
-                return _way_on(error, offer)
-            return Notice(error, action=error.action, label=_label(error))
+            return _of_error(error, offer_for(error), way_out_of(error))
     if taken is not None:
         return Notice(action=Action.UNDO_STEP, label="action.undo_step", taken=taken)
     if status == "ready" and unanswered(turns):
@@ -105,6 +109,14 @@ def without_gpus(request: PlanRequest, error: GpuUnsupported, present: Sequence[
         return replace(request, preset=Preset.CPU, overrides=kept.overrides)
     overrides = replace(overrides, gpus=left)
     return replace(request, preset=by_hand.preset_for(overrides, request.preset), overrides=overrides)
+
+
+def _of_error(error: SnugError, offer: Offer | None, way: WayOut | None) -> Notice:
+    if offer is not None:
+        return _way_on(error, offer)
+    if way is not None:
+        return Notice(error, action=way.action, label=f"action.{way.action}", way=way)
+    return Notice(error, action=error.action, label=_label(error))
 
 
 def _label(error: SnugError) -> str:

@@ -57,6 +57,8 @@ def restore(context: Context, session: Session, text: str) -> None:
 
     What the page was started with by name comes first.
     """
+    if kept.leaves_room(text):
+        context.service.set_leave_room(True)
     found = kept.from_text(text)
     if found is None or context.start != PlanRequest("starter"):
         return

@@ -14,6 +14,7 @@ from backends.placement.types import Plan, PlanRequest
 from backends.presets import Preset
 from ui.web.context import Context, say_for
 from ui.web.drawing import updates
+from ui.web.panels import converted as converted_panel
 from ui.web.panels import custom as custom_panel
 from ui.web.panels import whatif as whatif_panel
 from ui.web.panels.custom import PictureCost
@@ -44,11 +45,12 @@ def custom_updates(
         session.drafts.get(request.model),
         session.draft_plan,
         limited=session.limited,
+        leave_room=context.service.leave_room,
     )
     parts = tuple((gpu.index, gpu.name, gpu.total_bytes) for gpu in hardware.gpus)
     key = (
         say.language, request, plan_key(plan), model and model.path, parts, session.elsewhere,
-        about.draft, session.draft_plan, session.limited,
+        about.draft, session.draft_plan, session.limited, about.leave_room,
     )  # fmt: skip
     if not session.changed("custom.", key):
         return [gr.skip()] * len(custom_panel.NAMES)
@@ -60,7 +62,7 @@ def plan_key(plan: Plan | SnugError) -> object:
     """What of a plan the settings by hand show: free memory that wavers is not among it."""
     if isinstance(plan, SnugError):
         return str(plan)
-    return plan.request, plan.precision, plan.device_map, plan.context_tokens, plan.image_tokens
+    return plan.request, plan.engine, plan.precision, plan.device_map, plan.context_tokens, plan.image_tokens
 
 
 def _model(context: Context, request: PlanRequest) -> ModelInfo | None:
@@ -77,11 +79,12 @@ def _picture_cost(
     if model is None or model.vision is None or not model.vision.dynamic or isinstance(plan, SnugError):
         return None
     # llama.cpp is told a number of layers, not where each module lies.
-    by_number = plan.format == "gguf"
+    by_number = plan.engine == "llamacpp"
     overrides = replace(
         plan.request.overrides,
         device_map=None if by_number else plan.device_map,
         gpu_layers=plan.gpu_layers if by_number else None,
+        engine="llamacpp" if by_number else plan.request.overrides.engine,
         precision=plan.precision,
         context_tokens=plan.context_tokens,
         image_tokens=plan.image_tokens or None,
@@ -107,3 +110,12 @@ def whatif_updates(context: Context, session: Session, touched: Collection[str])
     if not session.changed("custom.whatif", (say.language, about)):
         return [gr.skip()] * len(whatif_panel.NAMES)
     return updates("custom.whatif", whatif_panel.NAMES, whatif_panel.view(say, about), session, touched)
+
+
+def converted_updates(context: Context, session: Session) -> list[Any]:
+    """Updates of the section on converted files."""
+    say = say_for(session)
+    about = converted_panel.About(context.service.converted(), session.asking_to_clear, session.came_free)
+    if not session.changed("custom.converted", (say.language, about)):
+        return [gr.skip()] * len(converted_panel.NAMES)
+    return updates("custom.converted", converted_panel.NAMES, converted_panel.view(say, about), session)

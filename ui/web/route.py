@@ -48,12 +48,20 @@ class Route:
 
 
 def route(
-    state: ModelState, request: PlanRequest, plan: Plan | None, why_reload: Callable[[Plan], Text | None]
+    state: ModelState,
+    request: PlanRequest,
+    plan: Plan | None,
+    why_reload: Callable[[Plan], Text | None],
+    *,
+    differently: bool = False,
 ) -> Route:
-    """The way from `state` to `plan` (None: there is none for this machine)."""
+    """The way from `state` to `plan` (None: there is none for this machine).
+
+    `differently`: the same plan would be loaded otherwise than it was.
+    """
     if state.status != "ready" or state.plan is None:
         return Route("load")
-    if state.plan.request == request:
+    if state.plan.request == request and not differently:
         return Route("same")
     if plan is None or plan.verdict == "no":
         return Route("swap")

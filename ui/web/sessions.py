@@ -49,8 +49,10 @@ class Session:
     when the newest answer began. `notes` say what became of settings by hand, `problem` what is wrong with
     the one just made; `drafts` are device maps being written, by model, and `draft_plan` what the planner
     makes of the current one; `limited` is the GPU whose memory limit is shown; `elsewhere` is set while plans
-    are for another machine. `climb` is the way down when memory runs out. `written` is what we wrote into
-    fields whose change events are still to come, by panel. Whoever decides about the plan holds `deciding`.
+    are for another machine. `asking_to_clear` is set while the person is asked whether converted files shall
+    go, `came_free` the bytes that the last such removal freed. `climb` is the way down when memory runs out.
+    `written` is what we wrote into fields whose change events are still to come, by panel. Whoever decides
+    about the plan holds `deciding`.
     """
 
     ident: str
@@ -71,6 +73,8 @@ class Session:
     elsewhere: Elsewhere | None = None
     description: SnugError | None = None
     needs: tuple[PlanRequest, Needs | SnugError] | None = None
+    asking_to_clear: bool = False
+    came_free: int | None = None
     climb: Climb = field(default_factory=Climb)
     error: SnugError | None = None
     dismissed: SnugError | None = None

@@ -8,9 +8,10 @@ from urllib.parse import quote
 
 from backends.messages import ImagePart, TextPart
 from ui.i18n import Translator
+from ui.loading import progress_text
 from ui.web.chat_flow import Conversation, Turn
 from ui.web.examples import Example
-from ui.web.format import progress_text, stats_line
+from ui.web.format import stats_line
 from ui.web.html import esc
 from ui.web.markdown import to_html
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
 
 from backends.errors import SettingInvalid, SnugError
-from backends.placement.types import Overrides
+from backends.placement.types import EngineName, Overrides
 from backends.text import Text
 from ui.web import by_hand, theme
 from ui.web.context import Context
@@ -19,6 +20,7 @@ from ui.web.planning import change, forget_draft, hardware_of, map_written, undo
 from ui.web.sessions import Session
 from ui.web.wiring_model import Page, refresh
 
+_ENGINES: Mapping[str, EngineName] = MappingProxyType({name: name for name in by_hand.ENGINES})
 _NUMBERS = ("gpu_layers", "context_tokens", "images", "image_tokens")
 _MOST_GIB = 1 << 20
 
@@ -105,6 +107,18 @@ def _wire_values(custom: Custom, context: Context, on: Callable[..., None]) -> N
 
     # What is pasted changes a text without a key: `input` would not tell.
     on(custom.offload_dir.change, custom.offload_dir, choose_folder, "offload_dir")
+
+    def choose_engine(session: Session, value: str) -> None:
+        kept = by_hand.for_engine((session.request or context.start).overrides, _ENGINES.get(value))
+        change(context, session, kept.overrides)
+        session.notes = (*session.notes, *kept.dropped)
+
+    on(custom.engine.input, custom.engine, choose_engine, "engine")
+
+    def leave_room(_session: Session, on_: bool) -> None:
+        context.service.set_leave_room(bool(on_))
+
+    on(custom.leave_room.input, custom.leave_room, leave_room, "leave_room")
 
     def choose_gpus(session: Session, chosen: list[int]) -> None:
         sets("gpus", lambda value: _gpus(context, session, value))(session, chosen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
@@ -11,27 +11,34 @@ import gradio as gr
 from backends.errors import Action, GpuUnsupported, SnugError
 from backends.placement.types import Plan, PlanRequest
 from backends.presets import Preset
+from backends.service import ModelState
 from ui.i18n import Translator
 from ui.web import climbing, notices
+from ui.web.by_hand import for_engine
 from ui.web.context import Context, say_for
 from ui.web.format import hardware_card, unloaded_text
 from ui.web.html import esc
+from ui.web.load_line import load_line
 from ui.web.panels import header as header_panel
 from ui.web.panels import placement
 from ui.web.panels import setup as setup_panel
 from ui.web.panels.chat import Chat
+from ui.web.panels.converted import Converted
 from ui.web.panels.custom import Custom
 from ui.web.panels.header import Header
 from ui.web.panels.setup import Setup
 from ui.web.panels.whatif import WhatIf
 from ui.web.planning import hardware_of, leave, make_plan, settle
-from ui.web.redrawing import above_plan, custom_updates, whatif_updates
+from ui.web.redrawing import above_plan, converted_updates, custom_updates, whatif_updates
 from ui.web.route import route
 from ui.web.sessions import Session
+from ui.web.way_out import WayOut, way_out
 
 TICK_S = 2.0
 _LOADING_TICK_S = 0.4
 _TICKS_TO_REPEAT = 10
+# What is loaded is loaded here.
+_OF_THIS_MACHINE = (Action.RESTART, Action.WITHOUT_GPU, Action.USE_TRANSFORMERS, Action.CLEAR_CONVERTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,7 @@ class Page:
     details: gr.HTML
     custom: Custom
     whatif: WhatIf
+    converted: Converted
     timer: gr.Timer
 
     @property
@@ -55,7 +63,7 @@ class Page:
             self.hardware, self.plan, self.details, self.header.status,
             self.setup.load, self.setup.unload, self.setup.note,
             self.chat.notice_box, self.chat.notice, self.chat.act, self.timer,
-            *self.custom.outputs, *self.whatif.outputs,
+            *self.custom.outputs, *self.whatif.outputs, *self.converted.outputs,
         ]  # fmt: skip
 
 
@@ -77,9 +85,10 @@ def _refresh(context: Context, session: Session, touched: Collection[str]) -> li
     possible = isinstance(plan, Plan) and plan.verdict != "no" and session.elsewhere is None
     card = current_notice(context, session, answering=session.answering)
     here = plan if isinstance(plan, Plan) and session.elsewhere is None else None
-    way = route(state, request, here, service.why_reload)
+    way = route(state, request, here, service.why_reload, differently=service.loads_differently)
     note = unloaded_text(context.loader.unloaded, say) if context.loader.unloaded else way.note(say)
     note = say("whatif.no_load") if session.elsewhere else note
+    below = load_line(state, say) or (f'<p class="sn-note" role="status">{esc(note)}</p>' if note else "")
     banner = above_plan(session)
     loading = state.status == "loading" or context.loader.busy
 
@@ -88,7 +97,7 @@ def _refresh(context: Context, session: Session, touched: Collection[str]) -> li
 
     hardware = hardware_card(service.snapshot(), say)
     status = header_panel.status_html(state, say)
-    pressed = (state.status, state.moving, way.kind, possible)
+    pressed = (state.status, setup_panel.loading_word(state), way.kind, possible)
     load, unload = setup_panel.buttons(state, way, say, possible=possible)
     return [
         update("hardware", hardware, lambda: hardware),
@@ -99,13 +108,14 @@ def _refresh(context: Context, session: Session, touched: Collection[str]) -> li
         update("status", status, lambda: status),
         update("load", pressed, lambda: load),
         update("unload", pressed, lambda: unload),
-        update("note", note, lambda: f'<p class="sn-note" role="status">{esc(note)}</p>' if note else ""),
+        update("note", below, lambda: below),
         update("notice_box", card is not None, lambda: gr.Column(visible=card is not None)),
         update("notice", card, lambda: card.html(say) if card else ""),
         update("act", card and card.button(say), lambda: _action_button(card, say)),
         update("timer", loading, lambda: gr.Timer(_LOADING_TICK_S if loading else TICK_S)),
         *custom_updates(context, session, plan, touched),
         *whatif_updates(context, session, touched),
+        *converted_updates(context, session),
     ]  # fmt: skip
 
 
@@ -129,7 +139,15 @@ def current_notice(context: Context, session: Session, *, answering: bool = Fals
         _model_error(context, session),
         offer_for=lambda error: climbing.offer_for(context, session, error),
         taken=climbing.latest(session, state),
+        way_out_of=lambda error: _way_out(context, state, error),
     )
+
+
+def _way_out(context: Context, state: ModelState, error: SnugError) -> WayOut | None:
+    """Of the load that failed last, and of no other trouble."""
+    if state.failed is None or error not in (state.error, context.loader.error):
+        return None
+    return way_out(error, state.failed, context.service.converted())
 
 
 def wire(page: Page, context: Context) -> None:
@@ -189,8 +207,8 @@ def act_on_model(
     context: Context, session: Session, action: Action, error: SnugError | None
 ) -> PlanRequest | None:
     """Run a card's button where it concerns the model; returns the request when it changed."""
-    if action in (Action.RESTART, Action.WITHOUT_GPU):
-        leave(context, session)  # what is loaded is loaded here
+    if action in _OF_THIS_MACHINE:
+        leave(context, session)
     request = session.request or context.start
     match action:
         case Action.RESTART:
@@ -199,13 +217,42 @@ def act_on_model(
             return climbing.take(context, session)
         case Action.UNDO_STEP:
             return climbing.undo(context, session)
+        case Action.USE_TRANSFORMERS:
+            return _use_transformers(context, session, request)
+        case Action.CLEAR_CONVERTED:
+            context.service.clear_converted()
+            _restart(context, request)
+        case _:
+            return _other_request(context, action, error, request)
+    return None
+
+
+def _other_request(
+    context: Context, action: Action, error: SnugError | None, request: PlanRequest
+) -> PlanRequest | None:
+    """What a button asks for instead; it is planned, and the person loads it."""
+    match action:
         case Action.USE_LOWER_PRESET:
             return PlanRequest(request.model, notices.lower_preset(request.preset))
         case Action.WITHOUT_GPU if isinstance(error, GpuUnsupported):
             return notices.without_gpus(request, error, context.service.usable().gpus)
         case Action.PICK_MODEL:
             return PlanRequest("starter", request.preset)
-    return None
+        case _:
+            return None
+
+
+def _use_transformers(context: Context, session: Session, request: PlanRequest) -> PlanRequest:
+    """Load the same with the other engine, at once."""
+    kept = for_engine(request.overrides, "transformers")
+    changed = replace(request, overrides=kept.overrides)
+    session.notes = kept.dropped
+    plan = make_plan(context, changed)
+    if isinstance(plan, Plan):
+        context.loader.load(plan)
+    else:
+        session.error = plan
+    return changed
 
 
 def _restart(context: Context, request: PlanRequest) -> None:

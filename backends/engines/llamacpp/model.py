@@ -12,19 +12,20 @@ from threading import Event as Flag
 import psutil
 
 from backends.engines.base import ProgressSink
+from backends.engines.llamacpp.gpus import gpu_share
 from backends.engines.llamacpp.library import load_library
 from backends.engines.llamacpp.pictures import Geometry, PictureStore, picture_geometry
-from backends.engines.llamacpp.prompt import Writer, make_writer
+from backends.engines.llamacpp.prompt import Spelling, Writer, make_writer
 from backends.engines.llamacpp.reading import read_through
 from backends.engines.llamacpp.server import Server, ServerSettings
+from backends.engines.llamacpp.sources import Source, prepare
 from backends.engines.llamacpp.threads import choose_threads, rows_per_pass
-from backends.engines.llamacpp.vocabulary import read_fragments, read_vocabulary
+from backends.engines.llamacpp.vocabulary import Vocabulary, read_fragments, read_vocabulary
 from backends.engines.stages import LOADING
 from backends.errors import OutOfRam, SettingInvalid
+from backends.hardware.llama_build import computes_on_gpus
 from backends.messages import Progress
-from backends.models.gguf import identify_gguf
 from backends.models.gguf_header import GgufHeader, read_gguf_header
-from backends.models.identify import ensure_loadable
 from backends.models.types import ModelInfo
 from backends.placement.types import Plan
 from backends.text import Text
@@ -43,6 +44,7 @@ class Files:
     parts: tuple[Path, ...]
     mmproj: Path | None
     headers: tuple[GgufHeader, ...]
+    notes: tuple[Text, ...] = ()
 
     @property
     def text_bytes(self) -> int:
@@ -65,18 +67,14 @@ class Files:
         )
 
 
-def look_at(plan: Plan) -> Files:
-    """Read the headers once more: files may have changed since the plan was made.
-
-    Raises what `identify_gguf` raises, and ModelDamaged for a copy of headers only.
-    """
-    info = identify_gguf(Path(plan.model_path))
-    ensure_loadable(info)
-    folder = info.path.parent
-    mmproj = info.gguf.mmproj if info.gguf is not None else None
-    parts = tuple(folder / file.path for file in info.files if file.path != mmproj)
-    headers = tuple(map(read_gguf_header, parts))
-    return Files(info, parts, folder / mmproj if mmproj else None, headers)
+def look_at(source: Source) -> Files:
+    """Read the headers once more, of all files."""
+    info, folder = source.info, source.info.path.parent
+    names = [file.path for file in info.files]
+    if source.mmproj is not None:
+        names.remove(source.mmproj.name)
+    parts = tuple(folder / name for name in names)
+    return Files(info, parts, source.mmproj, tuple(map(read_gguf_header, parts)), source.notes)
 
 
 @dataclass
@@ -107,17 +105,26 @@ class LoadedModel:
         return read_fragments(self.files.info.path, self.files.headers[0])
 
 
-def load(plan: Plan, progress: ProgressSink, cancel: Flag, *, exact: bool = False) -> LoadedModel:
-    """Load the model of `plan`. Raises what `look_at` raises, CpuUnsupported, OutOfRam, Cancelled,
-    SettingInvalid for a plan with a GPU, ModelUnsupported, InternalError.
+def load(
+    plan: Plan, progress: ProgressSink, cancel: Flag, *, cache: Path | None = None, exact: bool = False
+) -> LoadedModel:
+    """Load the model of `plan`; `cache` takes repaired files.
+
+    Raises what `prepare` raises, CpuUnsupported, OutOfRam, Cancelled, ModelUnsupported, InternalError, and
+    SettingInvalid for a plan with a GPU that the library can't use.
     """
     progress(Progress("start", 0, 0))
     _check_devices(plan)
-    files = look_at(plan)
     library = load_library()
     _check_memory(plan)
+    files = look_at(prepare(plan, cache, progress, cancel))
     words = read_vocabulary(files.info.path, files.headers[0])
-    writer = make_writer(_template(files.headers[0]), words, sees=files.mmproj is not None)
+    writer = make_writer(
+        _template(files.headers[0]),
+        words,
+        sees=files.mmproj is not None,
+        spelling=_spelling(files.headers[0], words),
+    )
     store = _store(files)
     threads = choose_threads()
     rows = _rows(files, store, threads)
@@ -133,6 +140,7 @@ def load(plan: Plan, progress: ProgressSink, cancel: Flag, *, exact: bool = Fals
         rows=rows,
         most_picture_tokens=plan.image_tokens if vision and vision.dynamic and plan.image_tokens else None,
         exact=exact,
+        gpus=gpu_share(plan),
     )
     return LoadedModel(
         files=files,
@@ -149,6 +157,15 @@ def load(plan: Plan, progress: ProgressSink, cancel: Flag, *, exact: bool = Fals
 def _template(header: GgufHeader) -> str | None:
     found = header.text("tokenizer.chat_template")
     return found if found and found.strip() else None
+
+
+def _spelling(header: GgufHeader, words: Vocabulary) -> Spelling:
+    """What our own conversions say of the tokenizer beside llama.cpp's keys (conversion.words)."""
+    return Spelling(
+        leading_space=header.text("snug.space_prefix") == "first",
+        composed=header.values.get("snug.composed_text") is True,
+        markup=words.added,
+    )
 
 
 def _penalty(header: GgufHeader) -> float:
@@ -173,9 +190,9 @@ def _rows(files: Files, store: PictureStore | None, threads: int) -> int:
 
 
 def _check_devices(plan: Plan) -> None:
-    """Refuse a plan with a GPU: the builds that are installed compute on the processor only."""
+    """Refuse a plan with a GPU where the build that is installed computes on the processor only."""
     for _, device in plan.device_map:
-        if device.startswith("cuda"):
+        if device.startswith("cuda") and not computes_on_gpus():
             raise SettingInvalid(
                 name=Text("llamacpp.this_plan", "This plan"),
                 value=Text("cli.used", "used"),

@@ -15,9 +15,9 @@ from backends.models.gguf_header import GgufHeader
 from backends.text import Text
 
 _KEPT_BYTES = 64 * 1024 * 1024
-# How a picture of another shape becomes a square: a key that our own conversions write. Files without it were
-# made for the original LLaVA, which was trained on pictures padded with CLIP's mean colour.
-FIT_KEY = "snug.picture.fit"
+# How a picture of another shape becomes a square: keys that our own conversions write (conversion.fit). Files
+# without them were made for the original LLaVA, which was trained on pictures padded with CLIP's mean colour.
+_KEYS = "snug.picture."
 _PADDING = (122, 116, 104)
 _FIXED = frozenset({"mlp", "mlp_norm"})
 
@@ -26,11 +26,15 @@ _FIXED = frozenset({"mlp", "mlp_norm"})
 class Geometry:
     """`side` is the square that the tower takes, None where the library fits pictures itself.
 
-    `fit`: "pad" to a square, "crop" the middle out of the resized picture, or "stretch" it.
+    `fit`: "pad" to a square of the colour `padding`, "crop" the middle out of the resized picture, or
+    "stretch" it. Pictures are resized to `edge` (None: to `side`), of which the middle is taken.
     """
 
     side: int | None
     fit: str = "pad"
+    padding: tuple[int, int, int] = _PADDING
+    edge: int | None = None
+    resampling: Image.Resampling = Image.Resampling.BICUBIC
 
 
 def picture_geometry(header: GgufHeader) -> Geometry:
@@ -40,8 +44,22 @@ def picture_geometry(header: GgufHeader) -> Geometry:
     tiles = "clip.vision.image_grid_pinpoints" in (*header.values, *header.lengths)
     if kind not in _FIXED or side is None or tiles:
         return Geometry(None)
-    fit = header.text(FIT_KEY)
-    return Geometry(side, fit if fit in ("crop", "stretch") else "pad")
+    fit, padding = header.text(_KEYS + "fit"), header.values.get(_KEYS + "padding")
+    number = header.values.get(_KEYS + "filter")
+    return Geometry(
+        side,
+        fit if fit in ("crop", "stretch") else "pad",
+        _color(padding) or _PADDING,
+        header.number(_KEYS + "edge"),
+        next((one for one in Image.Resampling if one == number), Image.Resampling.BICUBIC),
+    )
+
+
+def _color(stated: object) -> tuple[int, int, int] | None:
+    match stated:
+        case (int(red), int(green), int(blue)) if all(0 <= one < 256 for one in (red, green, blue)):
+            return red, green, blue
+    return None
 
 
 class PictureStore:
@@ -71,23 +89,37 @@ class PictureStore:
 
 
 def fit_picture(image: Image.Image, geometry: Geometry) -> Image.Image:
-    """The square that the tower takes, as the model's training made it; unchanged without one."""
+    """The square that the tower takes, as the model's training made it; unchanged without one.
+
+    To the pixel what transformers' image processors make with Pillow.
+    """
     side = geometry.side
     if side is None:
         return image
-    if geometry.fit == "stretch" or image.width == image.height:
-        return image.resize((side, side), Image.Resampling.BICUBIC)
+    edge = geometry.edge or side
     if geometry.fit == "crop":
-        scale = side / min(image.size)
-        width, height = (max(side, int(edge * scale)) for edge in image.size)
-        left, top = (width - side) // 2, (height - side) // 2
-        return image.resize((width, height), Image.Resampling.BICUBIC).crop(
-            (left, top, left + side, top + side)
-        )
+        image = image.resize(_around(image.size, edge), geometry.resampling)
+    else:
+        square = _padded(image, geometry.padding) if geometry.fit == "pad" else image
+        image = square.resize((edge, edge), geometry.resampling)
+    left, top = ((length - side) // 2 for length in image.size)
+    # What lies outside of the picture is black.
+    return image.crop((left, top, left + side, top + side))
+
+
+def _around(size: tuple[int, int], edge: int) -> tuple[int, int]:
+    """`size` scaled so that its shorter side is `edge`, the longer one cut off to whole pixels."""
+    width, height = size
+    return (edge, int(edge * height / width)) if width <= height else (int(edge * width / height), edge)
+
+
+def _padded(image: Image.Image, color: tuple[int, int, int]) -> Image.Image:
     longest = max(image.size)
-    square = Image.new("RGB", (longest, longest), _PADDING)
+    if image.width == image.height:
+        return image
+    square = Image.new("RGB", (longest, longest), color)
     square.paste(image, ((longest - image.width) // 2, (longest - image.height) // 2))
-    return square.resize((side, side), Image.Resampling.BICUBIC)
+    return square
 
 
 def data_url(image: Image.Image) -> str:

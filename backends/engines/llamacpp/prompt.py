@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,11 +49,33 @@ class Written:
         return tuple(part for part in self.parts if isinstance(part, ImagePart))
 
 
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """What becomes of a text before it is split into tokens, where the library leaves that to us.
+
+    `leading_space`: a text gets a space before it unless it begins with one, or with a token of `markup`.
+    `composed`: letters and their marks are one character each (Unicode's NFC).
+    """
+
+    leading_space: bool = False
+    composed: bool = False
+    markup: tuple[str, ...] = ()
+
+    def of(self, text: str) -> str:
+        """`text` as the model's own tokenizer would split it."""
+        if self.composed:
+            text = unicodedata.normalize("NFC", text)
+        if self.leading_space and text and not text.startswith((" ", *self.markup)):
+            text = " " + text
+        return text
+
+
 class Writer:
     """Writes conversations for one model."""
 
-    def __init__(self, template: ChatTemplate) -> None:
+    def __init__(self, template: ChatTemplate, spelling: Spelling = Spelling()) -> None:
         self.template = template
+        self.spelling = spelling
 
     def write(self, messages: Sequence[Message]) -> Written:
         """The prompt that the next answer continues. Pictures are left out for models without eyes.
@@ -61,8 +84,13 @@ class Writer:
         """
         text = self.template.render(messages)
         if not self.template.image_token:
-            return Written((text,))
+            return Written((self.spelling.of(text),))
         pictures = [image for message in messages for image in message.images]
+        starts_with_picture = text.startswith(self.template.image_token)
+        if not starts_with_picture:
+            text = self.spelling.of(text)
+        elif self.spelling.composed:
+            text = unicodedata.normalize("NFC", text)
         texts = text.split(self.template.image_token)
         if len(texts) != len(pictures) + 1:
             raise InternalError(
@@ -107,7 +135,9 @@ def _with_draft(messages: Sequence[Message], text: str) -> list[Message]:
     return [*messages[:-1], Message(Role.USER, (*last.images, TextPart(text)))]
 
 
-def make_writer(template: str | None, words: Vocabulary, *, sees: bool) -> Writer:
+def make_writer(
+    template: str | None, words: Vocabulary, *, sees: bool, spelling: Spelling = Spelling()
+) -> Writer:
     """Find out by trying how the file's template takes pictures and a system message.
 
     A file without a template is written to as models with its markup are (ChatML), else as LLaVA-1.5.
@@ -123,7 +153,7 @@ def make_writer(template: str | None, words: Vocabulary, *, sees: bool) -> Write
         candidates = [ChatTemplate(own, None, "", parts=parts) for parts in (True, False)]
     mark = _OWN_PLACEHOLDER if sees else ""
     candidates.append(ChatTemplate(Renderer(usual, words), None, mark, parts=False))
-    return Writer(first_that_works(candidates, words.control))
+    return Writer(first_that_works(candidates, words.control), spelling)
 
 
 class Renderer:

@@ -14,12 +14,13 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from backends.engines.llamacpp.capture import captured
 from backends.engines.llamacpp.errors import why_not_loaded
+from backends.engines.llamacpp.gpus import GpuShare
 
 # Writes the texts and the pictures of one message as they are; our own prompt is whole already.
 _AS_IT_IS = (
@@ -35,13 +36,17 @@ _KNOCK = {
 _ERRORS_ONLY = 1
 # Where layers look at a window only, turning back needs copies of what they keep; each takes as much again.
 _CHECKPOINTS = 4
+_MOST_GPUS = 128
 # Longer paths of socket files are refused by the systems: 108 bytes on Linux, 104 on macOS.
 _LONGEST_SOCKET = 100
 
 
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
-    """What the library is told. `rows` are read in one pass; `exact` computes attention in 32 bits."""
+    """What the library is told. `rows` are read in one pass; `exact` computes attention in 32 bits.
+
+    `kept_mib` of RAM keep conversations beside the one that was read last.
+    """
 
     text: Path
     mmproj: Path | None
@@ -50,6 +55,8 @@ class ServerSettings:
     rows: int
     most_picture_tokens: int | None = None
     exact: bool = False
+    kept_mib: int = 0
+    gpus: GpuShare = field(default_factory=GpuShare)
 
 
 class Server:
@@ -62,7 +69,7 @@ class Server:
             folder.rmdir()
             folder = Path(tempfile.mkdtemp(prefix="snug-", dir="/tmp"))
         try:
-            params = _params(library, settings, folder / "s.sock")
+            params = server_params(library, settings, folder / "s.sock")
             with captured() as said:
                 try:
                     self._server: Any = library.Server(params)
@@ -86,7 +93,8 @@ class Server:
         self._server = None
 
 
-def _params(library: Any, settings: ServerSettings, socket: Path) -> Any:
+def server_params(library: Any, settings: ServerSettings, socket: Path) -> Any:
+    """The parameters of a server that listens at `socket` only."""
     params = library.CommonParams()
     params.model.path = str(settings.text)
     if settings.mmproj is not None:
@@ -96,10 +104,12 @@ def _params(library: Any, settings: ServerSettings, socket: Path) -> Any:
     params.n_ctx, params.n_parallel = settings.context_tokens, 1
     params.n_batch = params.n_ubatch = settings.rows
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings.threads
-    params.n_gpu_layers, params.mmproj_use_gpu = 0, False
+    params.n_gpu_layers, params.mmproj_use_gpu = settings.gpus.layers, settings.gpus.pictures
+    if settings.gpus.split:
+        params.tensor_split = [*map(float, settings.gpus.split), *[0.0] * _MOST_GPUS][:_MOST_GPUS]
     params.warmup = params.fit_params = params.ui = params.endpoint_slots = params.ctx_shift = False
     params.offline = params.use_jinja = params.force_pure_content_parser = True
-    params.cache_ram_mib, params.n_ctx_checkpoints = 0, _CHECKPOINTS
+    params.cache_ram_mib, params.n_ctx_checkpoints = settings.kept_mib, _CHECKPOINTS
     params.chat_template = _AS_IT_IS
     params.verbosity, params.n_threads_http = _ERRORS_ONLY, 1
     params.api_keys = [secrets.token_urlsafe(32)]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from backends.hardware.cpu import usable_cores
+from backends.hardware.cpu import leaving_room, usable_cores
 
 # Threads wait for each other after every matrix: a core at half the speed halves all of them.
 _FAST_CORES = Path("/sys/devices/cpu_core/cpus")
@@ -22,13 +22,17 @@ _CORE_RELATION = 0  # RelationProcessorCore (winnt.h)
 
 
 def choose_threads(environ: Mapping[str, str] = os.environ) -> int:
-    """The number of threads; a choice made through `OMP_NUM_THREADS` (a setting of ours) wins."""
+    """The number of threads; a choice made through `OMP_NUM_THREADS` (a setting of ours) wins.
+
+    `SNUG_LEAVE_ROOM` leaves some of the cores to other programs.
+    """
     chosen = environ.get("OMP_NUM_THREADS", "")
     if chosen.isdecimal() and int(chosen) > 0:
         return int(chosen)
     cores = usable_cores(psutil.cpu_count(logical=False) or psutil.cpu_count() or 1)
     fast = {"win32": _fast_cores_windows, "darwin": _fast_cores_macos}.get(sys.platform, fast_cores_linux)()
-    return max(1, min(cores, fast or cores))
+    threads = max(1, min(cores, fast or cores))
+    return leaving_room(threads) if environ.get("SNUG_LEAVE_ROOM") == "1" else threads
 
 
 def rows_per_pass(parameters: int, threads: int) -> int:

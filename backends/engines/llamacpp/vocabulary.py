@@ -18,11 +18,15 @@ _BYTE_NAME = re.compile(rb"<0x([0-9A-Fa-f]{2})>")
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """`control` is markup that only a template may write; `start` and `end` are the texts of those tokens."""
+    """`control` is markup that only a template may write; `start` and `end` are the texts of those tokens.
+
+    `added` are all tokens that a text is searched for before anything else is done with it.
+    """
 
     control: tuple[str, ...]
     start: str
     end: str
+    added: tuple[str, ...] = ()
 
 
 def read_vocabulary(path: Path, header: GgufHeader) -> Vocabulary:
@@ -30,11 +34,12 @@ def read_vocabulary(path: Path, header: GgufHeader) -> Vocabulary:
     arrays = read_gguf_arrays(path, (_TOKENS, _TYPES))
     tokens: Sequence[bytes] = arrays.get(_TOKENS, ())
     types: Sequence[int] = arrays.get(_TYPES, ())
-    control = []
+    control, added = [], []
     for token, kind in zip(tokens, types, strict=False):
         if kind not in (_UNKNOWN, _CONTROL, _USER_DEFINED):
             continue
         text = token.decode("utf-8", "replace")
+        added.append(text)
         if kind != _USER_DEFINED or _MARKUP.fullmatch(text):
             control.append(text)
 
@@ -43,7 +48,7 @@ def read_vocabulary(path: Path, header: GgufHeader) -> Vocabulary:
         known = type(number) is int and 0 <= number < len(tokens)
         return tokens[number].decode("utf-8", "replace") if known and type(number) is int else ""
 
-    return Vocabulary(tuple(control), named("bos"), named("eos"))
+    return Vocabulary(tuple(control), named("bos"), named("eos"), tuple(added))
 
 
 def read_fragments(path: Path, header: GgufHeader) -> dict[int, bytes]:

@@ -47,7 +47,13 @@ def test_the_starter_s_tower(checkpoint: Folder) -> None:
         "clip.vision.image_mean": (0.5, 0.5, 0.5),
         "clip.vision.image_std": (0.5, 0.5, 0.5),
     }
-    assert made.values["snug.layout"] == "rotated"
+    assert {key: made.values[key] for key in made.values if key.startswith("snug.")} == {
+        "snug.layout": "rotated",
+        "snug.picture.fit": "pad",
+        "snug.picture.edge": 128,
+        "snug.picture.filter": 3,
+        "snug.picture.padding": (127, 127, 127),
+    }
 
 
 @pytest.mark.parametrize(
@@ -62,13 +68,12 @@ def test_the_layer_whose_features_are_taken(
     assert document(folder).values.get("clip.vision.feature_layer") == stated
 
 
-def test_tiles_of_llava_1_6(checkpoint: Folder) -> None:
-    made = document(checkpoint("llava-next"))
-    # The checkpoint says height before width.
-    assert made.values["clip.vision.image_grid_pinpoints"] == (64, 32, 32, 64, 64, 64)
-    assert made.values["clip.vision.mm_patch_merge_type"] == "spatial_unpad"
-    newline = next(piece for piece in made.pieces if piece.name == "v.image_newline")
-    assert (newline.shape, newline.kind) == ((64,), WeightType.F32)
+def test_tiles_of_llava_1_6_are_refused_and_its_words_are_not(checkpoint: Folder) -> None:
+    """See tests/backends/engines/llamacpp/test_tiles.py for what the library makes of them."""
+    with pytest.raises(ModelUnsupported, match="one tile after the other"):
+        document(checkpoint("llava-next"))
+    made = open_checkpoint(checkpoint("llava-next")).text_document(WeightType.Q8_0)
+    assert made.architecture == "llama"
 
 
 def test_a_projector_without_biases_gets_zeros(checkpoint: Folder) -> None:

@@ -146,3 +146,8 @@ def test_affinity_to_one_cpu_leaves_one_core() -> None:
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["1", "hardware.cpu_limited"]
+
+
+@pytest.mark.parametrize(("cores", "left"), [(1, 1), (2, 1), (4, 3), (6, 5), (8, 6), (16, 12)])
+def test_cores_that_work_when_other_programs_keep_some(cores: int, left: int) -> None:
+    assert cpu.leaving_room(cores) == left

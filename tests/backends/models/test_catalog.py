@@ -92,6 +92,27 @@ def test_folders_of_gguf_files_have_names_and_are_offered(
     assert {"acme", "acme/pear-gguf"} <= {entry.label for entry in entries(settings, environ)}
 
 
+def test_each_of_several_gguf_models_of_a_folder_has_a_name(
+    settings: Settings, environ: dict[str, str], tmp_path: Path
+) -> None:
+    several = tmp_path / "models" / "several"
+    gguf_files.llava_15_7b(several)
+    other = gguf_files.tiny(several / "other-Q4_0.gguf")
+    direct = gguf_files.tiny(tmp_path / "models" / "direct.gguf")
+    found = {entry.label: entry.path for entry in entries(settings, environ)}
+    assert found["several/other-Q4_0"] == resolve("several/other-Q4_0", settings, environ) == other
+    assert found["direct"] == resolve("direct", settings, environ) == direct
+    assert "several" not in found
+    assert not [name for name in found if "mmproj" in name]
+
+
+def test_a_split_set_is_one_model(settings: Settings, environ: dict[str, str], tmp_path: Path) -> None:
+    for number in (1, 2):
+        gguf_files.tiny(tmp_path / "models" / f"big-0000{number}-of-00002.gguf")
+    assert resolve("big", settings, environ).name == "big-00001-of-00002.gguf"
+    assert [entry.label for entry in entries(settings, environ)].count("big") == 1
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
 def test_a_file_keeps_its_name_and_its_neighbours(settings: Settings, tmp_path: Path) -> None:
     """The Hub's cache: names are links to blobs that lie elsewhere."""

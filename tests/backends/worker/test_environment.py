@@ -83,3 +83,22 @@ def test_nothing_leaves_the_machine_and_threads_are_as_set() -> None:
     assert environment["OMP_NUM_THREADS"] == "3"
     assert environment["GOMP_SPINCOUNT"] == "1000"
     assert "OMP_NUM_THREADS" not in child_environment(load_settings({}))
+
+
+@pytest.mark.parametrize("engine", ["transformers", "llamacpp", "fake", ""])
+def test_room_is_left_where_the_person_wants_it(engine: str) -> None:
+    without = child_environment(load_settings({}), engine)
+    found = child_environment(load_settings({"SNUG_LEAVE_ROOM": "1"}), engine)
+    added = {name: value for name, value in found.items() if name not in without}
+    match engine:
+        case "llamacpp":  # which knows fast cores from others
+            assert added == {"SNUG_LEAVE_ROOM": "1"}
+        case "":  # measuring the machine
+            assert added == {}
+        case _:
+            assert 1 <= int(added["OMP_NUM_THREADS"]) <= (os.cpu_count() or 1)
+
+
+def test_a_number_of_threads_outranks_room() -> None:
+    settings = replace(load_settings({"SNUG_LEAVE_ROOM": "1"}), threads=3)
+    assert child_environment(settings, "llamacpp")["OMP_NUM_THREADS"] == "3"

@@ -64,7 +64,7 @@ def test_plan_in_words_and_in_chinese(
     machine = str(HARDWARE / "laptop_6gb.json")
 
     assert main(["plan", model, "--hardware", machine, "--needs"]) == 0
-    assert "llamacpp · q4_k_m" in capsys.readouterr().out
+    assert "llama.cpp · 4-bit (Q4_K_M)" in capsys.readouterr().out
     monkeypatch.setenv("SNUG_LANG", "zh")
     assert main(["plan", model, "--hardware", machine, "--needs"]) == 0
     assert "能放下整个文件的最小显卡是" in capsys.readouterr().out

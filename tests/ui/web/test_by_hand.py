@@ -10,7 +10,7 @@ import pytest
 
 from backends.errors import SettingInvalid
 from backends.models.types import ModelInfo, TextGeometry, VisionGeometry
-from backends.placement.types import Overrides
+from backends.placement.types import EngineName, Overrides
 from backends.presets import Preset
 from tests.support import machines
 from ui.web import by_hand
@@ -154,3 +154,43 @@ def test_folders(written: str | None, means: str | None) -> None:
 def test_a_folder_that_could_mean_several(written: str) -> None:
     with pytest.raises(SettingInvalid, match="whole path"):
         by_hand.folder(written)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "engine", "dropped"),
+    [
+        (Overrides(precision="q8_0"), "transformers", ("precision",)),
+        (Overrides(precision="nf4"), "transformers", ()),
+        (Overrides(precision="nf4"), "llamacpp", ("precision",)),
+        (Overrides(precision="q4_0", context_tokens=512), "llamacpp", ()),
+        (
+            Overrides(cpu_layers_mode="stream", offload_dir="/x"),
+            "llamacpp",
+            ("cpu_layers_mode", "offload_dir"),
+        ),
+        (MAP, "llamacpp", ("device_map",)),
+        (MAP, "transformers", ()),
+        (Overrides(engine="llamacpp", precision="q4_0"), None, ()),
+    ],
+)
+def test_an_engine_drops_what_it_does_not_have(
+    overrides: Overrides, engine: EngineName | None, dropped: tuple[str, ...]
+) -> None:
+    kept = by_hand.for_engine(overrides, engine)
+    assert kept.overrides == replace(by_hand.without(overrides, *dropped), engine=engine)
+    assert len(kept.dropped) == len(dropped)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "dropped"),
+    [
+        (Overrides(precision="q8_0"), ("precision",)),
+        (Overrides(precision="float16"), ()),
+        (Overrides(engine="transformers"), ("engine",)),
+        (Overrides(engine="llamacpp"), ()),
+    ],
+)
+def test_a_gguf_file_decides_engine_and_precision(overrides: Overrides, dropped: tuple[str, ...]) -> None:
+    kept = by_hand.for_model(overrides, replace(model(), format="gguf"))
+    assert kept.overrides == by_hand.without(overrides, *dropped)
+    assert len(kept.dropped) == len(dropped)

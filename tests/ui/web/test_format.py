@@ -6,20 +6,23 @@ from dataclasses import replace
 
 import pytest
 
+from backends.conversion.types import Conversion, WeightType
 from backends.errors import ImageUnreadable, OutOfGpuMemory
 from backends.hardware.types import Gpu, GpuProcess
-from backends.messages import Done, FinishReason, Progress, Timings, Usage
-from backends.placement.types import DeviceShare, PlanRequest
+from backends.messages import Done, FinishReason, Timings, Usage
+from backends.placement.gguf_words import no_mmproj
+from backends.placement.types import DeviceShare, Plan, PlanRequest
 from backends.presets import Preset
 from backends.reports import UnloadReport
+from backends.text import Text
 from tests.support.fake_service import CPU_MACHINE, GIB, GPU_MACHINE, make_plan
 from ui.i18n import Translator
 from ui.web.format import (
+    Measured,
     error_card,
     hardware_card,
     plan_card,
     plan_details,
-    progress_text,
     stats_line,
     unloaded_text,
 )
@@ -84,6 +87,47 @@ def test_precisions_in_peoples_words(precision: str, said: str) -> None:
     assert f"transformers · {said} ·" in plan_card(replace(PLAN, precision=precision), SAY)
 
 
+LLAMA = replace(
+    PLAN,
+    engine="llamacpp",
+    precision="q8_0",
+    conversion=Conversion("/cache", WeightType.Q8_0, WeightType.F16, nbytes=GIB, source_bytes=2 * GIB),
+)
+ONCE = Text.of("converted.once", "It takes {seconds:seconds} and {size:bytes}.", seconds=12.0, size=GIB)
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        (LLAMA, "Will be converted once: 1.0 GB on the disk."),
+        (replace(LLAMA, reasons=(ONCE,)), "Will be converted once: about 12 s, 1.0 GB on the disk."),
+        (
+            replace(LLAMA, conversion=replace(LLAMA.conversion, ready=True)),  # type: ignore[type-var]
+            "Already converted for llama.cpp: 1.0 GB on the disk.",
+        ),
+    ],
+    ids=["nobody knows how long", "once", "done"],
+)
+def test_a_plan_that_converts_says_so(plan: Plan, said: str) -> None:
+    card = plan_card(plan, SAY)
+    assert "llama.cpp · 8-bit (Q8_0) ·" in card
+    assert said in card
+
+
+def test_a_plan_that_can_t_be_carried_out_converts_nothing() -> None:
+    assert "converted" not in plan_card(replace(LLAMA, verdict="no"), SAY)
+
+
+def test_what_the_engine_did_to_the_files_is_told() -> None:
+    note = Text.of("llamacpp.repaired_order", "{file} was repaired.", file="mmproj.gguf")
+    assert "mmproj.gguf was repaired." in plan_card(LLAMA, SAY, Measured(notes=(note,)))
+
+
+def test_a_gguf_file_without_its_picture_part_says_so_in_the_card() -> None:
+    plan = replace(PLAN, format="gguf", engine="llamacpp", reasons=(no_mmproj(),))
+    assert "No mmproj file that fits it lies beside the file" in plan_card(plan, SAY)
+
+
 def test_a_plan_that_does_not_fit_promises_no_speed() -> None:
     card = plan_card(replace(PLAN, verdict="no"), SAY)
     assert "does not fit" in card
@@ -133,19 +177,6 @@ def test_an_error_says_what_why_and_what_to_do() -> None:
     for sentence in ("GPU 0 ran out of memory", "2.0 GB more were needed", "Choose a preset"):
         assert sentence in card
     assert "显存不足" in error_card(error, ZH)
-
-
-@pytest.mark.parametrize(
-    ("progress", "said"),
-    [
-        (None, "starting"),
-        (Progress("read", 512 * 2**20, 2 * GIB), "reading 512 MB of 2.0 GB"),
-        (Progress("prefill", 12, 600), "reading the question 12 / 600"),
-        (Progress("encode", 0, 0), "looking at the picture"),
-    ],
-)
-def test_progress_in_words(progress: Progress | None, said: str) -> None:
-    assert progress_text(progress, SAY) == said
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,10 @@ def tab(tmp_path: Path) -> Iterator[Tab]:
         PlanRequest("starter"),
         PlanRequest("C:\\模型\\llava 1.5", Preset.LOW),
         PlanRequest("m", Preset.CUSTOM, CHOSEN),
+        PlanRequest("m", Preset.CPU, Overrides(engine="llamacpp", precision="q4_0")),
         PlanRequest("m", Preset.CUSTOM, Overrides(device_map=(("", "cpu"), ("model.layers.3", "cuda:0")))),
     ],
-    ids=["nothing", "model and preset", "every setting", "a map"],
+    ids=["nothing", "model and preset", "every setting", "an engine", "a map"],
 )
 def test_what_is_kept_comes_back(request_: PlanRequest) -> None:
     assert kept.from_text(kept.to_text(request_)) == request_
@@ -65,7 +66,7 @@ def written(**changes: Any) -> str:
         written(model="a\0b"),
         written(preset="best"),
         written(settings="precision=nf4"),
-        written(settings=["precision=q4_0"]),
+        written(settings=["precision=q4_k_m"]),
         written(settings=["context=-1"]),
         written(settings=["gpus=1,1"]),
         written(settings=["max_memory.tpu=1GiB"]),
@@ -126,3 +127,17 @@ def test_another_machine_is_not_for_the_next_visit(tab: Tab) -> None:
     wiring_whatif.choose(tab.context, tab.session, "laptop_6")
     tab.session.request = PlanRequest(tab.llava, Preset.LOW)
     assert "kept" not in tab.draw()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (kept.to_text(PlanRequest("m"), leave_room=True), True),
+        (kept.to_text(PlanRequest("m")), False),
+        (written(leave_room="yes"), False),
+        (written(leave_room=True, model=""), False),
+        ("", False),
+    ],
+)
+def test_room_for_other_programs_is_kept(text: str, said: bool) -> None:
+    assert kept.leaves_room(text) is said

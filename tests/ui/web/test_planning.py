@@ -268,3 +268,25 @@ def test_sizes_that_cannot_be_are_said_in_the_fields_own_words(tab: Tab, parts: 
     with pytest.raises(SettingInvalid, match=r'"GB (of RAM|each)" can\'t be') as caught:
         whatif.put_together(tab.context, tab.session, parts)
     assert "bytes" not in str(caught.value)
+
+
+def test_engine_and_precision_are_offered_together(tab: Tab) -> None:
+    drawn = tab.draw()
+    assert [value for _, value in drawn["engine"]["choices"]] == ["", "transformers", "llamacpp"]
+    assert {"bf16", "int8", "q8_0", "q4_0", "f16"} <= {value for _, value in drawn["precision"]["choices"]}
+    change(tab.context, tab.session, Overrides(engine="transformers"))
+    drawn = tab.draw()
+    assert not {"q8_0", "q4_0", "f16"} & {value for _, value in drawn["precision"]["choices"]}
+    assert drawn["engine"]["value"] == "transformers"
+    assert "Engine: <b>transformers</b>" in drawn["intro"]["value"]
+    assert "--set engine=transformers" in drawn["command"]["value"]
+
+
+def test_a_gguf_file_leaves_nothing_of_both_to_choose(tab: Tab) -> None:
+    settle(tab.context, tab.session, tab.gguf, Preset.CPU)
+    drawn = tab.draw()
+    for control in ("engine", "precision"):
+        assert [value for _, value in drawn[control]["choices"]] == [""]
+        assert drawn[control]["interactive"] is False
+        assert "GGUF" in drawn[control]["info"]
+    assert [drawn[name]["visible"] for name in ("cpu_layers_mode", "offload_dir", "map_box")] == [False] * 3

@@ -15,9 +15,10 @@ from backends.service import ModelState
 from backends.text import Text
 from tests.support.fake_service import make_plan
 from ui.i18n import Translator
+from ui.loading import progress_text
 from ui.web import chat_flow
 from ui.web.chat_flow import Conversation, Turn
-from ui.web.format import plan_card, progress_text
+from ui.web.format import plan_card
 from ui.web.panels import header, placement
 from ui.web.panels.setup import buttons
 from ui.web.route import route

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -12,15 +13,18 @@ from backends.errors import SnugError
 from backends.hardware.types import Gpu, HardwareSnapshot
 from backends.models.types import ModelInfo
 from backends.placement.types import Plan, PlanRequest
-from backends.presets import PRECISIONS, Preset
+from backends.presets import Preset
 from backends.text import Text, human_bytes
 from ui.device_map import to_json, to_text
 from ui.i18n import Translator
+from ui.naming import engine_name
 from ui.overrides import command_line
 from ui.web import by_hand, kept
 from ui.web.drawing import Shown
 from ui.web.format import error_card, short_gpu
 from ui.web.html import badge, esc
+from ui.web.panels import engines
+from ui.web.panels.engines import Running
 
 GIB = 2**30
 _MODES = ("compute", "stream")
@@ -36,9 +40,11 @@ class Custom:
 
     box: gr.Accordion
     intro: gr.HTML
+    engine: gr.Dropdown
     gpus: gr.CheckboxGroup
     gpu_layers: gr.Slider
     precision: gr.Dropdown
+    leave_room: gr.Checkbox
     context_tokens: gr.Number
     images: gr.Number
     image_tokens: gr.Slider
@@ -95,17 +101,26 @@ class About:
     draft_plan: Plan | SnugError | None = None
     cost: PictureCost | None = None
     limited: int | None = None
+    leave_room: bool = False
+
+    @property
+    def running(self) -> Running:
+        """What decides which settings there are."""
+        plan = self.plan if isinstance(self.plan, Plan) else None
+        return Running(self.request.overrides, self.model, plan)
 
 
 def build(say: Translator) -> Custom:
     """Lay the panel out; the first tick fills it."""
     with gr.Accordion(say("setup.custom"), open=False, elem_id="custom") as box:
         intro = gr.HTML("", apply_default_css=False, elem_id="custom-intro", js_on_load=_UNDO)
+        engine = gr.Dropdown([("", "")], value="", filterable=False, interactive=True, elem_id="engine")
         gpus = gr.CheckboxGroup([], visible=False, interactive=True, elem_id="gpus")
         gpu_layers = gr.Slider(
             0, 1, 0, step=1, precision=0, interactive=True, buttons=[], elem_id="gpu-layers"
         )
         precision = gr.Dropdown([("", "")], value="", filterable=False, interactive=True, elem_id="precision")
+        room = gr.Checkbox(value=False, label="", interactive=True, elem_id="leave-room")
         context = gr.Number(
             precision=0, step=64, interactive=True, elem_id="context", elem_classes="sn-field"
         )
@@ -134,8 +149,9 @@ def build(say: Translator) -> Custom:
                           elem_id="map-json")  # fmt: skip
         kept_text = gr.Textbox("", visible=False)
     return Custom(
-        box, intro, gpus, gpu_layers, precision, context, images, detail, cost, mode, memory_box, which,
-        limit, ram, offload, map_box, text, check, use, auto, reset, command, json, kept_text,
+        box, intro, engine, gpus, gpu_layers, precision, room, context, images, detail, cost, mode,
+        memory_box, which, limit, ram, offload, map_box, text, check, use, auto, reset, command, json,
+        kept_text,
     )  # fmt: skip
 
 
@@ -188,7 +204,9 @@ def _frame(say: Translator, about: About) -> dict[str, Shown]:
             to_json(placed or ()),
         ),
         # Another machine's settings are not for the next visit.
-        "kept": Shown({}, None if about.elsewhere else kept.to_text(about.request)),
+        "kept": Shown(
+            {}, None if about.elsewhere else kept.to_text(about.request, leave_room=about.leave_room)
+        ),
     }
 
 
@@ -219,6 +237,8 @@ def _chip(say: Translator, setting: str, name: str, value: str) -> str:
 def _value(say: Translator, field: str, value: Any) -> str:  # noqa: ANN401 - any setting's value
     if field == "cpu_layers_mode":
         return say(f"custom.mode_{value}")
+    if field == "engine":
+        return engine_name(value)
     if field == "device_map":
         return say("custom.by_hand")
     if isinstance(value, tuple):
@@ -233,8 +253,8 @@ def _device_name(say: Translator, about: About, device: str) -> str:
 
 
 def _devices(say: Translator, about: About) -> dict[str, Shown]:
-    overrides, gpus = about.request.overrides, about.hardware.gpus
-    plan = about.plan if isinstance(about.plan, Plan) else None
+    overrides, gpus, running = about.request.overrides, about.hardware.gpus, about.running
+    plan = running.plan
     layers = about.model.layers if about.model else plan.layers if plan else 1
     names = [
         (f"{gpu.index} · {short_gpu(gpu.name)} · {human_bytes(gpu.total_bytes)}", gpu.index) for gpu in gpus
@@ -243,23 +263,24 @@ def _devices(say: Translator, about: About) -> dict[str, Shown]:
     words = _words(say, about, "gpu_layers", layers=layers)
     if not gpus:
         words["info"] = say("custom.no_gpu")
+    elif running.idle_gpus:
+        words["info"] = say("custom.llama_cpu")
     elif overrides.device_map is not None:
         words["info"] = say("custom.map_decides")
     on_gpu = overrides.gpu_layers if overrides.gpu_layers is not None else plan.gpu_layers if plan else None
-    able = {"interactive": bool(gpus) and overrides.device_map is None, "maximum": max(1, layers)}
-    automatic = say("custom.automatic")
-    if plan is not None and overrides.precision is None:
-        automatic = f"{automatic} ({plan.precision})"
-    precisions = [(automatic, ""), *((say(f"custom.precision_{name}"), name) for name in PRECISIONS)]
+    idle = not gpus or (running.idle_gpus and running.only_llamacpp)
+    able = {"interactive": not idle and overrides.device_map is None, "maximum": max(1, layers)}
+    streams = bool(gpus) and not running.only_llamacpp
     modes = [(say("custom.automatic"), ""), *((say(f"custom.mode_{mode}"), mode) for mode in _MODES)]
     return {
+        **engines.view(say, running, partial(_words, say, about)),
+        "leave_room": Shown(
+            {"label": say("custom.leave_room"), "info": say("custom.leave_room_info")}, about.leave_room
+        ),
         "gpus": Shown({**_words(say, about, "gpus"), "choices": names, "visible": bool(gpus)}, chosen),
         "gpu_layers": Shown({**words, **able}, None if on_gpu is None else min(on_gpu, max(1, layers))),
-        "precision": Shown(
-            {**_words(say, about, "precision"), "choices": precisions}, overrides.precision or ""
-        ),
         "cpu_layers_mode": Shown(
-            {**_words(say, about, "cpu_layers_mode"), "choices": modes, "visible": bool(gpus)},
+            {**_words(say, about, "cpu_layers_mode"), "choices": modes, "visible": streams},
             overrides.cpu_layers_mode or "",
         ),
     }
@@ -331,7 +352,11 @@ def _memory(say: Translator, about: About) -> dict[str, Shown]:
         "ram_limit": slider("cpu", ram.total_bytes),
         "memory_box": Shown({"label": say("custom.memory_box")}),
         "offload_dir": Shown(
-            {**_words(say, about, "offload_dir"), "placeholder": planned or say("custom.automatic")},
+            {
+                **_words(say, about, "offload_dir"),
+                "placeholder": planned or say("custom.automatic"),
+                "visible": not about.running.only_llamacpp,
+            },
             overrides.offload_dir or "",
         ),
     }
@@ -346,7 +371,7 @@ def _map(say: Translator, about: About) -> dict[str, Shown]:
     valid = isinstance(about.draft_plan, Plan)
     in_use = overrides.device_map is not None
     return {
-        "map_box": Shown({"label": say("custom.device_map")}),
+        "map_box": Shown({"label": say("custom.device_map"), "visible": not about.running.only_llamacpp}),
         "map_text": Shown(_words(say, about, "device_map"), text),
         "map_check": Shown({}, _checked(say, about)),
         "map_use": Shown(

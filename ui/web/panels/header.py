@@ -9,11 +9,12 @@ import gradio as gr
 
 from backends.service import ModelState
 from ui.i18n import Translator
-from ui.web.format import progress_text
+from ui.loading import progress_text
+from ui.naming import short_name
 from ui.web.html import badge
 
 # Stages whose share is worth telling.
-_MEASURED = {"read": "status.loading", "move": "status.moving"}
+_MEASURED = {"read": "status.loading", "converting": "status.converting", "move": "status.moving"}
 BRAND = '<h1 class="sn-brand">Snug</h1>'
 
 
@@ -70,7 +71,8 @@ def status_html(state: ModelState, say: Translator) -> str:
         where = " + ".join(
             name for key, name in (("cuda", "GPU"), ("cpu", "CPU"), ("disk", "disk")) if key in devices
         )
-        text = say("status.ready", precision=state.report.precision, where=where or "CPU")
+        loaded = short_name(state.report.engine, state.report.precision)
+        text = say("status.ready", precision=loaded, where=where or "CPU")
     else:
         text = say(f"status.{state.status}")
     return f'<div role="status" aria-live="polite">{badge("state-" + state.status, text)}</div>'

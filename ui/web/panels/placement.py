@@ -42,6 +42,7 @@ def gist(plan: Plan | SnugError) -> object:
     return (
         plan.request, plan.verdict, plan.engine, plan.precision, plan.device_map, budgets,
         f"{plan.expected.tokens_per_s:.1g}", tuple(str(reason.code) for reason in plan.reasons),
+        plan.conversion and (plan.conversion.ready, plan.conversion.layout),
     )  # fmt: skip
 
 
@@ -51,7 +52,8 @@ def measured(plan: Plan | SnugError, state: ModelState, turns: Conversation) -> 
         return Measured()
     if state.plan.request != plan.request or state.plan.device_map != plan.device_map:
         return Measured()
-    load = Measured(state.report.seconds, memory=state.measured, moved=state.report.moved)
+    report = state.report
+    load = Measured(report.seconds, memory=state.measured, moved=report.moved, notes=report.notes)
     # An answer from before the model was loaded like this tells nothing of it.
     own = (turn.done for turn in reversed(turns) if turn.by == state.report)
     done = next((one for one in own if one is not None and one.token_ids), None)

@@ -104,11 +104,19 @@ def whole_number(field: str, text: str, minimum: int) -> int | None:
     )
 
 
+def loading_word(state: ModelState) -> str:
+    """The key of what the button says while a model comes into memory."""
+    if state.moving:
+        return "setup.moving"
+    converting = state.progress is not None and state.progress.stage == "converting"
+    return "setup.converting" if converting else "setup.loading"
+
+
 def buttons(state: ModelState, way: Route, say: Translator, *, possible: bool) -> tuple[Any, Any]:
     """What the two buttons say and whether they can be pressed, for the model's state."""
     if state.status == "loading":
         return (
-            gr.Button(say("setup.moving" if state.moving else "setup.loading"), interactive=False),
+            gr.Button(say(loading_word(state)), interactive=False),
             gr.Button(say("setup.cancel"), visible=True),
         )
     same = way.kind == "same"

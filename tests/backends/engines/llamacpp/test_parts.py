@@ -14,10 +14,12 @@ from backends.engines.llamacpp.answer import token_ids
 from backends.engines.llamacpp.capture import captured
 from backends.engines.llamacpp.errors import why_not_answered, why_not_loaded
 from backends.engines.llamacpp.exchange import Piece
-from backends.engines.llamacpp.library import check_features
+from backends.engines.llamacpp.gpus import GpuShare, gpu_share
+from backends.engines.llamacpp.library import check_features, load_library
 from backends.engines.llamacpp.pictures import Geometry, PictureStore, fit_picture, picture_geometry
-from backends.engines.llamacpp.prompt import make_writer
+from backends.engines.llamacpp.prompt import Spelling, make_writer
 from backends.engines.llamacpp.requests import request
+from backends.engines.llamacpp.server import ServerSettings, server_params
 from backends.engines.llamacpp.threads import (
     choose_threads,
     fast_cores_linux,
@@ -35,11 +37,13 @@ from backends.errors import (
     OutOfRam,
     SnugError,
 )
+from backends.hardware.cpu import leaving_room
 from backends.messages import SamplingParams
 from backends.models.gguf_header import GgufHeader, read_gguf_header
 from tests.backends.engines.llamacpp.conftest import Files
 from tests.support import gguf_files, tiny_gguf
 from tests.support.answers import Draw, said, user
+from tests.support.plans import make_plan
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 WORDS = Vocabulary(("<|im_start|>", "<|im_end|>"), "<s>", "</s>")
@@ -54,6 +58,11 @@ class TestThreads:
         import psutil
 
         assert 1 <= choose_threads({"OMP_NUM_THREADS": value}) <= (psutil.cpu_count() or 1)
+
+    def test_room_is_left_for_other_programs(self) -> None:
+        usual = choose_threads({})
+        assert choose_threads({"SNUG_LEAVE_ROOM": "1"}) == leaving_room(usual)
+        assert choose_threads({"SNUG_LEAVE_ROOM": "0"}) == usual
 
     def test_a_hybrid_processor_computes_with_its_fast_cores(self, tmp_path: Path) -> None:
         listed = tmp_path / "cpus"
@@ -99,7 +108,7 @@ class TestVocabulary:
     def test_markup_is_found(self, files: Files) -> None:
         path = files("text")
         found = read_vocabulary(path, read_gguf_header(path))
-        assert found == Vocabulary(tiny_gguf.SPECIALS, "", "<|im_end|>")
+        assert found == Vocabulary(tiny_gguf.SPECIALS, "", "<|im_end|>", tiny_gguf.SPECIALS)
 
     def test_fragments_are_the_halves_of_characters(self, files: Files) -> None:
         path = files("text")
@@ -115,7 +124,9 @@ class TestVocabulary:
         }
         path = gguf_files.tiny(tmp_path / "m.gguf", more=more | {"tokenizer.ggml.model": "llama"})
         header = read_gguf_header(path)
-        assert read_vocabulary(path, header) == Vocabulary(("<unk>", "<|eot|>", "</s>"), "", "")
+        assert read_vocabulary(path, header) == Vocabulary(
+            ("<unk>", "<|eot|>", "</s>"), "", "", ("<unk>", "<|eot|>", "<b>", "</s>")
+        )
         assert read_fragments(path, header) == {4: b"\xe4"}
 
     def test_bytes_are_spelled_with_the_longest_pieces(self) -> None:
@@ -173,6 +184,35 @@ class TestPrompt:
         )
         writer = make_writer(template, WORDS, sees=False)
         assert writer.write([user("Hi")]).parts == ('<s>Hi{"ä": 1}4</s>',)
+
+    @pytest.mark.parametrize(
+        ("spelling", "text", "expected"),
+        [
+            (Spelling(), "nai\u0308ve", "nai\u0308ve"),
+            (Spelling(composed=True), "nai\u0308ve", "na\u00efve"),
+            (Spelling(leading_space=True), "USER: a", " USER: a"),
+            (Spelling(leading_space=True), " USER: a", " USER: a"),
+            (Spelling(leading_space=True), "", ""),
+            (Spelling(leading_space=True, markup=("<s>",)), "<s>[INST] a", "<s>[INST] a"),
+            (Spelling(leading_space=True, markup=("<s>",)), "[INST] a", " [INST] a"),
+        ],
+    )
+    def test_what_the_library_leaves_to_us(self, spelling: Spelling, text: str, expected: str) -> None:
+        assert spelling.of(text) == expected
+        template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+        writer = make_writer(template, WORDS, sees=False, spelling=spelling)
+        if text:
+            assert writer.write([user(text)]).parts == (expected,)
+
+    def test_a_prompt_that_begins_with_a_picture_gets_no_space(self, picture: Draw) -> None:
+        template = (
+            "{% for m in messages %}{% for p in m['content'] %}{% if p['type'] == 'image' %}<image>"
+            "{% else %}{{ p['text'] }}{% endif %}{% endfor %}{% endfor %}"
+        )
+        spelling = Spelling(leading_space=True, composed=True)
+        writer = make_writer(template, WORDS, sees=True, spelling=spelling)
+        assert writer.write([user(picture("red"), "a\u0308")]).parts == (picture("red"), "\u00e4")
+        assert writer.write([user("a", picture("red"))]).parts == (" a", picture("red"))
 
     def test_a_template_can_not_reach_out(self) -> None:
         template = "{{ messages.__class__.__mro__ }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
@@ -285,3 +325,51 @@ class TestErrors:
             os.write(2, b"0.00.001.002 I fine\n0.00.001.003 E broken\nE bad\n")
         assert words.errors == ("broken", "bad")
         assert "fine" in capfd.readouterr().err
+
+
+class TestGpus:
+    @pytest.mark.parametrize(
+        ("device_map", "visible", "expected"),
+        [
+            ({"token_embd": "cpu", "blk.0": "cpu", "blk.1": "cpu", "output": "cpu"}, (), GpuShare()),
+            (
+                {"mmproj": "cuda:0", "token_embd": "cpu", "blk.0": "cuda:0", "output_norm": "cuda:0"},
+                (0,),
+                GpuShare(2, (2,), pictures=True),
+            ),
+            (
+                {"mmproj": "cpu", "blk.0": "cpu", "blk.1": "cuda:3", "blk.2": "cuda:1", "output": "cuda:1"},
+                (3, 1),
+                GpuShare(3, (1, 2), pictures=False),
+            ),
+            (
+                {
+                    "model.vision_tower": "cuda:0",
+                    "model.language_model.embed_tokens": "cpu",
+                    "model.language_model.layers.0": "cpu",
+                    "model.language_model.layers.1": "cuda:0",
+                    "model.language_model.norm": "cuda:0",
+                    "lm_head": "cuda:0",
+                },
+                (0,),
+                GpuShare(2, (2,), pictures=True),
+            ),
+        ],
+        ids=["none", "all", "two of several, in their own order", "a checkpoint's names"],
+    )  # fmt: skip
+    def test_a_plans_map_is_what_the_library_is_told(
+        self, device_map: dict[str, str], visible: tuple[int, ...], expected: GpuShare
+    ) -> None:
+        plan = make_plan("m.gguf", device_map=device_map, visible_gpus=visible)
+        assert gpu_share(plan) == expected
+
+    def test_the_parameters(self) -> None:
+        library = load_library()
+        settings = ServerSettings(
+            Path("m.gguf"), None, 512, 2, 64, gpus=GpuShare(3, (1, 2), pictures=True), kept_mib=256
+        )
+        params = server_params(library, settings, Path("s.sock"))
+        assert (params.n_gpu_layers, params.mmproj_use_gpu, params.cache_ram_mib) == (3, True, 256)
+        assert list(params.tensor_split)[:3] == [1.0, 2.0, 0.0]
+        alone = server_params(library, ServerSettings(Path("m.gguf"), None, 512, 2, 64), Path("s.sock"))
+        assert (alone.n_gpu_layers, alone.mmproj_use_gpu) == (0, False)

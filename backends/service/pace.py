@@ -1,0 +1,42 @@
+"""How long a stage of a load still takes, by how fast its bytes went so far."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from backends.messages import IN_BYTES, Progress
+
+# What is looked back at: a disk or a busy machine changes its speed, and the first moments tell little.
+_WINDOW_S, _LEAST_S = 10.0, 1.0
+
+
+class Pace:
+    """Follows the progress of one load; `clock` gives seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._stage = ""
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def left(self, progress: Progress) -> float | None:
+        """Seconds until the stage's last byte; None where its bytes are not counted, or for too short."""
+        if progress.stage != self._stage:
+            self._stage = progress.stage
+            self._seen.clear()
+        if progress.stage not in IN_BYTES or not progress.total:
+            return None
+        now = self._clock()
+        # A stage may count anew, as a second try does.
+        if self._seen and progress.done < self._seen[-1][1]:
+            self._seen.clear()
+        self._seen.append((now, progress.done))
+        # One that is older than the window stays, so that it is covered.
+        while len(self._seen) > 2 and now - self._seen[1][0] >= _WINDOW_S:
+            self._seen.popleft()
+        began, first = self._seen[0]
+        took, went = now - began, progress.done - first
+        if took < _LEAST_S or went <= 0:
+            return None
+        return took * max(0, progress.total - progress.done) / went
