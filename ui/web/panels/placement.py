@@ -52,7 +52,8 @@ def measured(plan: Plan | SnugError, state: ModelState, turns: Conversation) -> 
         return Measured()
     if state.plan.request != plan.request or state.plan.device_map != plan.device_map:
         return Measured()
-    load = Measured(state.report.seconds, memory=state.measured, moved=state.report.moved)
+    report = state.report
+    load = Measured(report.seconds, memory=state.measured, moved=report.moved, notes=report.notes)
     # An answer from before the model was loaded like this tells nothing of it.
     own = (turn.done for turn in reversed(turns) if turn.by == state.report)
     done = next((one for one in own if one is not None and one.token_ids), None)
