@@ -119,6 +119,8 @@ def load(
     library = load_library()
     _check_memory(plan)
     files = look_at(prepare(plan, cache, progress, cancel))
+    if plan.conversion is not None:
+        _check_memory(plan)  # a conversion may have taken its time
     words = read_vocabulary(files.info.path, files.headers[0])
     writer = make_writer(
         _template(files.headers[0]),

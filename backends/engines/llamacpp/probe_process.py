@@ -87,7 +87,7 @@ def _compare(job: Mapping[str, Any], tell: Any) -> dict[str, float]:
         folder = Path(job["folder"])
     checkpoint = open_checkpoint(folder)
     plain = checkpoint.picture_document(Layout.PLAIN, kind)
-    truth = _truth(folder, scratch / "language", plain.values)
+    truth = _truth(folder, scratch / "language", plain.values, threads=job["threads"])
     gc.collect()
     give_gaps_back()
     tell({"done": 1, "total": total})
@@ -119,9 +119,9 @@ def _write(checkpoint: Checkpoint, document: Document, path: Path, *, threads: i
     )
 
 
-def _truth(folder: Path, language: Path, values: Mapping[str, Any]) -> _Truth:
+def _truth(folder: Path, language: Path, values: Mapping[str, Any], *, threads: int) -> _Truth:
     """Ask transformers. Its memory comes free when this returns."""
-    reference = Reference(folder)
+    reference = Reference(folder, threads)
     reference.write_language_model(language)
     pictures = [picture(reference.side, seed) for seed in range(len(_ASKED))]
     mean, std = values["clip.vision.image_mean"], values["clip.vision.image_std"]
