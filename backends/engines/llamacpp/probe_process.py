@@ -1,18 +1,12 @@
-"""The process that compares: transformers first, then the library with each layout, one after the other.
-
-Reads a job as a line of JSON and writes lines of JSON: steps done, at last the gaps or an error.
-"""
+"""Compares: transformers first, then the library with each layout, one after the other."""
 
 from __future__ import annotations
 
 import gc
-import json
 import math
-import os
 import shutil
-import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,31 +46,8 @@ class _Truth:
     tokens: int
 
 
-def main() -> None:
-    """Carry out the job; ends with the process that gave it."""
-    out, line = sys.stdout, sys.stdin.readline()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-    def tell(document: Mapping[str, object]) -> None:
-        out.write(json.dumps(document) + "\n")
-        out.flush()
-
-    try:
-        gaps = _compare(json.loads(line), tell)
-    except Exception as error:  # noqa: BLE001 - the parent goes on without
-        tell({"error": f"{type(error).__name__}: {error}"})
-    else:
-        tell({"gaps": gaps})
-    # Taking libraries apart takes time, and can crash.
-    os._exit(0)
-
-
-def _end_with_parent() -> None:
-    sys.stdin.read()
-    os._exit(1)
-
-
-def _compare(job: Mapping[str, Any], tell: Any) -> dict[str, float]:
+def compare(job: Mapping[str, Any], tell: Callable[[Mapping[str, object]], None]) -> dict[str, float]:
+    """The gap of each layout for a job (see `probe_start`); `tell` is called with the steps that are done."""
     scratch, kind = Path(job["scratch"]), WeightType(job["vision_kind"])
     total = 1 + len(Layout)
     tell({"done": 0, "total": total})
@@ -203,7 +174,3 @@ def _ask(server: Server, before: str, url: str, after: str) -> list[float]:
 def divergence(expected: Sequence[float], heard: Sequence[float]) -> float:
     """Kullback-Leibler divergence of two distributions that are given as log-probabilities, in nats."""
     return sum(math.exp(true) * (true - other) for true, other in zip(expected, heard, strict=True))
-
-
-if __name__ == "__main__":
-    main()
