@@ -2,7 +2,7 @@
 
     SnugError
     |-- InputError             the person's input is wrong          (exit code 2)
-    |   |-- ModelNotFound (StarterMissing), ModelDamaged, ModelUnsupported
+    |   |-- ModelNotFound (StarterMissing), ModelDamaged (MmprojForeign), ModelUnsupported
     |   |-- ImageUnreadable, ImageTooLarge, PicturesUnseen (MmprojMissing), PicturesExceeded
     |   |-- SettingInvalid, DeviceMapInvalid
     |   `-- ContextExceeded
@@ -59,6 +59,15 @@ class ModelDamaged(InputError):
     why = "{detail}"
     remedy = "Download or copy {file} again; the other files can stay."
     action = Action.PICK_MODEL
+
+
+class MmprojForeign(ModelDamaged):
+    """The picture part beside a GGUF model was made for another one."""
+
+    code = "mmproj_foreign"
+    what = "The picture part beside the model in {path} is another model's."
+    why = "{detail}"
+    remedy = "Put the mmproj of this model there, or move {file} elsewhere: then the model reads text only."
 
 
 class ModelUnsupported(InputError):

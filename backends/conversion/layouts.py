@@ -12,8 +12,8 @@ from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from backends.conversion.cache import RECORD, stem
-from backends.conversion.types import Layout, Request
+from backends.conversion.cache import RECORD
+from backends.conversion.types import Layout
 
 _log = logging.getLogger(__name__)
 # The record of the library alone, compared with the help of a tiny random tower.
@@ -63,24 +63,32 @@ def best(gaps: Mapping[Layout, float]) -> Layout:
     )
 
 
-def read(cache: Path, of: Request | str, library: str) -> Choice | None:
-    """What was chosen for the checkpoint of a request (or for `LIBRARY`) with this version of the library."""
+def record_of(cache: Path, stem: str) -> Path:
+    """Where the record lies, made or not."""
+    return cache / (stem + RECORD)
+
+
+def read(cache: Path, stem: str, library: str) -> Choice | None:
+    """What was chosen with this version of the library, for the checkpoint with this `stem` or for `LIBRARY`.
+
+    None without a record that can be read.
+    """
     try:
-        document = json.loads(record_of(cache, of).read_text(encoding="utf-8"))
+        document = json.loads(record_of(cache, stem).read_text(encoding="utf-8"))
         found = Choice(
             Layout(document["layout"]),
             str(document["library"]),
             {str(layout): float(gap) for layout, gap in document["gaps"].items()},
-            Compared(document["compared"]),
+            Compared(document.get("compared", Compared.MODEL)),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return found if found.library == library else None
 
 
-def write(cache: Path, of: Request | str, choice: Choice) -> None:
+def write(cache: Path, stem: str, choice: Choice) -> None:
     """Keep `choice`; where it can't be kept, the comparison is made again next time."""
-    path = record_of(cache, of)
+    path = record_of(cache, stem)
     part = path.with_name(f"{path.name}.{os.getpid()}")
     document = {
         "layout": choice.layout.value,
@@ -96,8 +104,3 @@ def write(cache: Path, of: Request | str, choice: Choice) -> None:
         _log.warning("%s could not be written.", path, exc_info=True)
         with suppress(OSError):
             part.unlink()
-
-
-def record_of(cache: Path, of: Request | str) -> Path:
-    """Where the record lies, made or not; `of` is a request, the stem of its files, or `LIBRARY`."""
-    return cache / ((of if isinstance(of, str) else stem(of.folder)) + RECORD)

@@ -48,8 +48,11 @@ def write_document(
     threads: int,
     report: Report,
     cancel: Flag,
+    durable: bool = True,
 ) -> None:
-    """Write `document` to `path` from the `tensors` of the checkpoint in `folder`, and have it on the disk.
+    """Write `document` to `path` from the `tensors` of the checkpoint in `folder`.
+
+    It is on the disk then, unless it need not be `durable`.
 
     On an error the file is left as it is, unfinished. Raises Cancelled within a chunk of `cancel`, DiskFull
     or FolderReadOnly, and ModelDamaged for weights that can't be read or are no numbers.
@@ -59,7 +62,8 @@ def write_document(
             assert writer.fout is not None
             out = writer.fout[0]
             _write_pieces(document, folder, rows, out, threads=threads, report=report, cancel=cancel)
-            flush_to_disk(out)
+            if durable:
+                flush_to_disk(out)
     except OSError as error:
         raise storage_error(error, path.parent, document.nbytes) from error
 

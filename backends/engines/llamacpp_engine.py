@@ -27,7 +27,7 @@ from backends.engines.llamacpp.prompt import Written
 from backends.engines.llamacpp.requests import parts_of, request
 from backends.engines.rss import peak_rss
 from backends.engines.stages import ANSWERING, LOADING, READING_AHEAD
-from backends.errors import CannotMove, NotLoaded, PicturesUnseen
+from backends.errors import CannotMove, MmprojMissing, NotLoaded, PicturesUnseen
 from backends.messages import (
     Done,
     Event,
@@ -146,7 +146,10 @@ class LlamaCppEngine:
         if self._model.store is not None:
             check_number(self._plan, messages)
         elif asks_about_pictures(messages):
-            raise PicturesUnseen(model=Path(self._plan.model_path).name)
+            path = Path(self._plan.model_path)
+            if self._plan.format == "gguf":
+                raise MmprojMissing(model=path.name, file=path.name)
+            raise PicturesUnseen(model=path.name)
 
     def _answer(self, model: LoadedModel, asked: ChatRequest, cancel: Flag) -> Iterator[Event]:
         begun = time.perf_counter()

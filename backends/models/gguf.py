@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backends.errors import ModelDamaged, ModelUnsupported
+from backends.errors import MmprojForeign, ModelDamaged, ModelUnsupported
 from backends.models.ggml_types import FILE_TYPES
 from backends.models.gguf_architectures import check_architecture, windowed_layers
 from backends.models.gguf_damage import damaged
@@ -273,7 +273,7 @@ def _picture_module(mmproj: GgufHeader) -> Module:
 def _mmproj(files: GgufFiles, hidden: int) -> GgufHeader | None:
     """The picture part that was made for a language model of this width; None where there is none.
 
-    Raises ModelDamaged when the only ones there were made for another model, and this model has no rival
+    Raises MmprojForeign when the only ones there were made for another model, and this model has no rival
     that they could belong to.
     """
     named = [file for file in files.others if named_mmproj(file)]
@@ -281,17 +281,16 @@ def _mmproj(files: GgufFiles, hidden: int) -> GgufHeader | None:
     fitting = [header for header in headers if projected_width(header) in (None, hidden)]
     if not fitting:
         if headers and not models_among(files.others):
-            raise damaged(
-                files.path.parent / headers[0].file,
-                Text.of(
-                    "gguf.foreign_mmproj",
-                    "{file} was made for a language model of width {width}, and this one has {hidden}: it "
-                    "belongs to another model.",
-                    file=headers[0].file,
-                    width=projected_width(headers[0]) or 0,
-                    hidden=hidden,
-                ),
+            file = headers[0].file
+            detail = Text.of(
+                "gguf.foreign_mmproj",
+                "{file} was made for a language model of width {width}, and this one has {hidden}: it "
+                "belongs to another model.",
+                file=file,
+                width=projected_width(headers[0]) or 0,
+                hidden=hidden,
             )
+            raise MmprojForeign(path=str(files.path.parent), detail=detail, file=file)
         return None
     return max(fitting, key=lambda header: (_shared_start(header.file, files.name), -_taste(header)))
 

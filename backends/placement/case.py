@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 
 from backends.conversion.types import Conversion
 from backends.hardware.types import Gpu, HardwareSnapshot
@@ -20,6 +21,8 @@ CPU, DISK = "cpu", "disk"
 # What a system reads of a mapped file at least, and what is read of others at once (engines.reading).
 _PAGE, _READ_BLOCK = 4096, 8 * 1024**2
 _EYES = (ModuleKind.VISION, ModuleKind.PROJECTOR)
+# All that two modules have in common that are alike.
+_alike = attrgetter(*(field.name for field in fields(Module) if field.name != "name"))
 # The engine of safetensors models, and of GGUF files.
 ENGINE: EngineName = "transformers"
 GGUF_ENGINE: EngineName = "llamacpp"
@@ -65,11 +68,11 @@ class Case:
     _by_device: dict[str, Gpu] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        found: dict[Module, int] = {}
-        places = tuple(
-            found.setdefault(replace(module, name=""), len(found)) for module in self.model.modules
-        )
+        numbers: dict[object, int] = {}
+        places = tuple(numbers.setdefault(_alike(module), len(numbers)) for module in self.model.modules)
         counted = Counter(places)
+        firsts = dict(zip(reversed(places), reversed(self.model.modules), strict=True))
+        found = [replace(firsts[place], name="") for place in range(len(numbers))]
         object.__setattr__(self, "distinct", tuple(found))
         object.__setattr__(self, "amounts", tuple(counted[place] for place in range(len(found))))
         object.__setattr__(self, "places", places)

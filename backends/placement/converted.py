@@ -2,7 +2,7 @@
 
 The CPU preset always takes llama.cpp where it can: in 8 bits, in 4 where memory or disk has no room for them.
 Other presets judge it beside transformers by their own rules. Where a GPU is there and llama.cpp is not built
-for it, only its layouts in RAM count.
+for it, only its layouts in RAM count, and only in presets that choose freely.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def candidates(asked: Case, found: Offers, *, on_gpus: bool) -> list[Candidate]:
     `on_gpus`: the installed llama.cpp computes on GPUs.
     """
     judged: list[Candidate] = []
-    for variant in _wanted(asked, found):
+    for variant in _wanted(asked, found, on_gpus=on_gpus):
         case = case_of(asked, variant, on_gpus=on_gpus)
         for one in gguf.candidates(case):
             resort = one.kind == CPU and CPU not in asked.policy.placements and bool(asked.gpus)
@@ -106,7 +106,7 @@ def merged(others: Iterable[Candidate], ours: Sequence[Candidate]) -> tuple[Cand
 
 def in_ram(asked: Case, found: Offers) -> tuple[Variant, Outcome] | None:
     """The preferred conversion on the CPU, as a measure where nothing is allowed."""
-    variant = next(_wanted(asked, found), None)
+    variant = next(_wanted(asked, found, on_gpus=False), None)
     return None if variant is None else (variant, gguf.in_ram(case_of(asked, variant, on_gpus=False)))
 
 
@@ -117,12 +117,12 @@ def case_of(asked: Case, variant: Variant, *, on_gpus: bool) -> Case:
     return replace(asked, model=variant.model, gpus=gpus, conversion=variant.conversion)
 
 
-def _wanted(asked: Case, found: Offers) -> Iterator[Variant]:
+def _wanted(asked: Case, found: Offers, *, on_gpus: bool) -> Iterator[Variant]:
     by_name = {variant.model.dtype: variant for variant in found.variants}
-    return (by_name[name] for name in _names(asked) if name in by_name)
+    return (by_name[name] for name in _names(asked, on_gpus=on_gpus) if name in by_name)
 
 
-def _names(asked: Case) -> tuple[str, ...]:
+def _names(asked: Case, *, on_gpus: bool) -> tuple[str, ...]:
     request = asked.request
     overrides = request.overrides
     if overrides.precision is not None:
@@ -131,6 +131,9 @@ def _names(asked: Case) -> tuple[str, ...]:
         return ()
     if request.preset is Preset.CPU:
         return _CPU_KINDS
-    if is_tiny(asked.model.parameters) and overrides.engine is None:
-        return ()
+    if overrides.engine is None:
+        # What is meant for a GPU is not given up for the processor while there is one.
+        keeps = asked.gpus and not on_gpus and not policy(request.preset).reading_speed
+        if keeps or is_tiny(asked.model.parameters):
+            return ()
     return tuple(_KINDS[choice] for choice in policy(request.preset).precisions)

@@ -18,7 +18,7 @@ from backends.placement import (
 from backends.placement.candidates import Candidate
 from backends.placement.case import CPU, DISK, ENGINE, Case, cuda, written_bytes
 from backends.placement.evaluate import Outcome
-from backends.placement.gguf_speed import converting_seconds
+from backends.placement.gguf_speed import making_seconds
 from backends.placement.labels import (
     device_label,
     parts_label,
@@ -299,7 +299,7 @@ def _converted(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> It
     if conversion.ready:
         yield converted_words.ready(conversion.nbytes)
     else:
-        yield converted_words.once(converting_seconds(case), conversion.nbytes)
+        yield converted_words.once(making_seconds(case), conversion.nbytes)
     if conversion.layout is not None:
         yield converted_words.layout(conversion.layout.value)
     elif conversion.vision_kind is not None:

@@ -34,9 +34,13 @@ _BETTER: dict[PlacementKind, frozenset[PlacementKind]] = {
     "hybrid": frozenset({"gpu", "gpus"}),
 }
 _CHOICE = "checkpoint"
+_EYES = (ModuleKind.VISION, ModuleKind.PROJECTOR)
 # A process that converts a checkpoint of any size: Python, its libraries, the chunks between reading and
 # writing. The converter's tests hold it below that.
 CONVERTING_BYTES = 400 * MIB
+# The worker and a process that compares layouts, beside the picture part: 560 MB for a tiny one, 1.14 GB for
+# one of 0.3 B parameters.
+COMPARING_BYTES = 600 * MIB
 
 
 def candidates(case: Case) -> tuple[Candidate, ...]:
@@ -81,7 +85,7 @@ def judge(case: Case, layout: Layout) -> Outcome:
     written = 0
     if case.conversion is not None and not case.conversion.ready:
         written = case.conversion.nbytes
-        peak = max(peak, CONVERTING_BYTES)  # the model is loaded after that
+        peak = max(peak, _making_bytes(case))  # the model is loaded after that
     missing += max(0, max(peak, ram.total_bytes) - ram.budget_bytes, unpromised)
     missing += max(0, written - case.budgets[DISK])
     limit = case.hardware.ram.commit_limit_bytes
@@ -97,6 +101,15 @@ def judge(case: Case, layout: Layout) -> Outcome:
         written_bytes=written,
         disk_budget=case.budgets[DISK],
     )
+
+
+def _making_bytes(case: Case) -> int:
+    """RAM for making the files of a conversion, and for comparing layouts where nobody has yet."""
+    conversion = case.conversion
+    if conversion is None or conversion.vision_kind is None or conversion.layout is not None:
+        return CONVERTING_BYTES
+    eyes = (module for module in case.model.modules if module.kind in _EYES)
+    return COMPARING_BYTES + sum(module.nbytes for module in eyes)
 
 
 def _held(case: Case, layout: Layout) -> dict[str, Held]:

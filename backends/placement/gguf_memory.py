@@ -21,6 +21,7 @@ from backends.placement import estimate
 from backends.placement.budget import MIB
 from backends.placement.case import Case
 from backends.placement.estimate import Workload
+from backends.placement.gguf_kept import kept_bytes
 from backends.placement.precision import Precision
 from backends.placement.types import DeviceShare
 
@@ -134,6 +135,7 @@ def share(case: Case, device: str, held: Held, precision: Precision, *, with_gpu
         overhead = estimate.gpu_overhead(gpu)
     else:
         overhead = (_CUDA_PROCESS_BYTES if with_gpu else _PROCESS_BYTES) + text.vocab * _WORD_BYTES
+        overhead += kept_bytes(case.model, work.context_tokens)
     overhead += int((active + held.visiting) * _SLACK)
     found = DeviceShare(
         device=device,

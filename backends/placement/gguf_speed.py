@@ -1,7 +1,7 @@
 """Seconds of a GGUF model under llama.cpp: loading, the first token, and tokens per second.
 
-Decoding runs at the memory's speed (measured: 1.1 B parameters on two AVX2 cores, DESIGN section 7). Shares
-of the nominal figures and the prompt's speed are estimates until the engine measures them.
+Decoding runs at the memory's speed, or at that of the cores where these are few. Shares of the nominal
+figures were measured on two cores, on a machine that others used, too; those of GPUs are estimates.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from backends.hardware.types import Gpu
 from backends.models.types import Module, ModuleKind
-from backends.placement.case import Case
+from backends.placement.case import CPU, Case
 from backends.placement.gguf_memory import ROWS, Held, cache_bytes, weights_bytes
 from backends.placement.speed import QUESTION_TOKENS, half_way
 from backends.placement.types import Expected
@@ -21,16 +21,24 @@ from backends.placement.types import Expected
 _RAM_GBPS, _CPU_GFLOPS, _DISK_GBPS = 15.0, 100.0, 0.5
 _GPU_GBPS, _GPU_TFLOPS, _PCIE_GBPS = 200.0, 12.0, 10.0
 _CPU_READ, _GPU_READ = 0.85, 0.7
-# Beside a float32 product (OpenBLAS), on one thread of a busy machine, a prompt reached 0.9 in Q4_K, and 1.9
-# in Q8_0 and F16.
-_CPU_MATH, _GPU_MATH = 0.8, 0.4
+# GB of weights that one core takes apart in a second while it writes a token: measured by the time that it
+# computed (EPYC, 0.5 B parameters). Few cores need longer for that than the memory does.
+_CORE_READ_GBPS = {"f32": 22.0, "bf16": 22.0, "f16": 22.0, "q8_0": 18.0}
+_CORE_READ_PACKED_GBPS = 13.0
+# A prompt's products beside float32's (OpenBLAS with AVX-512; llama.cpp's build has AVX2), on two cores.
+_CPU_MATH = {"f32": 0.9, "bf16": 0.9, "f16": 0.9, "q8_0": 1.2, "q4_0": 1.4}
+_CPU_MATH_PACKED, _GPU_MATH = 0.8, 0.4
 # Kernels of one layer and of one token.
 _LAYER_S, _STEP_S = 0.00005, 0.0005
 _START_S, _CUDA_START_S = 0.5, 2.0
 # Bytes of a checkpoint that one core converts in a second: 180 MB/s on two cores with AVX2, to Q8_0. One
 # thread reads and writes for all of them.
 _CONVERT_BPS, _MOST_CONVERTING = 90e6, 8
+# A process with torch, transformers and the library one after the other; and pictures through towers.
+_COMPARE_START_S, _COMPARED_PICTURES = 8.0, 8
 _EYES = (ModuleKind.VISION, ModuleKind.PROJECTOR)
+# Picture parts come in 16 bits, almost all of them.
+_EYES_TYPE = "f16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +54,27 @@ def expected(case: Case, held: Mapping[str, Held]) -> Expected:
     per_token = _STEP_S + sum(_token_seconds(case, device, part) for device, part in held.items())
     disk = (case.hardware.disk.read_gbps or _DISK_GBPS) * 1e9
     load = case.model.weights_bytes / disk + (_CUDA_START_S if _with_gpu(held) else _START_S)
-    load += converting_seconds(case)
+    load += making_seconds(case)
     return Expected.of(load, _first_seconds(case, held), per_token)
 
 
-def converting_seconds(case: Case) -> float:
-    """Seconds of a conversion that has to be done first: the checkpoint is read while threads convert it."""
+def making_seconds(case: Case) -> float:
+    """Seconds of what has to be done once before such a load: comparing layouts, converting.
+
+    Comparing sends two pictures through the tower with transformers and with each of three layouts. While a
+    checkpoint is converted, it is read.
+    """
     if case.conversion is None or case.conversion.ready:
         return 0.0
+    comparing, vision = 0.0, case.model.vision
+    if case.conversion.layout is None and case.conversion.vision_kind is not None and vision is not None:
+        eyes = sum(module.parameters for module in case.model.modules if module.kind in _EYES)
+        flops = 2 * eyes * vision.patches * _COMPARED_PICTURES
+        comparing = _COMPARE_START_S + flops / _rates(case, CPU, _EYES_TYPE).math
     cores = min(case.hardware.cpu.cores, _MOST_CONVERTING)
     disk = (case.hardware.disk.read_gbps or _DISK_GBPS) * 1e9
     moved = case.conversion.source_bytes + case.conversion.nbytes
-    return max(case.conversion.source_bytes / (_CONVERT_BPS * cores), moved / disk)
+    return comparing + max(case.conversion.source_bytes / (_CONVERT_BPS * cores), moved / disk)
 
 
 def _token_seconds(case: Case, device: str, held: Held) -> float:
@@ -100,18 +117,22 @@ def _first_seconds(case: Case, held: Mapping[str, Held]) -> float:
                 patches = min(patches, work.image_tokens * vision.merge**2)
             rows = work.images * vision.max_tiles * patches
             seen = sum(module.parameters for module in part.modules if module.kind in _EYES)
-            total += (2 * seen * rows + 4 * vision.layers * rows * patches * vision.hidden) / rates.math
+            flops = 2 * seen * rows + 4 * vision.layers * rows * patches * vision.hidden
+            total += flops / _rates(case, device, _EYES_TYPE).math
     return total
 
 
-def _rates(case: Case, device: str) -> _Rates:
+def _rates(case: Case, device: str, kind: str = "") -> _Rates:
+    """What `device` reaches with weights of a GGUF type (by default, what most of the model is in)."""
     gpu = case.gpu(device)
     if gpu is not None:
         math_rate = (gpu.tflops_bf16 or _GPU_TFLOPS) * 1e12 * _GPU_MATH
         return _Rates((gpu.memory_gbps or _GPU_GBPS) * 1e9 * _GPU_READ, math_rate)
-    flops = (case.hardware.cpu.gflops_fp32 or _CPU_GFLOPS) * 1e9
-    read = (case.hardware.ram.memory_gbps or _RAM_GBPS) * 1e9 * _CPU_READ
-    return _Rates(read, flops * _CPU_MATH)
+    cpu, kind = case.hardware.cpu, kind or case.model.dtype
+    flops = (cpu.gflops_fp32 or _CPU_GFLOPS) * 1e9
+    memory = (case.hardware.ram.memory_gbps or _RAM_GBPS) * _CPU_READ
+    read = min(memory, cpu.cores * _CORE_READ_GBPS.get(kind, _CORE_READ_PACKED_GBPS)) * 1e9
+    return _Rates(read, flops * _CPU_MATH.get(kind, _CPU_MATH_PACKED))
 
 
 def _link(case: Case, device: str) -> float:

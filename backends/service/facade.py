@@ -60,7 +60,7 @@ class Service:
                 self._model,
                 hardware=lambda: self._machine.snapshot(self._host.pids, fresh=True),
                 credit=lambda: self._machine.credit(self._host.pids, self._host.loaded),
-                converted=self._variant_of,
+                converted=self._converted_model,
             ),
         )
         self._host.on_failure = self._comparison.failed
@@ -173,7 +173,7 @@ class Service:
         found = self._offers(request)
         return found if llama_version() is not None or not found.variants else Offers(why_not=not_installed())
 
-    def _variant_of(self, plan: Plan) -> ModelInfo | None:
+    def _converted_model(self, plan: Plan) -> ModelInfo | None:
         """What the converted files of `plan` hold."""
         kinds = {one.conversion.kind: one.model for one in self._offers(plan.request).variants}
         return kinds.get(plan.conversion.kind) if plan.conversion is not None else None

@@ -46,16 +46,17 @@ def child_environment(settings: Settings, engine: str = "") -> dict[str, str]:
 
 
 def _threads(settings: Settings, engine: str) -> dict[str, str]:
-    """How many threads compute, where a setting says so. llama.cpp's engine knows fast cores from others."""
+    """How many threads compute, where a setting says so, and whether other programs go first.
+
+    llama.cpp's engine counts by itself: it knows fast cores from others.
+    """
     count = settings.threads
-    if count is None and settings.leave_room:
-        if engine == "llamacpp":
-            return {LEAVE_ROOM: "1"}
-        if engine:
-            count = leaving_room(usable_cores(psutil.cpu_count(logical=False) or psutil.cpu_count() or 1))
+    if count is None and settings.leave_room and engine not in ("", "llamacpp"):
+        count = leaving_room(usable_cores(psutil.cpu_count(logical=False) or psutil.cpu_count() or 1))
+    way = {LEAVE_ROOM: "1"} if settings.leave_room and engine else {}
     if count is None:
-        return {}
-    return {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
+        return way
+    return way | {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count)}
 
 
 def visible_gpus(plan: Plan) -> str:

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING
 
 from backends.errors import Cancelled, InternalError, OutOfRam, SnugError
 from backends.messages import Done, Event, TextDelta
+from backends.settings import LEAVE_ROOM
 from backends.text import Text
 from backends.worker.allocator import give_large_blocks_back
 from backends.worker.environment import show_gpus
 from backends.worker.peak import RamPeak
+from backends.worker.priority import give_way
 from backends.worker.protocol import (
     Cancel,
     Chat,
@@ -60,6 +62,8 @@ _GROUP_S = 1 / 60
 def main(connection: Connection, engine: str, environment: Mapping[str, str], log: str) -> None:
     """Serve one parent until it says Close or is gone. The target of a spawned process."""
     os.environ.update(environment)
+    if os.environ.get(LEAVE_ROOM) == "1":
+        give_way()
     give_large_blocks_back()
     # Ctrl+C reaches every process of the terminal; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -107,6 +107,32 @@ def write_text(
     return _written(writer, path)
 
 
+def split(whole: Path, folder: Path) -> tuple[Path, Path]:
+    """The same model in two parts, as llama.cpp's own tool writes them: metadata in the first one only."""
+    reader = gguf.GGUFReader(whole)
+    names = [tensor.name for tensor in reader.tensors]
+    folder.mkdir(parents=True, exist_ok=True)
+    first, second = (folder / f"pear-{number:05}-of-00002.gguf" for number in (1, 2))
+    for number, (path, chosen) in enumerate(((first, names[:5]), (second, names[5:]))):
+        writer = gguf.GGUFWriter(path, "llama")
+        for field in reader.fields.values() if number == 0 else ():
+            if field.name.startswith("GGUF.") or field.name == "general.architecture":
+                continue
+            sub = field.types[1] if len(field.types) > 1 else None
+            writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=sub)
+        writer.add_uint16("split.no", number)
+        writer.add_uint16("split.count", 2)
+        writer.add_int32("split.tensors.count", len(names))
+        for tensor in reader.tensors:
+            if tensor.name in chosen:
+                writer.add_tensor(tensor.name, tensor.data)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    return first, second
+
+
 def _repeating(text: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Embedding and head of a model that says the bytes of `text` (each once in it) one after the other."""
     ids = [len(SPECIALS) + byte for byte in text.encode()]

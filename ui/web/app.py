@@ -99,10 +99,10 @@ def _wire(app: gr.Blocks, page: Page, generation: Generation, context: Context) 
         session = context.session(request)
         session.language = next((known for known in LANGUAGES if known == language), "en")
         say = say_for(session)
-        chosen = (session.request or context.start).preset
+        asked = session.request or context.start
         return [
             *header_panel.translate(say),
-            *setup_panel.translate(say, chosen),
+            *setup_panel.translate(say, asked, context.service.models()),
             *generation_panel.translate(say),
             *chat_panel.translate(say),
             *wiring_chat.conversation_view(context, session),

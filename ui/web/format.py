@@ -92,13 +92,17 @@ def _gigabytes(count: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the loaded plan really did; None is not known yet. `moved` says that `load_s` is of a move."""
+    """What the loaded plan really did; None is not known yet. `moved` says that `load_s` is of a move.
+
+    `notes` are sentences on what the engine did to the model's files.
+    """
 
     load_s: float | None = None
     first_token_s: float | None = None
     tokens_per_s: float | None = None
     memory: Measurement | None = None
     moved: bool = False
+    notes: tuple[Text, ...] = ()
 
 
 def plan_card(plan: Plan, say: Translator, measured: Measured | None = None) -> str:
@@ -112,7 +116,7 @@ def plan_card(plan: Plan, say: Translator, measured: Measured | None = None) -> 
     speed = "" if plan.verdict == "no" else _speed(plan, real, say)
     devices = "".join(_device(share, real.memory, say) for share in plan.devices)
     legend = _legend(plan.devices, say, measured=real.memory is not None)
-    return section(say("ui.plan"), headline + devices + legend + speed + _remarks(plan, say))
+    return section(say("ui.plan"), headline + devices + legend + speed + _remarks(plan, real.notes, say))
 
 
 def plan_details(plan: Plan, say: Translator) -> str:
@@ -130,12 +134,13 @@ def _where(plan: Plan, say: Translator) -> str:
     return f"{engine_name(plan.engine)} · {precision_name(plan.precision, say)} · {layers}"
 
 
-def _remarks(plan: Plan, say: Translator) -> str:
-    """What a person should know before pressing the button, without looking for reasons."""
+def _remarks(plan: Plan, notes: Iterable[Text], say: Translator) -> str:
+    """What a person should know without looking for reasons, before the load and after it."""
     conversion = plan.conversion
     told = [say.text(reason) for reason in plan.reasons if reason.code in _BEFORE_LOADING]
     if conversion is not None and plan.verdict != "no":
         told.append(_conversion(conversion, plan.reasons, say))
+    told += [say.text(note) for note in notes]
     return "".join(f'<p class="sn-note">{esc(sentence)}</p>' for sentence in told)
 
 

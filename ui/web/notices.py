@@ -34,8 +34,8 @@ _LOWER = {
 class Notice:
     """A card: an error, or a title and a sentence by `key`; its button's action and label.
 
-    `offer` is the way on from an error of memory, `taken` the step that was taken; `remedy` is a better one
-    than the error's own.
+    `offer` is the way on from an error of memory, `taken` the step that was taken; `way` is another way
+    than the error's own remedy.
     """
 
     error: SnugError | None = None
@@ -44,7 +44,7 @@ class Notice:
     label: str | Text = ""
     offer: Offer | None = None
     taken: Taken | None = None
-    remedy: Text | None = None
+    way: WayOut | None = None
 
     def button(self, say: Translator) -> str:
         """The button's words; "" without one."""
@@ -58,9 +58,9 @@ class Notice:
             return _offered(self.offer, say)
         if self.taken is not None:
             return _done(self.taken, say)
-        if self.error is not None and self.remedy is not None:
-            error = self.error
-            return notice(say.text(error.what_text), say.text(error.why_text), say.text(self.remedy))
+        if self.error is not None and self.way is not None:
+            what, why = self.way.what or self.error.what_text, self.error.why_text
+            return notice(say.text(what), say.text(why), say.text(self.way.remedy))
         if self.error is not None:
             return error_card(self.error, say)
         return notice(say(f"{self.key}.title"), say(f"{self.key}.text"))
@@ -115,7 +115,7 @@ def _of_error(error: SnugError, offer: Offer | None, way: WayOut | None) -> Noti
     if offer is not None:
         return _way_on(error, offer)
     if way is not None:
-        return Notice(error, action=way.action, label=f"action.{way.action}", remedy=way.remedy)
+        return Notice(error, action=way.action, label=f"action.{way.action}", way=way)
     return Notice(error, action=error.action, label=_label(error))
 
 

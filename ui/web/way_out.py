@@ -29,13 +29,16 @@ _TRANSFORMERS = Text(
     "transformers runs the same model from its own files: it answers more slowly, and nothing is converted.",
 )
 
+_UNFIT = Text("way_out.unfit", "llama.cpp can't run this model.")
+
 
 @dataclass(frozen=True, slots=True)
 class WayOut:
-    """A button, and the sentence that stands in place of the error's own remedy."""
+    """A button, and the sentences that stand in place of the error's own: remedy, and where better, title."""
 
     action: Action
     remedy: Text
+    what: Text | None = None
 
 
 def way_out(error: SnugError, failed: Plan | None, usage: ConvertedUsage) -> WayOut | None:
@@ -53,7 +56,11 @@ def way_out(error: SnugError, failed: Plan | None, usage: ConvertedUsage) -> Way
     if isinstance(error, ModelDamaged) and _lies_in(usage.folder, error):
         remedy = Text("way_out.again", "It was made by Snug. Remove it, and it is made again from the model.")
         return WayOut(Action.CLEAR_CONVERTED, remedy)
-    return WayOut(Action.USE_TRANSFORMERS, _TRANSFORMERS) if isinstance(error, _OF_LLAMACPP) else None
+    if not isinstance(error, _OF_LLAMACPP):
+        return None
+    return WayOut(
+        Action.USE_TRANSFORMERS, _TRANSFORMERS, _UNFIT if isinstance(error, ModelUnsupported) else None
+    )
 
 
 def _lies_in(folder: Path, error: SnugError) -> bool:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event as Flag
 
-from backends.conversion.cache import comparing_folder, lock_of
+from backends.conversion.cache import comparing_folder, lock_of, stem
 from backends.conversion.layouts import LIBRARY, Choice, Compared, best, library_version, read, write
 from backends.conversion.lock import held
 from backends.conversion.types import Layout, Request, WeightType
@@ -30,12 +30,12 @@ def choose(request: Request, progress: ProgressSink, cancel: Flag) -> Choice:
     Where comparing with its own tower fails, the library's answer about a tiny random one stands in. Raises
     Cancelled, FolderReadOnly, and what reading the checkpoint's headers raises.
     """
-    library = library_version()
-    found = read(request.cache, request, library)
+    library, beginning = library_version(), stem(request.folder)
+    found = read(request.cache, beginning, library)
     if found is not None:
         return found
     with _alone(request.cache, progress, cancel) as folder:
-        found = read(request.cache, request, library)
+        found = read(request.cache, beginning, library)
         if found is not None:
             return found
         probe = Probe(request.folder, folder, request.vision_kind, choose_threads())
@@ -45,7 +45,7 @@ def choose(request: Request, progress: ProgressSink, cancel: Flag) -> Choice:
             _log.warning("The layouts of %s could not be compared: %s", request.folder, error)
             of_library = _of_library(request.cache, folder, progress, cancel)
             choice = Choice(of_library.layout, library, of_library.gaps, of_library.compared)
-        write(request.cache, request, choice)
+        write(request.cache, beginning, choice)
         return choice
 
 

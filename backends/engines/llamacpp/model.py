@@ -27,6 +27,7 @@ from backends.hardware.llama_build import computes_on_gpus
 from backends.messages import Progress
 from backends.models.gguf_header import GgufHeader, read_gguf_header
 from backends.models.types import ModelInfo
+from backends.placement.gguf_kept import MIB, kept_bytes
 from backends.placement.types import Plan
 from backends.text import Text
 
@@ -118,6 +119,8 @@ def load(
     library = load_library()
     _check_memory(plan)
     files = look_at(prepare(plan, cache, progress, cancel))
+    if plan.conversion is not None:
+        _check_memory(plan)  # a conversion may have taken its time
     words = read_vocabulary(files.info.path, files.headers[0])
     writer = make_writer(
         _template(files.headers[0]),
@@ -140,6 +143,7 @@ def load(
         rows=rows,
         most_picture_tokens=plan.image_tokens if vision and vision.dynamic and plan.image_tokens else None,
         exact=exact,
+        kept_mib=kept_bytes(files.info, context) // MIB,
         gpus=gpu_share(plan),
     )
     return LoadedModel(

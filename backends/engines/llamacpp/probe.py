@@ -24,7 +24,7 @@ from backends.engines.base import ProgressSink
 from backends.errors import Cancelled
 from backends.messages import Progress
 
-_MODULE = "backends.engines.llamacpp.probe_process"
+_MODULE = "backends.engines.llamacpp.probe_start"
 _TICK_S = 0.05
 # A tower on a slow machine takes minutes; more means that something hangs.
 _LONGEST_S = 600.0

@@ -53,8 +53,9 @@ def words() -> int:
 class Reference:
     """The model in transformers, in 32 bits: the checkpoint's tower and projector, the rest random."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, threads: int) -> None:
         """Read the tower and the projector from the checkpoint in `folder`. Raises what transformers does."""
+        torch.set_num_threads(threads)
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
         config = _config(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False))

@@ -1,18 +1,12 @@
-"""The process that compares: transformers first, then the library with each layout, one after the other.
-
-Reads a job as a line of JSON and writes lines of JSON: steps done, at last the gaps or an error.
-"""
+"""Compares: transformers first, then the library with each layout, one after the other."""
 
 from __future__ import annotations
 
 import gc
-import json
 import math
-import os
 import shutil
-import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +30,9 @@ from backends.messages import SamplingParams
 _ASKED = (Asked("snug", "answer"), Asked("look", "whatisit"))
 _SPARE_TOKENS = 64
 _ROWS = 512
+# The likely ones first; a layout that is so many times worse than another is not the right one.
+_ORDER = (Layout.NO_CLASS, Layout.PLAIN, Layout.ROTATED)
+_HOPELESS = 5.0
 # What a word gets that the library does not list.
 _UNLIKELY = -30.0
 
@@ -49,31 +46,8 @@ class _Truth:
     tokens: int
 
 
-def main() -> None:
-    """Carry out the job; ends with the process that gave it."""
-    out, line = sys.stdout, sys.stdin.readline()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-    def tell(document: Mapping[str, object]) -> None:
-        out.write(json.dumps(document) + "\n")
-        out.flush()
-
-    try:
-        gaps = _compare(json.loads(line), tell)
-    except Exception as error:  # noqa: BLE001 - the parent goes on without
-        tell({"error": f"{type(error).__name__}: {error}"})
-    else:
-        tell({"gaps": gaps})
-    # Taking libraries apart takes time, and can crash.
-    os._exit(0)
-
-
-def _end_with_parent() -> None:
-    sys.stdin.read()
-    os._exit(1)
-
-
-def _compare(job: Mapping[str, Any], tell: Any) -> dict[str, float]:
+def compare(job: Mapping[str, Any], tell: Callable[[Mapping[str, object]], None]) -> dict[str, float]:
+    """The gap of each layout for a job (see `probe_start`); `tell` is called with the steps that are done."""
     scratch, kind = Path(job["scratch"]), WeightType(job["vision_kind"])
     total = 1 + len(Layout)
     tell({"done": 0, "total": total})
@@ -84,18 +58,19 @@ def _compare(job: Mapping[str, Any], tell: Any) -> dict[str, float]:
         folder = Path(job["folder"])
     checkpoint = open_checkpoint(folder)
     plain = checkpoint.picture_document(Layout.PLAIN, kind)
-    truth = _truth(folder, scratch / "language", plain.values)
+    truth = _truth(folder, scratch / "language", plain.values, threads=job["threads"])
     gc.collect()
     give_gaps_back()
     tell({"done": 1, "total": total})
     never = threading.Event()
     text = convert(Request(scratch / "language", scratch, WeightType.F32), lambda *_: None, never).text
     gaps: dict[str, float] = {}
-    for layout in Layout:
+    for layout in _ORDER:
         mmproj = scratch / f"{layout.value}.gguf"
         document = checkpoint.picture_document(layout, kind)
         _write(checkpoint, document, mmproj, threads=job["threads"])
-        gaps[layout.value] = _gap(truth, text, mmproj, threads=job["threads"])
+        limit = _HOPELESS * min(gaps.values(), default=math.inf)
+        gaps[layout.value] = _gap(truth, text, mmproj, limit=limit, threads=job["threads"])
         mmproj.unlink(missing_ok=True)
         tell({"done": 1 + len(gaps), "total": total})
     shutil.rmtree(scratch / "language", ignore_errors=True)
@@ -111,12 +86,13 @@ def _write(checkpoint: Checkpoint, document: Document, path: Path, *, threads: i
         threads=threads,
         report=lambda _: None,
         cancel=threading.Event(),
+        durable=False,
     )
 
 
-def _truth(folder: Path, language: Path, values: Mapping[str, Any]) -> _Truth:
+def _truth(folder: Path, language: Path, values: Mapping[str, Any], *, threads: int) -> _Truth:
     """Ask transformers. Its memory comes free when this returns."""
-    reference = Reference(folder)
+    reference = Reference(folder, threads)
     reference.write_language_model(language)
     pictures = [picture(reference.side, seed) for seed in range(len(_ASKED))]
     mean, std = values["clip.vision.image_mean"], values["clip.vision.image_std"]
@@ -142,8 +118,11 @@ def picture(side: int, seed: int) -> Image.Image:
     return image
 
 
-def _gap(truth: _Truth, text: Path, mmproj: Path, *, threads: int) -> float:
-    """Mean divergence of what the library says from what transformers says, in nats."""
+def _gap(truth: _Truth, text: Path, mmproj: Path, *, limit: float, threads: int) -> float:
+    """Mean divergence of what the library says from what transformers says, in nats.
+
+    A picture takes a large tower seconds: what is beyond `limit` after one is not shown another.
+    """
     settings = ServerSettings(
         text=text,
         mmproj=mmproj,
@@ -160,6 +139,8 @@ def _gap(truth: _Truth, text: Path, mmproj: Path, *, threads: int) -> float:
             for end, expected in enumerate(said, start=1):
                 heard = _ask(server, asked.before, url, asked.after[:end])
                 found.append(divergence(expected, heard))
+            if sum(found) / len(found) > limit:
+                break
     finally:
         server.close()
     return sum(found) / len(found)
@@ -193,7 +174,3 @@ def _ask(server: Server, before: str, url: str, after: str) -> list[float]:
 def divergence(expected: Sequence[float], heard: Sequence[float]) -> float:
     """Kullback-Leibler divergence of two distributions that are given as log-probabilities, in nats."""
     return sum(math.exp(true) * (true - other) for true, other in zip(expected, heard, strict=True))
-
-
-if __name__ == "__main__":
-    main()

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from backends.conversion.cache import clear, entries
+from backends.conversion.cache import clear, entries, stem
 from backends.conversion.layouts import LIBRARY, Choice, Compared, best, library_version, read, write
-from backends.conversion.types import Layout, Request
+from backends.conversion.types import Layout
 from tests.backends.conversion.conftest import Folder
 
 CHOICE = Choice(Layout.ROTATED, "1.2", {"plain": 0.5, "rotated": 0.25, "no_class": 1.0}, Compared.LIBRARY)
 
 
 def test_a_record_is_read_for_its_checkpoint_and_version_only(checkpoint: Folder, tmp_path: Path) -> None:
-    request, other = Request(checkpoint("llava"), tmp_path), Request(checkpoint("llama"), tmp_path)
+    request, other = stem(checkpoint("llava")), stem(checkpoint("llama"))
     write(tmp_path, request, CHOICE)
     assert read(tmp_path, request, "1.2") == CHOICE
     assert read(tmp_path, request, "1.3") is None

@@ -286,9 +286,15 @@ class TestConverting:
 
     def test_takes_some_memory_before_the_model_does(self, tiny: Asked) -> None:
         result, done = tiny.plan(NO_GPU), _converted(tiny).plan(NO_GPU)
-        assert result.load_peak_ram_bytes == 400 * MIB
-        assert done.load_peak_ram_bytes < result.load_peak_ram_bytes
-        assert result.devices == done.devices
+        compared = _converted(tiny, ready=False).plan(NO_GPU)
+        assert 600 * MIB < result.load_peak_ram_bytes < 620 * MIB
+        assert compared.load_peak_ram_bytes == 400 * MIB
+        assert done.load_peak_ram_bytes < compared.load_peak_ram_bytes
+        assert result.devices == compared.devices == done.devices
+
+    def test_comparing_takes_time_too(self, llava_7b: Asked) -> None:
+        compared = _converted(llava_7b, ready=False).plan(NO_GPU)
+        assert llava_7b.plan(NO_GPU).expected.load_s > compared.expected.load_s + 8
 
     def test_memory_for_it_must_be_there(self, tiny: Asked) -> None:
         narrow = (("cpu", 380 * MIB),)

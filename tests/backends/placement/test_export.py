@@ -16,7 +16,7 @@ from tests.support.machines import gpu, machine
 KEYS = {
     "model", "preset", "engine", "precision", "verdict", "device_map", "gpu_layers", "cpu_layers_mode",
     "context_tokens", "image_tokens", "offload_dir", "devices", "load_peak_ram_bytes", "expected", "reasons",
-    "alternatives",
+    "alternatives", "conversion",
 }  # fmt: skip
 DEVICE_KEYS = {
     "id", "name", "budget_bytes", "weights_bytes", "kv_cache_bytes", "activation_bytes", "staging_bytes",

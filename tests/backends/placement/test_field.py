@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from backends.conversion.offer import offers
 from backends.hardware.describe import read_file
 from backends.models.identify import identify
 from backends.models.types import ModelInfo, ModuleKind
@@ -47,7 +48,8 @@ def ask(field: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[st
     def asked(model: str, hardware: str, preset: str, *settings: str) -> tuple[Plan, dict[str, Any]]:
         file = HARDWARE / f"{hardware}.json"
         request = PlanRequest(str(field[model]), Preset(preset), parse_overrides(list(settings)))
-        made = plan(read_file(file), identify(field[model]), request)
+        found = identify(field[model])
+        made = plan(read_file(file), found, request, offers=offers(found, tmp_path / "converted"))
         parser = argparse.ArgumentParser()
         command.add_arguments(parser)
         words = [str(field[model]), "--hardware", str(file), "--preset", preset, "--json"]

@@ -163,7 +163,7 @@ def test_its_own_precision_and_engine_may_be_named(found: dict[str, ModelInfo]) 
 
 def test_safetensors_still_run_with_transformers(llava: ModelInfo) -> None:
     assert plan(TWENTY_FOUR_GB, llava, PlanRequest("m")).engine == "transformers"
-    with pytest.raises(SettingInvalid, match="run with transformers"):
+    with pytest.raises(SettingInvalid, match="be converted for llama"):
         plan(TWENTY_FOUR_GB, llava, PlanRequest("m", overrides=Overrides(engine="llamacpp")))
 
 

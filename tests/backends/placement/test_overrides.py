@@ -173,7 +173,10 @@ def test_settings_are_listed_in_the_reasons(llava: ModelInfo) -> None:
             id="layers and a map",
         ),
         pytest.param(ONE, "auto", {"precision": "fp8"}, "no such precision", id="unknown precision"),
-        pytest.param(ONE, "auto", {"precision": "q8_0"}, "GGUF", id="a GGUF precision"),
+        pytest.param(ONE, "auto", {"precision": "q4_k_m"}, "GGUF", id="a GGUF precision"),
+        pytest.param(
+            ONE, "auto", {"precision": "q8_0"}, "be converted for llama.cpp", id="a precision of llama.cpp's"
+        ),
         pytest.param(ONE, "auto", {"context_tokens": 0}, "at least one token", id="no context"),
         pytest.param(ONE, "auto", {"context_tokens": 5000}, "at most 4096", id="beyond the model"),
         pytest.param(

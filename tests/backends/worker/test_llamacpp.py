@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
-from backends.errors import ContextExceeded, ModelDamaged
+from backends.conversion.types import Conversion, WeightType
+from backends.errors import Cancelled, ContextExceeded, ModelDamaged, WorkerCrashed
 from backends.messages import Done, Message, Progress, Role, SamplingParams, TextDelta, TextPart
+from backends.placement.types import Plan
+from backends.worker.task import Task
 from tests.backends.worker.conftest import Spawn
-from tests.support import tiny_gguf
+from tests.support import tiny_gguf, tiny_models
 from tests.support.plans import make_plan
 from tests.support.processes import ask
 
@@ -70,3 +75,72 @@ def test_the_librarys_own_words_are_in_the_log(spawn: Spawn, tmp_path: Path) -> 
         list(client.load(make_plan(odd)))
     client.close()
     assert "unknown pre-tokenizer type" in client.log.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.write_llava(tmp_path_factory.mktemp("checkpoint") / "model")
+
+
+def until_compared(load: Task) -> None:
+    """Wait until layouts are being compared."""
+    for event in load:
+        if isinstance(event, Progress) and event.stage == "comparing":
+            return
+
+
+def converting(folder: Path, cache: Path) -> Plan:
+    conversion = Conversion(str(cache), WeightType.Q8_0, WeightType.F16, 0, 0)
+    plan = make_plan(folder, precision="q8_0", device_map={"model": "cpu"})
+    return replace(plan, engine="llamacpp", conversion=conversion)
+
+
+def test_a_checkpoint_is_compared_and_converted_once(spawn: Spawn, tmp_path: Path, checkpoint: Path) -> None:
+    cache = tmp_path / "cache"
+    first = spawn("llamacpp")
+    load = first.load(converting(checkpoint, cache))
+    stages = list(dict.fromkeys(event.stage for event in load if isinstance(event, Progress)))
+    assert stages == ["start", "comparing", "converting", "read", "place"]
+    assert load.report is not None
+    assert (load.report.precision, load.report.supports_images) == ("q8_0", True)
+    answers = [list(first.chat("tab", ask("Hi"), SamplingParams(temperature=0.0, max_tokens=5)))[-1]]
+    # Torch, which comparing takes, was never in this process.
+    assert psutil.Process(first.pid).memory_info().rss < 400 << 20
+    assert psutil.Process(first.pid).children() == []
+    first.close()
+    second = spawn("llamacpp")
+    again = second.load(converting(checkpoint, cache))
+    assert not {"comparing", "converting"} & {event.stage for event in again if isinstance(event, Progress)}
+    answers += [list(second.chat("tab", ask("Hi"), SamplingParams(temperature=0.0, max_tokens=5)))[-1]]
+    tokens = [answer.token_ids for answer in answers if isinstance(answer, Done)]
+    assert len(tokens) == 2
+    assert tokens[0] == tokens[1]
+
+
+def test_calling_off_a_comparison_leaves_no_process(spawn: Spawn, tmp_path: Path, checkpoint: Path) -> None:
+    cache = tmp_path / "cache"
+    client = spawn("llamacpp")
+    load = client.load(converting(checkpoint, cache))
+    until_compared(load)
+    load.cancel()
+    with pytest.raises(Cancelled):
+        list(load)
+    assert client.alive
+    assert psutil.Process(client.pid).children() == []
+    assert [path.name for path in cache.iterdir() if path.name != "locks"] == []
+
+
+def test_a_worker_that_is_killed_takes_its_comparison_with_it(
+    spawn: Spawn, tmp_path: Path, checkpoint: Path
+) -> None:
+    cache = tmp_path / "cache"
+    client = spawn("llamacpp")
+    load = client.load(converting(checkpoint, cache))
+    until_compared(load)
+    while not (comparing := psutil.Process(client.pid).children()):
+        continue
+    client.kill()
+    with pytest.raises(WorkerCrashed):
+        list(load)
+    gone, alive = psutil.wait_procs(comparing, timeout=30)
+    assert (len(gone), alive) == (1, [])

@@ -188,7 +188,7 @@ def test_a_question_with_a_picture_the_step_the_answer_and_back(
 
 
 def test_at_load_the_question_that_waited_is_answered(open_tab: Open) -> None:
-    tab = open_tab("oom-load-bf16 图")
+    tab = open_tab("oom-load-bf16 图", engine="transformers")
     tab.loader.load(tab.service.plan(tab.session.request))  # type: ignore[arg-type]
     tab.ask("hello")
     assert tab.session.turns[-1].status == "failed"
@@ -202,7 +202,7 @@ def test_at_load_the_question_that_waited_is_answered(open_tab: Open) -> None:
 
 
 def test_at_load_without_a_question_another_tab_is_told_as_well(open_tab: Open) -> None:
-    tab = open_tab("oom-load-bf16")
+    tab = open_tab("oom-load-bf16", engine="transformers")
     tab.load()
     other: Any = SimpleNamespace(session_hash="two")
     theirs = current_notice(tab.context, tab.context.session(other))
@@ -212,6 +212,21 @@ def test_at_load_without_a_question_another_tab_is_told_as_well(open_tab: Open) 
     tab.press()
     assert tab.session.turns == ()
     assert tab.service.state().status == "ready"
+
+
+def test_llama_cpp_goes_down_within_its_own_precisions(open_tab: Open) -> None:
+    tab = open_tab("oom-load-q8_0", engine="llamacpp", precision="q8_0")
+    tab.load()
+    assert "ran out of memory while loading" in tab.says()
+    assert tab.card is not None
+    assert tab.says().endswith("|Keep less room for the answer")
+    tab.press()
+    assert tab.says().endswith("|Load in 4-bit")
+    assert "q4_0 instead of q8_0: answers get rougher." in tab.says()
+    tab.press()
+    plan = tab.service.state().plan
+    assert plan is not None
+    assert (plan.engine, plan.precision) == ("llamacpp", "q4_0")
 
 
 def test_step_after_step_until_it_fits_each_undone_in_turn(open_tab: Open) -> None:
@@ -238,7 +253,7 @@ def test_step_after_step_until_it_fits_each_undone_in_turn(open_tab: Open) -> No
 
 
 def test_another_step_than_the_next_is_taken_and_undone(open_tab: Open, picture: Path) -> None:
-    tab = open_tab()
+    tab = open_tab(engine="transformers")
     tab.load()
     start = tab.session.request
     room = tab.service.plan(start).context_tokens  # type: ignore[arg-type]

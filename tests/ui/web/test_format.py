@@ -18,6 +18,7 @@ from backends.text import Text
 from tests.support.fake_service import CPU_MACHINE, GIB, GPU_MACHINE, make_plan
 from ui.i18n import Translator
 from ui.web.format import (
+    Measured,
     error_card,
     hardware_card,
     plan_card,
@@ -115,6 +116,11 @@ def test_a_plan_that_converts_says_so(plan: Plan, said: str) -> None:
 
 def test_a_plan_that_can_t_be_carried_out_converts_nothing() -> None:
     assert "converted" not in plan_card(replace(LLAMA, verdict="no"), SAY)
+
+
+def test_what_the_engine_did_to_the_files_is_told() -> None:
+    note = Text.of("llamacpp.repaired_order", "{file} was repaired.", file="mmproj.gguf")
+    assert "mmproj.gguf was repaired." in plan_card(LLAMA, SAY, Measured(notes=(note,)))
 
 
 def test_a_gguf_file_without_its_picture_part_says_so_in_the_card() -> None:

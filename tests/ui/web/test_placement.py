@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from backends.conversion.types import Conversion, WeightType
 from backends.placement.types import PlanRequest
 from backends.reports import DeviceMeasured, LoadReport, Measurement
 from backends.service import ModelState
@@ -112,3 +113,13 @@ def test_the_legend_names_the_measured_colour_only_when_it_is_there() -> None:
 )
 def test_only_what_is_loaded_as_planned_is_shown(state: ModelState, memory: Measurement | None) -> None:
     assert placement.measured(PLAN, state, ()).memory == memory
+
+
+def test_a_load_that_converted_first_tells_nothing_of_the_next_one() -> None:
+    conversion = Conversion("/cache", WeightType.Q8_0, None, nbytes=1, source_bytes=2)
+    loaded = replace(PLAN, conversion=conversion)
+    done = replace(PLAN, conversion=replace(conversion, ready=True))
+    state = ModelState("ready", loaded, REPORT)
+    assert placement.measured(loaded, state, ()).load_s == 1.2
+    assert placement.measured(done, state, ()).load_s is None
+    assert placement.measured(done, ModelState("ready", done, REPORT), ()).load_s == 1.2

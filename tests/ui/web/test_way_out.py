@@ -108,6 +108,7 @@ def test_the_card_says_what_the_button_does() -> None:
     assert unfit.button(SAY) == "Use transformers instead"
     assert "Its tokenizer is of another kind." in unfit.html(SAY)
     assert "nothing is converted" in unfit.html(SAY)
+    assert "llama.cpp can&#x27;t run this model." in unfit.html(SAY)
     assert unfit.button(ZH) == "改用 transformers"
 
 

@@ -52,7 +52,10 @@ def measured(plan: Plan | SnugError, state: ModelState, turns: Conversation) -> 
         return Measured()
     if state.plan.request != plan.request or state.plan.device_map != plan.device_map:
         return Measured()
-    load = Measured(state.report.seconds, memory=state.measured, moved=state.report.moved)
+    report = state.report
+    # A load that converted first tells nothing of the ones to come.
+    seconds = None if _is_converted(plan) and not _is_converted(state.plan) else report.seconds
+    load = Measured(seconds, memory=state.measured, moved=report.moved, notes=report.notes)
     # An answer from before the model was loaded like this tells nothing of it.
     own = (turn.done for turn in reversed(turns) if turn.by == state.report)
     done = next((one for one in own if one is not None and one.token_ids), None)
@@ -60,3 +63,7 @@ def measured(plan: Plan | SnugError, state: ModelState, turns: Conversation) -> 
         return load
     rate = done.timings.tokens_per_s if len(done.token_ids) > 1 else None
     return replace(load, first_token_s=done.timings.first_token_s, tokens_per_s=rate)
+
+
+def _is_converted(plan: Plan) -> bool:
+    return plan.conversion is None or plan.conversion.ready

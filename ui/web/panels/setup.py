@@ -133,10 +133,15 @@ def texts(setup: Setup) -> tuple[Any, ...]:
     return setup.model, setup.preset
 
 
-def translate(say: Translator, preset: Preset) -> tuple[Any, ...]:
-    """The updates of `texts`."""
+def translate(say: Translator, asked: PlanRequest, entries: tuple[ModelEntry, ...]) -> tuple[Any, ...]:
+    """The updates of `texts`; models that came since the page was made are in the list."""
+    preset = asked.preset
     return (
-        gr.Dropdown(label=say("setup.model"), info=say("setup.model_info")),
+        gr.Dropdown(
+            label=say("setup.model"),
+            choices=model_choices(entries, asked.model),
+            info=say("setup.model_info"),
+        ),
         gr.Dropdown(
             label=say("setup.preset"), choices=preset_choices(say), info=say(f"preset.{preset}.info")
         ),

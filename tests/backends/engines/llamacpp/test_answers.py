@@ -96,15 +96,33 @@ def test_a_follow_up_reads_only_what_is_new(engines: Engines, picture: Draw) -> 
     assert other.usage.reused_tokens < other.usage.prompt_tokens - tiny_gguf.PICTURE_TOKENS
 
 
-def test_reuse_changes_no_answer(engines: Engines, picture: Draw) -> None:
+def test_two_conversations_that_take_turns_are_both_kept(engines: Engines, picture: Draw) -> None:
+    engine = engines("eyes-endless")
+    talks = [[user(picture("red"), "What is this one?")], [user("Tell me about " + "the sea and " * 20)]]
+    texts = [ask(engine, talk) for talk in talks]
+    for turn in range(2):
+        for index, talk in enumerate(talks):
+            talk += [said(texts[index][0]), user(f"And then {turn}?")]
+            before = texts[index][1].usage
+            text, done = texts[index] = ask(engine, talk)
+            assert done.usage.reused_tokens >= before.prompt_tokens - 1, (turn, index)
+            assert text
+
+
+def test_reuse_changes_no_answer(files: Files, engines: Engines, picture: Draw) -> None:
     engine = engines("eyes-endless")
     talk = [user(picture("red"), "What?"), said("A circle."), user("Which?")]
     ask(engine, talk[:1])
     reused = ask(engine, talk)
-    ask(engine, [user("Something else entirely")])
-    alone = ask(engine, talk)
-    assert reused[1].usage.reused_tokens > alone[1].usage.reused_tokens
-    assert reused[0] == alone[0]
+    ask(engine, [user("Something else entirely, " * 10)])
+    kept = ask(engine, talk)
+    fresh = LlamaCppEngine()
+    fresh.load(make_plan(files("eyes-endless"), context_tokens=1024), lambda _: None, Flag())
+    alone = ask(fresh, talk)
+    fresh.close()
+    assert alone[1].usage.reused_tokens == 0
+    assert min(reused[1].usage.reused_tokens, kept[1].usage.reused_tokens) > tiny_gguf.PICTURE_TOKENS
+    assert reused[0] == kept[0] == alone[0]
 
 
 def test_several_pictures_are_seen_in_their_order(engines: Engines, picture: Draw) -> None:
@@ -270,9 +288,12 @@ def test_a_primed_draft_is_not_read_again(engines: Engines, picture: Draw) -> No
 
 
 @pytest.mark.parametrize("name", ["text", "eyes"])
-def test_a_rehearsal_leaves_nothing_to_reuse(name: str, engines: Engines) -> None:
-    engines(name).rehearse(Flag())
-    assert ask(engines(name), [user("Hi")])[1].usage.reused_tokens == 0
+def test_a_rehearsal_leaves_nothing_to_reuse(name: str, files: Files) -> None:
+    engine = LlamaCppEngine()
+    engine.load(make_plan(files(name), context_tokens=1024), lambda _: None, Flag())
+    engine.rehearse(Flag())
+    assert ask(engine, [user("Hi")])[1].usage.reused_tokens == 0
+    engine.close()
 
 
 def test_pictures_for_a_model_without_eyes(engines: Engines, picture: Draw) -> None:

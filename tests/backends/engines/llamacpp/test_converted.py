@@ -11,8 +11,9 @@ from threading import Event as Flag
 
 import pytest
 
+from backends.conversion.cache import stem
 from backends.conversion.layouts import Choice, Compared, library_version, write
-from backends.conversion.types import Conversion, Layout, Request, WeightType
+from backends.conversion.types import Conversion, Layout, WeightType
 from backends.engines.base import ChatRequest, Engine
 from backends.engines.llamacpp_engine import LlamaCppEngine
 from backends.engines.transformers_engine import TransformersEngine
@@ -240,7 +241,7 @@ def test_a_layout_that_was_chosen_before_is_taken(
 ) -> None:
     cache = tmp_path / "cache"
     record = Choice(Layout.ROTATED, library_version(), {"rotated": 0.1}, Compared.MODEL)
-    write(cache, Request(checkpoints("llava"), cache), record)
+    write(cache, stem(checkpoints("llava")), record)
     heard: list[str] = []
     engine.load(
         plan_for(checkpoints("llava"), cache, layout=None), lambda step: heard.append(step.stage), Flag()

@@ -86,28 +86,7 @@ def test_nobody_can_reach_the_server(files: Files) -> None:
 
 
 def test_a_split_set(files: Files, tmp_path: Path) -> None:
-    import gguf
-
-    reader = gguf.GGUFReader(files("text"))
-    names = [tensor.name for tensor in reader.tensors]
-    parts = [tmp_path / f"pear-{number:05}-of-00002.gguf" for number in (1, 2)]
-    for number, (path, chosen) in enumerate(zip(parts, (names[:5], names[5:]), strict=True)):
-        writer = gguf.GGUFWriter(path, "llama")
-        for field in reader.fields.values() if number == 0 else ():
-            if field.name.startswith("GGUF.") or field.name == "general.architecture":
-                continue
-            sub = field.types[1] if len(field.types) > 1 else None
-            writer.add_key_value(field.name, field.contents(), field.types[0], sub_type=sub)
-        writer.add_uint16("split.no", number)
-        writer.add_uint16("split.count", 2)
-        writer.add_int32("split.tensors.count", len(names))
-        for tensor in reader.tensors:
-            if tensor.name in chosen:
-                writer.add_tensor(tensor.name, tensor.data)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+    parts = tiny_gguf.split(files("text"), tmp_path)
     engine, whole = load(parts[0]), load(files("text"))
     assert ask(engine, [user("Hi")])[0] == ask(whole, [user("Hi")])[0]
     engine.close()

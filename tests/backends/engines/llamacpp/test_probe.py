@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from backends.conversion.cache import stem
 from backends.conversion.layouts import Compared, best, library_version, read
 from backends.conversion.types import Layout, Request, WeightType
 from backends.engines.llamacpp import layout as layouts
@@ -61,7 +62,7 @@ def test_a_choice_is_made_once_for_a_model_and_a_version(
     assert choice.gaps[choice.layout] <= 1.1 * min(choice.gaps.values())
     assert {progress.stage for progress in heard} == {"comparing"}
     assert (heard[-1].done, heard[-1].total) == (4, 4)
-    assert read(request.cache, request, library_version()) == choice
+    assert read(request.cache, stem(request.folder), library_version()) == choice
     assert not (request.cache / "comparing").exists()
 
     def never(*_: Any) -> Any:
@@ -89,7 +90,7 @@ def test_where_comparing_fails_the_librarys_answer_stands_in(llava: Path, tmp_pa
     assert choice.compared is Compared.LIBRARY
     of_library = choose_for_library(request.cache, lambda _: None, Flag())
     assert (choice.layout, choice.gaps) == (of_library.layout, of_library.gaps)
-    assert read(request.cache, request, library_version()) == choice
+    assert read(request.cache, stem(request.folder), library_version()) == choice
 
 
 def test_where_nothing_can_be_compared_it_is_said(

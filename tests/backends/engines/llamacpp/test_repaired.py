@@ -20,13 +20,11 @@ from transformers import (
 
 from backends.conversion.convert import convert
 from backends.conversion.types import Layout, Request, WeightType
-from backends.engines.llamacpp.pictures import data_url
 from backends.engines.llamacpp.probe_process import divergence, picture
-from backends.engines.llamacpp.requests import request
 from backends.engines.llamacpp_engine import LlamaCppEngine
-from backends.messages import SamplingParams
 from tests.support import tiny_models
 from tests.support.plans import make_plan
+from tests.support.probabilities import heard
 from tests.support.tiny_models import SPECIALS, VOCAB
 
 SIDE, PATCH, WIDTH, BLOCKS = 48, 8, 768, 12
@@ -111,30 +109,11 @@ def expected(model: Any, image: Image.Image) -> list[float]:
     return torch.log_softmax(logits[0, -1].double(), dim=-1).tolist()  # type: ignore[no-any-return]
 
 
-def heard(engine: LlamaCppEngine, image: Image.Image) -> list[float]:
-    assert engine._model is not None
-    parts = [
-        {"type": "text", "text": BEFORE},
-        {"type": "image_url", "image_url": {"url": data_url(image)}},
-        {"type": "text", "text": AFTER},
-    ]
-    body = request(parts, SamplingParams(temperature=0.0, max_tokens=1)) | {"top_logprobs": VOCAB}
-    found = [-30.0] * VOCAB
-
-    def hear(chunk: dict[str, Any]) -> bool:
-        for choice in chunk.get("choices") or ():
-            for token in (choice.get("logprobs") or {}).get("content") or ():
-                for one in token["top_logprobs"]:
-                    found[one["id"]] = max(-30.0, one["logprob"])
-        return False
-
-    engine._model.server.ask(body, hear)
-    return found
-
-
 def gap(engine: LlamaCppEngine, model: Any) -> float:
     images = [picture(SIDE, seed) for seed in (5, 6, 7)]
-    return sum(divergence(expected(model, image), heard(engine, image)) for image in images) / len(images)
+    return sum(
+        divergence(expected(model, image), heard(engine, [BEFORE, image, AFTER], VOCAB)) for image in images
+    ) / len(images)
 
 
 def test_the_repaired_file_is_nearer_to_transformers(published: tuple[Path, Any], tmp_path: Path) -> None:
