@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from backends.conversion.offer import offers
+from backends.conversion.types import Offers
 from backends.models.identify import identify
 from backends.models.types import ModelInfo
 from tests.support import checkpoints
+from tests.support.asked import Asked
 
 MAKERS = {
     "llava-1.5-7b": checkpoints.llava_15_7b,
@@ -41,3 +46,22 @@ def starter(models: dict[str, ModelInfo]) -> ModelInfo:
 def chatglm(models: dict[str, ModelInfo]) -> ModelInfo:
     """ChatGLM3-6B, in its authors' layout."""
     return models["chatglm3-6b"]
+
+
+@pytest.fixture(scope="session")
+def offered(models: dict[str, ModelInfo], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Offers]:
+    """What each model can be converted to; the starter's shape is taken for one with a tokenizer."""
+    cache = tmp_path_factory.mktemp("cache")
+    return {name: offers(replace(model, weights_present=False), cache) for name, model in models.items()}
+
+
+@pytest.fixture(scope="session")
+def llava_7b(models: dict[str, ModelInfo], offered: dict[str, Offers]) -> Asked:
+    """LLaVA-1.5-7B with what it can be converted to."""
+    return Asked(models["llava-1.5-7b"], offered["llava-1.5-7b"])
+
+
+@pytest.fixture(scope="session")
+def tiny(models: dict[str, ModelInfo], offered: dict[str, Offers]) -> Asked:
+    """A model of the starter's shape with what it can be converted to."""
+    return Asked(models["starter"], offered["starter"])

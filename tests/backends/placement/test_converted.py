@@ -7,76 +7,29 @@ from typing import Any
 
 import pytest
 
-from backends.conversion.offer import offers
 from backends.conversion.types import Layout, Offers
 from backends.errors import SettingInvalid
 from backends.hardware.types import HardwareSnapshot
 from backends.models.types import ModelInfo
 from backends.placement import converted_words as words
-from backends.placement import ladder
 from backends.placement.export import plan_to_json
-from backends.placement.ladder import Rung, Shortage
-from backends.placement.moving import why_reload
-from backends.placement.needs import needs
-from backends.placement.planner import plan
-from backends.placement.replay import replay
-from backends.placement.types import Overrides, Plan, PlanRequest
-from backends.placement.workload import workload
-from backends.presets import Preset
 from backends.text import Text
-from tests.support.machines import GIB, MIB, gpu, machine, rtx_2060, rtx_4060
+from tests.support.asked import (
+    BF16,
+    CARD,
+    FULL_DISK,
+    LAPTOP,
+    NO_GPU,
+    OLD_CPU,
+    SMALL,
+    TINY,
+    Asked,
+    chosen,
+    converted,
+    said,
+)
+from tests.support.machines import GIB, MIB, machine, rtx_4060
 from ui.i18n import Translator
-
-NO_GPU = machine(ram=64)
-LAPTOP = machine(ram=16, available=12)
-SMALL = machine(ram=8, available=7.5)
-TINY = machine(ram=8, available=5)
-FULL_DISK = machine(ram=64, disk=4)
-OLD_CPU = machine(ram=64, features=("avx",))
-CARD = machine(gpu(0), ram=64)
-SIX_GB = machine(rtx_2060(), ram=16, available=12)
-BF16 = ("avx2", "avx512f", "avx512_bf16")
-
-
-@pytest.fixture(scope="module")
-def found(models: dict[str, ModelInfo], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Offers]:
-    """What each model can be converted to; the starter's shape is taken for one with a tokenizer."""
-    cache = tmp_path_factory.mktemp("cache")
-    return {name: offers(replace(model, weights_present=False), cache) for name, model in models.items()}
-
-
-class Asked:
-    """A model with its offers, and plans for it."""
-
-    def __init__(self, model: ModelInfo, offered: Offers) -> None:
-        self.model, self.offers = model, offered
-
-    def plan(
-        self, hardware: HardwareSnapshot, preset: str = "cpu", *, on_gpus: bool = False, **set_: Any
-    ) -> Plan:
-        request = PlanRequest("m", Preset(preset), Overrides(**set_))
-        return plan(hardware, self.model, request, offers=self.offers, llama_on_gpus=on_gpus)
-
-    def judge(self, request: PlanRequest) -> Plan:
-        return plan(LAPTOP, self.model, request, offers=self.offers)
-
-
-@pytest.fixture(scope="module")
-def llava_7b(models: dict[str, ModelInfo], found: dict[str, Offers]) -> Asked:
-    return Asked(models["llava-1.5-7b"], found["llava-1.5-7b"])
-
-
-@pytest.fixture(scope="module")
-def tiny(models: dict[str, ModelInfo], found: dict[str, Offers]) -> Asked:
-    return Asked(models["starter"], found["starter"])
-
-
-def said(of: Plan) -> str:
-    return " | ".join(map(str, of.reasons))
-
-
-def chosen(of: Plan) -> tuple[str, str, str]:
-    return of.engine, of.precision, of.verdict
 
 
 @pytest.mark.parametrize(
@@ -240,14 +193,6 @@ def _with_context(asked: Asked, tokens: int) -> Asked:
     return Asked(asked.model, Offers(variants))
 
 
-def _converted(asked: Asked, *, ready: bool = True, layout: Layout | None = Layout.ROTATED) -> Asked:
-    variants = tuple(
-        replace(one, conversion=replace(one.conversion, ready=ready, layout=layout))
-        for one in asked.offers.variants
-    )
-    return Asked(asked.model, Offers(variants))
-
-
 class TestConverting:
     def test_is_announced_with_its_time_and_disk(self, llava_7b: Asked) -> None:
         result = llava_7b.plan(NO_GPU)
@@ -260,7 +205,7 @@ class TestConverting:
         assert "compared with that of transformers" in said(result)
 
     def test_is_not_counted_when_it_was_done(self, llava_7b: Asked) -> None:
-        once, then = llava_7b.plan(NO_GPU), _converted(llava_7b).plan(NO_GPU)
+        once, then = llava_7b.plan(NO_GPU), converted(llava_7b).plan(NO_GPU)
         assert then.disk_needed_bytes == 0
         assert once.expected.load_s - then.expected.load_s > 15
         assert then.expected.tokens_per_s == once.expected.tokens_per_s
@@ -269,7 +214,7 @@ class TestConverting:
         assert "picture positions are right moved by one" in said(then)
 
     def test_needs_no_disk_when_it_was_done(self, llava_7b: Asked) -> None:
-        assert _converted(llava_7b).plan(FULL_DISK).engine == "llamacpp"
+        assert converted(llava_7b).plan(FULL_DISK).engine == "llamacpp"
 
     def test_a_full_disk_is_said_with_figures(self, llava_7b: Asked) -> None:
         auto, forced = llava_7b.plan(FULL_DISK), llava_7b.plan(FULL_DISK, engine="llamacpp")
@@ -285,20 +230,20 @@ class TestConverting:
         assert "Q8_0 does not fit: Converting it" in said(result)
 
     def test_takes_some_memory_before_the_model_does(self, tiny: Asked) -> None:
-        result, done = tiny.plan(NO_GPU), _converted(tiny).plan(NO_GPU)
-        compared = _converted(tiny, ready=False).plan(NO_GPU)
+        result, done = tiny.plan(NO_GPU), converted(tiny).plan(NO_GPU)
+        compared = converted(tiny, ready=False).plan(NO_GPU)
         assert 600 * MIB < result.load_peak_ram_bytes < 620 * MIB
         assert compared.load_peak_ram_bytes == 400 * MIB
         assert done.load_peak_ram_bytes < compared.load_peak_ram_bytes
         assert result.devices == compared.devices == done.devices
 
     def test_comparing_takes_time_too(self, llava_7b: Asked) -> None:
-        compared = _converted(llava_7b, ready=False).plan(NO_GPU)
+        compared = converted(llava_7b, ready=False).plan(NO_GPU)
         assert llava_7b.plan(NO_GPU).expected.load_s > compared.expected.load_s + 8
 
     def test_memory_for_it_must_be_there(self, tiny: Asked) -> None:
         narrow = (("cpu", 380 * MIB),)
-        assert _converted(tiny).plan(NO_GPU, engine="llamacpp", max_memory=narrow).verdict == "fits"
+        assert converted(tiny).plan(NO_GPU, engine="llamacpp", max_memory=narrow).verdict == "fits"
         assert tiny.plan(NO_GPU, engine="llamacpp", max_memory=narrow).verdict == "no"
 
 
@@ -337,9 +282,9 @@ class TestWords:
         assert "clay" not in said(other.plan(hardware, "auto", **set_))
 
     def test_what_concerns_files_of_other_people_is_not_said(
-        self, models: dict[str, ModelInfo], found: dict[str, Offers]
+        self, models: dict[str, ModelInfo], offered: dict[str, Offers]
     ) -> None:
-        result = Asked(models["text-6b"], found["text-6b"]).plan(NO_GPU)
+        result = Asked(models["text-6b"], offered["text-6b"]).plan(NO_GPU)
         assert result.engine == "llamacpp"
         assert "mmproj" not in said(result)
         assert "stay as the file holds them" not in said(result)
@@ -382,80 +327,3 @@ class TestWords:
         assert chinese.endswith("。")
         assert "{" not in english + chinese
         assert chinese != english
-
-
-class TestGpus:
-    def test_a_build_for_processors_leaves_cards_alone(self, llava_7b: Asked) -> None:
-        for preset in ("auto", "mid", "low", "custom"):
-            result = llava_7b.plan(SIX_GB, preset)
-            assert result.engine == "transformers" or result.visible_gpus == ()
-
-    def test_a_build_for_gpus_runs_layers_there(self, llava_7b: Asked) -> None:
-        result = llava_7b.plan(SIX_GB, "auto", on_gpus=True, engine="llamacpp")
-        assert result.engine == "llamacpp"
-        assert result.gpu_layers > 0
-        assert result.visible_gpus == (0,)
-        places = dict(result.device_map)
-        assert places["model.vision_tower"] == places["model.multi_modal_projector"]
-        assert places["model.language_model.embed_tokens"] == "cpu"
-
-    def test_layers_by_hand_need_such_a_build(self, llava_7b: Asked) -> None:
-        able = llava_7b.plan(CARD, "custom", on_gpus=True, engine="llamacpp", gpu_layers=8)
-        assert (able.engine, able.gpu_layers) == ("llamacpp", 8)
-        unable = llava_7b.plan(CARD, "custom", engine="llamacpp", gpu_layers=8)
-        assert unable.verdict == "no"
-
-
-class TestAround:
-    def test_the_ladder_takes_steps_that_are_real(self, llava_7b: Asked) -> None:
-        failed = llava_7b.plan(LAPTOP)
-        short = Shortage("cpu", "chat", 600 * MIB, 0)
-        steps = list(ladder.steps(failed, short, llava_7b.model, llava_7b.judge))
-        taken = {step.rung: (step.plan.engine, step.plan.precision) for step in steps}
-        assert taken[Rung.NF4] == ("llamacpp", "q4_0")
-        assert taken[Rung.DISK][0] == "transformers"
-        assert Rung.INT8 not in taken
-        assert "answers get rougher" in " ".join(map(str, next(s for s in steps if s.rung is Rung.NF4).costs))
-
-    def test_less_context_is_the_first_step(self, llava_7b: Asked) -> None:
-        failed = llava_7b.plan(LAPTOP)
-        first = next(ladder.steps(failed, Shortage("cpu", "chat", MIB, 0), llava_7b.model, llava_7b.judge))
-        assert first.rung is Rung.CONTEXT
-        assert (first.plan.engine, first.plan.precision) == ("llamacpp", "q8_0")
-        assert first.plan.context_tokens < failed.context_tokens
-
-    def test_the_processor_is_a_step_from_a_gpu(self, llava_7b: Asked) -> None:
-        failed = llava_7b.plan(CARD, "auto")
-
-        def judge(request: PlanRequest) -> Plan:
-            return plan(CARD, llava_7b.model, request, offers=llava_7b.offers)
-
-        steps = ladder.steps(failed, Shortage("cuda:0", "chat", 30 * GIB, 0), llava_7b.model, judge)
-        step = next(one for one in steps if one.rung is Rung.CPU)
-        assert (step.plan.engine, step.plan.precision) == ("llamacpp", "q8_0")
-        assert "q8_0 instead of fp16: answers may differ a little." in map(str, step.costs)
-
-    def test_replay_judges_what_was_loaded(self, llava_7b: Asked) -> None:
-        made = llava_7b.plan(NO_GPU)
-        converted = next(one.model for one in llava_7b.offers.variants if one.model.dtype == "q8_0")
-        again = replay(NO_GPU, converted, made, workload(llava_7b.model, Overrides()))
-        assert again == made.devices
-        assert replay(NO_GPU, llava_7b.model, made, workload(llava_7b.model, Overrides())) == ()
-
-    def test_it_can_not_be_moved(self, llava_7b: Asked) -> None:
-        made = llava_7b.plan(NO_GPU)
-        assert "llama.cpp places" in str(why_reload(made, llava_7b.plan(NO_GPU, context_tokens=1024)))
-        other = llava_7b.plan(NO_GPU, engine="transformers")
-        assert "another engine" in str(why_reload(other, made))
-
-    def test_needs_are_told_for_it(self, llava_7b: Asked) -> None:
-        request = PlanRequest("m", Preset.CPU)
-        answer = needs(NO_GPU, llava_7b.model, request, offers=llava_7b.offers)
-        assert "Q8_0" in str(answer.sentences[0])
-        high = needs(NO_GPU, llava_7b.model, PlanRequest("m", Preset.HIGH), offers=llava_7b.offers)
-        assert high.change is not None
-        assert high.change.preset is Preset.CPU
-        assert high.change_plan is not None
-        assert high.change_plan.engine == "llamacpp"
-        assert high.card is not None
-        assert high.card.precision == "fp16"
