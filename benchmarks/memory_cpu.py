@@ -307,11 +307,6 @@ def rows(found: Sequence[Measured], failed: int) -> list[Row]:
     ]
 
 
-def this_machine(settings: Settings) -> HardwareSnapshot:
-    """The machine without its GPUs."""
-    return replace(detect(settings.home), gpus=())
-
-
 def calibrated(machine: HardwareSnapshot, settings: Settings) -> calibrate.Calibration:
     """How fast it is now."""
     measured = calibrate.measure_apart(machine, child_environment(settings))
@@ -334,7 +329,7 @@ def run_all(
     for shape in dict.fromkeys(case.shape for case in chosen):
         path = checkpoint(shape, options.keep or settings.home)
         for case in (case for case in chosen if case.shape == shape):
-            machine = this_machine(settings)
+            machine = replace(detect(settings.home), gpus=())
             model = identify(path)
             # Before and after every case: what a shared machine gives changes within minutes.
             before = calibrated(machine, settings) if timed else None

@@ -49,19 +49,19 @@ def chatglm(models: dict[str, ModelInfo]) -> ModelInfo:
 
 
 @pytest.fixture(scope="session")
-def offered(models: dict[str, ModelInfo], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Offers]:
+def convertible(models: dict[str, ModelInfo], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Offers]:
     """What each model can be converted to; the starter's shape is taken for one with a tokenizer."""
     cache = tmp_path_factory.mktemp("cache")
     return {name: offers(replace(model, weights_present=False), cache) for name, model in models.items()}
 
 
 @pytest.fixture(scope="session")
-def llava_7b(models: dict[str, ModelInfo], offered: dict[str, Offers]) -> Asked:
+def llava_7b(models: dict[str, ModelInfo], convertible: dict[str, Offers]) -> Asked:
     """LLaVA-1.5-7B with what it can be converted to."""
-    return Asked(models["llava-1.5-7b"], offered["llava-1.5-7b"])
+    return Asked(models["llava-1.5-7b"], convertible["llava-1.5-7b"])
 
 
 @pytest.fixture(scope="session")
-def tiny(models: dict[str, ModelInfo], offered: dict[str, Offers]) -> Asked:
+def tiny(models: dict[str, ModelInfo], convertible: dict[str, Offers]) -> Asked:
     """A model of the starter's shape with what it can be converted to."""
-    return Asked(models["starter"], offered["starter"])
+    return Asked(models["starter"], convertible["starter"])

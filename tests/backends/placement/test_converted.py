@@ -282,9 +282,9 @@ class TestWords:
         assert "clay" not in said(other.plan(hardware, "auto", **set_))
 
     def test_what_concerns_files_of_other_people_is_not_said(
-        self, models: dict[str, ModelInfo], offered: dict[str, Offers]
+        self, models: dict[str, ModelInfo], convertible: dict[str, Offers]
     ) -> None:
-        result = Asked(models["text-6b"], offered["text-6b"]).plan(NO_GPU)
+        result = Asked(models["text-6b"], convertible["text-6b"]).plan(NO_GPU)
         assert result.engine == "llamacpp"
         assert "mmproj" not in said(result)
         assert "stay as the file holds them" not in said(result)
