@@ -17,7 +17,7 @@ from backends.models.checkpoint import read_headers
 from backends.text import Text
 
 # Raised whenever the same checkpoint gives another file.
-_VERSION = 2
+_VERSION = 3
 _LOCKS = "locks"
 _PART = ".part"
 # How the names of records of comparisons end (conversion.layouts), and where comparing takes place.
