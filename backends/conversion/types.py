@@ -134,6 +134,10 @@ class Conversion:
     (`vision_kind` None: no picture part). `nbytes` are those of the new files, `source_bytes` those of the
     weights that are read. `ready`: the files are there. `layout` is the order of the tower's positions that
     comparing with transformers chose (None: not compared yet, or no picture part).
+
+    `compared` is with what: "model", its own tower. "library": that failed, a small random tower stood in, and
+    it is tried again at the next load, so that `layout` stays None. `gap` is how far the chosen layout's
+    answers are from transformers' (mean Kullback-Leibler divergence, in nats).
     """
 
     cache: str
@@ -143,6 +147,8 @@ class Conversion:
     source_bytes: int
     ready: bool = False
     layout: Layout | None = None
+    compared: str | None = None
+    gap: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
