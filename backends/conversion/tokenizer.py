@@ -33,7 +33,7 @@ def tokenizer_values(folder: Path, config: Mapping[str, Any], rows: int) -> dict
     settings = read_json_if_there(folder / "tokenizer_config.json")
     try:
         words = _words(folder, document, settings)
-        special = _special(folder, config, document, settings, words, rows)
+        special = _special(folder, config, document, settings, words, rows=rows)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         detail = Text.of("convert.tokenizer_damaged", "{file} is not in the form of a tokenizer.", file=_JSON)
         raise ModelDamaged(path=str(folder), detail=detail, file=_JSON) from error
@@ -80,6 +80,7 @@ def _special(
     document: Mapping[str, Any],
     settings: Mapping[str, Any],
     words: Words,
+    *,
     rows: int,
 ) -> dict[str, Value]:
     """Ids of the special tokens. All that end an answer do; `eos` is the one that templates write."""

@@ -135,9 +135,9 @@ class Conversion:
     weights that are read. `ready`: the files are there. `layout` is the order of the tower's positions that
     comparing with transformers chose (None: not compared yet, or no picture part).
 
-    `compared` is with what: "model", its own tower. "library": that failed, a small random tower stood in, and
-    it is tried again at the next load, so that `layout` stays None. `gap` is how far the chosen layout's
-    answers are from transformers' (mean Kullback-Leibler divergence, in nats).
+    `compared` is what was compared: "model", its own tower; "library", when that failed: a small random tower,
+    and its own is tried again at the next load, so that `layout` stays None. `gap` is how far the answers are
+    from transformers' with the layout that was chosen (mean Kullback-Leibler divergence, in nats).
     """
 
     cache: str

@@ -1,8 +1,9 @@
 """The engine that runs GGUF files with llama.cpp, on the processor.
 
 The library's chat server runs within the worker's process (see `llamacpp.server`). It keeps the conversation
-that was read last; a prompt is computed from where it differs from that one, and a picture that stands before
-that place is not encoded again.
+that was read last, and up to `ServerSettings.kept_mib` of earlier ones (a few, see `placement.gguf_kept`). A
+prompt is computed from where it differs from the nearest of them, and a picture that stands before that place
+is not encoded again.
 """
 
 from __future__ import annotations
