@@ -135,7 +135,7 @@ class Conversion:
     weights that are read. `ready`: the files are there. `layout` is the order of the tower's positions that
     comparing with transformers chose (None: not compared yet, or no picture part).
 
-    `compared` is what was compared: "model", its own tower; "library", when that failed: a small random tower,
+    `compared` is what was compared: "model", its own tower; "library", when that failed: a small random one,
     and its own is tried again at the next load, so that `layout` stays None. `gap` is how far the answers are
     from transformers' with the layout that was chosen (mean Kullback-Leibler divergence, in nats).
     """
