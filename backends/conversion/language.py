@@ -94,7 +94,8 @@ def language_document(model: Language, kind: WeightType, vocabulary: Mapping[str
         "general.type": "model",
         "general.file_type": _FILE_TYPES[kind],
         "general.quantization_version": _QUANTIZATION_VERSION,
-    } | _sampling(model.folder)
+        **_sampling(model.folder),
+    }
     below = _sizes(model) | {f"rope.{key}": value for key, value in positions.values.items()}
     return Document(
         architecture,

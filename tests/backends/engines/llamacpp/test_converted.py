@@ -11,7 +11,7 @@ from threading import Event as Flag
 
 import pytest
 
-from backends.conversion.cache import stem
+from backends.conversion.cache import clear, stem
 from backends.conversion.layouts import Choice, Compared, library_version, write
 from backends.conversion.types import Conversion, Layout, WeightType
 from backends.engines.base import ChatRequest, Engine
@@ -132,6 +132,19 @@ def test_marks_are_composed_where_the_tokenizer_does_it(
     assert apart.prompt_tokens == composed.prompt_tokens
     engine.load(plan_for(checkpoints("llava-qwen2"), cache, pictures=False), lambda _: None, Flag())
     assert ask(engine, [user("nai\u0308ve")])[1].usage.prompt_tokens == apart.prompt_tokens + 1
+
+
+def test_clearing_spares_what_is_being_loaded(
+    engine: LlamaCppEngine, checkpoints: Checkpoints, tmp_path: Path
+) -> None:
+    freed: dict[str, int] = {}
+
+    def clear_meanwhile(step: Progress) -> None:
+        freed[step.stage] = freed.get(step.stage, 0) + clear(tmp_path / "cache")
+
+    engine.load(plan_for(checkpoints("llava"), tmp_path / "cache"), clear_meanwhile, Flag())
+    assert freed == {"start": 0, "converting": 0, "read": 0, "place": 0}
+    assert clear(tmp_path / "cache") > 0
 
 
 def generating(folder: Path, target: Path, **more: object) -> Path:
