@@ -7,19 +7,23 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
+from uuid import uuid4
 
-from backends.conversion.lock import is_held
+from backends.conversion.lock import held, is_held
 from backends.conversion.types import Request
-from backends.errors import ModelDamaged
+from backends.errors import DiskFull, FolderReadOnly, ModelDamaged
 from backends.models.checkpoint import read_headers
 from backends.text import Text
 
 # Raised whenever the same checkpoint gives another file.
-_VERSION = 2
+_VERSION = 3
 _LOCKS = "locks"
 _PART = ".part"
+_IN_USE = ".used"
 # How the names of records of comparisons end (conversion.layouts), and where comparing takes place.
 RECORD = "-layout.json"
 _COMPARING = "comparing"
@@ -106,6 +110,30 @@ def comparing_folder(cache: Path) -> Path:
     return cache / _COMPARING
 
 
+@contextmanager
+def in_use(cache: Path, beginning: str) -> Iterator[None]:
+    """Have the files whose names begin so (`stem`) stay inside the block, whatever process clears or trims.
+
+    Several may use them at once. A folder that can't be written is left as it is: nobody can clear it either.
+    """
+    mark = cache / _LOCKS / f"{beginning}.{uuid4().hex}{_IN_USE}"
+    with ExitStack() as stack:
+        with suppress(DiskFull, FolderReadOnly):
+            stack.enter_context(held(mark, waiting=lambda: None, cancel=Event()))
+        try:
+            yield
+        finally:
+            stack.close()  # Windows removes no open file
+            with suppress(OSError):
+                mark.unlink()
+
+
+def _used(cache: Path) -> frozenset[str]:
+    """How the names of files begin that somebody uses."""
+    marks = (cache / _LOCKS).glob(f"*{_IN_USE}")
+    return frozenset(mark.name.removesuffix(_IN_USE).rpartition(".")[0] for mark in marks if is_held(mark))
+
+
 def touch(target: Path) -> None:
     """Note that `target` is used now; a folder that can't be written loses nothing by it."""
     try:
@@ -135,22 +163,28 @@ def _files(cache: Path, pattern: str) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def clear(cache: Path) -> int:
-    """Remove everything that is not being made; returns the bytes that came free.
+    """Remove everything that is not being made or loaded; returns the bytes that came free.
 
     A file that a process has open stays where the system does not allow it (Windows).
     """
-    return trim(cache, 0) + sum(_removed(path, about.st_size) for path, about in _files(cache, "*" + RECORD))
+    used = _used(cache)
+    return trim(cache, 0) + sum(
+        _removed(path, about.st_size)
+        for path, about in _files(cache, "*" + RECORD)
+        if path.name.removesuffix(RECORD) not in used
+    )
 
 
 def trim(cache: Path, limit_bytes: int, keep: Collection[Path] = ()) -> int:
     """Remove what conversions left that did not end, then those files used longest ago beyond `limit_bytes`.
 
-    Files in `keep` stay. Returns the bytes that came free.
+    Files in `keep` stay, and those of checkpoints that are being converted or loaded. Returns the bytes that
+    came free.
     """
-    freed, kept = remove_leftovers(cache), 0
+    freed, kept, used = remove_leftovers(cache), 0, _used(cache)
     for entry in entries(cache):
         kept += entry.nbytes
-        if kept > limit_bytes and entry.path not in keep:
+        if kept > limit_bytes and entry.path not in keep and source_of(entry) not in used:
             came_free = _removed(entry.path, entry.nbytes)
             freed, kept = freed + came_free, kept - came_free
     return freed

@@ -10,6 +10,7 @@ from typing import Any
 from backends.conversion.positions import rotary_positions
 from backends.conversion.refusal import LANGUAGE, lacking, refused
 from backends.conversion.types import Document, Piece, Value, WeightType
+from backends.models.checkpoint import read_json_if_there
 
 # transformers' type of a language model -> llama.cpp's architecture. Mistral is a Llama with a window.
 _ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2"}
@@ -93,6 +94,7 @@ def language_document(model: Language, kind: WeightType, vocabulary: Mapping[str
         "general.type": "model",
         "general.file_type": _FILE_TYPES[kind],
         "general.quantization_version": _QUANTIZATION_VERSION,
+        **_sampling(model.folder),
     }
     below = _sizes(model) | {f"rope.{key}": value for key, value in positions.values.items()}
     return Document(
@@ -100,6 +102,14 @@ def language_document(model: Language, kind: WeightType, vocabulary: Mapping[str
         values | {f"{architecture}.{key}": value for key, value in below.items()} | dict(vocabulary),
         tuple(pieces),
     )
+
+
+def _sampling(folder: Path) -> dict[str, Value]:
+    """What the checkpoint asks for at every answer: its penalty on words that were said before."""
+    penalty = read_json_if_there(folder / "generation_config.json").get("repetition_penalty")
+    if isinstance(penalty, bool) or not isinstance(penalty, int | float) or penalty <= 0 or penalty == 1:
+        return {}
+    return {"general.sampling.penalty_repeat": float(penalty)}
 
 
 def _sizes(model: Language) -> dict[str, Value]:

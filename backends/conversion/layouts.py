@@ -34,13 +34,23 @@ class Choice:
     """The layout that the version `library` of xllamacpp reads best.
 
     `gaps` are by layout: how far the answers' probabilities are from transformers' (mean Kullback-Leibler
-    divergence, in nats). `compared` is `MODEL` unless that comparison failed.
+    divergence, in nats). `compared` is `MODEL` unless that comparison failed: it is tried again then.
     """
 
     layout: Layout
     library: str
     gaps: Mapping[str, float] = field(default_factory=dict)
     compared: Compared = Compared.MODEL
+
+    @property
+    def settled(self) -> bool:
+        """Whether the model's own tower was compared."""
+        return self.compared is Compared.MODEL
+
+    @property
+    def gap(self) -> float | None:
+        """That of the chosen layout; None where nothing was compared."""
+        return self.gaps.get(self.layout.value)
 
 
 def library_version() -> str:

@@ -42,7 +42,7 @@ def held(path: Path, *, waiting: Callable[[], None], cancel: Flag) -> Iterator[N
 def is_held(path: Path) -> bool:
     """Whether somebody holds the lock on `path` now."""
     try:
-        with path.open("ab") as file:
+        with path.open("r+b") as file:
             if not _taken(file):
                 return True
             _free(file)

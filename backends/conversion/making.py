@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from threading import Event as Flag
 
 from backends.conversion.cache import lock_of, part_of, touch
 from backends.conversion.lock import held
+from backends.errors import SnugError
 from backends.models.gguf_header import read_gguf_header
 from backends.storage import ensure_room
 
 # What a full disk still needs to keep a machine usable.
 MARGIN_BYTES = 64 << 20
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a GGUF file is there, with all the bytes that its header tells of. No weight is read."""
+    try:
+        about = path.stat()
+    except OSError:
+        return False
+    return _is_whole(path, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _is_whole(path: Path, size: int, changed: int) -> bool:  # noqa: ARG001 - what the answer holds for
+    try:
+        return read_gguf_header(path).complete
+    except SnugError:
+        return False
 
 
 def make(
@@ -23,7 +42,7 @@ def make(
     waiting: Callable[[Path], None],
     cancel: Flag,
 ) -> None:
-    """Let `write` make the GGUF file `target` under another name, unless another process just did.
+    """Let `write` make the GGUF file `target` under another name, unless a whole one is there by now.
 
     `room` bytes have to be free on the disk. `waiting` is called from time to time with that name while
     another process makes it. Raises DiskFull, FolderReadOnly, Cancelled and what `write` raises; what is
@@ -31,7 +50,7 @@ def make(
     """
     part = part_of(target)
     with held(lock_of(target), waiting=lambda: waiting(part), cancel=cancel):
-        if target.is_file():
+        if is_whole(target):
             touch(target)
             return
         part.unlink(missing_ok=True)  # of a process that was ended

@@ -65,11 +65,12 @@ def unconverted(found: Offers) -> Offers:
     """The same for a machine on which nothing has been converted yet."""
     return replace(
         found,
-        variants=tuple(
-            replace(one, conversion=replace(one.conversion, ready=False, layout=None))
-            for one in found.variants
-        ),
+        variants=tuple(replace(one, conversion=_anew(one.conversion)) for one in found.variants),
     )
+
+
+def _anew(conversion: Conversion) -> Conversion:
+    return replace(conversion, ready=False, layout=None, compared=None, gap=None)
 
 
 def _variants(model: ModelInfo, cache: Path, library: str) -> Iterator[Variant]:
@@ -112,10 +113,9 @@ class _Made:
     beginning: str
     library: str
 
-    def layout(self) -> Layout | None:
-        """The layout that was chosen for this library."""
-        choice = layouts.read(self.cache, self.beginning, self.library)
-        return choice.layout if choice is not None else None
+    def choice(self) -> layouts.Choice | None:
+        """What was chosen for this library."""
+        return layouts.read(self.cache, self.beginning, self.library)
 
     def ready(self, kind: WeightType, layout: Layout | None) -> bool:
         """Whether the files are there."""
@@ -176,7 +176,8 @@ class _Files:
 
     def conversion(self, kind: WeightType, made: _Made) -> Conversion:
         """What has to be done for them."""
-        layout = made.layout() if self.pictures is not None else None
+        choice = made.choice() if self.pictures is not None else None
+        layout = choice.layout if choice is not None and choice.settled else None
         return Conversion(
             cache=str(made.cache),
             kind=kind,
@@ -187,6 +188,8 @@ class _Files:
             ),
             ready=(layout is not None or self.pictures is None) and made.ready(kind, layout),
             layout=layout,
+            compared=choice.compared.value if choice is not None else None,
+            gap=choice.gap if choice is not None else None,
         )
 
 

@@ -19,6 +19,8 @@ from backends.text import Text
 _JSON, _PIECES = "tokenizer.json", "tokenizer.model"
 # Classes of transformers that decide by their own settings how a text begins, whatever tokenizer.json says.
 _LLAMA = ("LlamaTokenizer", "LlamaTokenizerFast")
+# Roles whose tokens end an answer in llama.cpp; the further ones are named for other uses, and do that, too.
+_ENDS = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
 
 
 def tokenizer_values(folder: Path, config: Mapping[str, Any], rows: int) -> dict[str, Value]:
@@ -31,7 +33,7 @@ def tokenizer_values(folder: Path, config: Mapping[str, Any], rows: int) -> dict
     settings = read_json_if_there(folder / "tokenizer_config.json")
     try:
         words = _words(folder, document, settings)
-        special = _special(folder, config, document, settings, words)
+        special = _special(folder, config, document, settings, words, rows=rows)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         detail = Text.of("convert.tokenizer_damaged", "{file} is not in the form of a tokenizer.", file=_JSON)
         raise ModelDamaged(path=str(folder), detail=detail, file=_JSON) from error
@@ -78,8 +80,10 @@ def _special(
     document: Mapping[str, Any],
     settings: Mapping[str, Any],
     words: Words,
+    *,
+    rows: int,
 ) -> dict[str, Value]:
-    """Ids of the special tokens; `eos` is the one that ends an answer."""
+    """Ids of the special tokens. All that end an answer do; `eos` is the one that templates write."""
     generation = read_json_if_there(folder / "generation_config.json")
     older = read_json_if_there(folder / "special_tokens_map.json")
     ids = dict(words.ids) | {text: number for number, text, _ in added_tokens(document)}
@@ -92,16 +96,15 @@ def _special(
     def stated(role: str) -> list[int]:
         found = generation.get(f"{role}_token_id", config.get(f"{role}_token_id"))
         items = found if isinstance(found, list) else [found]
-        return [item for item in items if type(item) is int and item >= 0]
+        return [item for item in items if type(item) is int and 0 <= item < rows]
 
-    ends, end = stated("eos"), named("eos")
-    if end is not None and (end in ends or not ends):
-        ends = [end, *(item for item in ends if item != end)]
+    own = named("eos")
+    ends = list(dict.fromkeys([*([] if own is None else [own]), *stated("eos")]))
     if not ends:
         raise refused(folder, TOKENIZER, "no end of turn")
-    found: dict[str, Value] = {"eos_token_id": ends[0]}
-    if len(ends) > 1:
-        found["eot_token_id"] = ends[1]
+    if len(ends) > len(_ENDS):
+        raise refused(folder, TOKENIZER, f"{len(ends)} ends of a turn")
+    found: dict[str, Value] = {f"{role}_token_id": end for role, end in zip(_ENDS, ends, strict=False)}
     for role, key in (("bos", "bos"), ("pad", "padding"), ("unk", "unknown")):
         number = named(role)
         number = number if number is not None else next(iter(stated(role)), None)

@@ -134,6 +134,10 @@ class Conversion:
     (`vision_kind` None: no picture part). `nbytes` are those of the new files, `source_bytes` those of the
     weights that are read. `ready`: the files are there. `layout` is the order of the tower's positions that
     comparing with transformers chose (None: not compared yet, or no picture part).
+
+    `compared` is what was compared: "model", its own tower; "library", when that failed: a small random one,
+    and its own is tried again at the next load, so that `layout` stays None. `gap` is how far the answers are
+    from transformers' with the layout that was chosen (mean Kullback-Leibler divergence, in nats).
     """
 
     cache: str
@@ -143,6 +147,8 @@ class Conversion:
     source_bytes: int
     ready: bool = False
     layout: Layout | None = None
+    compared: str | None = None
+    gap: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

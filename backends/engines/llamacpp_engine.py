@@ -1,8 +1,9 @@
 """The engine that runs GGUF files with llama.cpp, on the processor.
 
 The library's chat server runs within the worker's process (see `llamacpp.server`). It keeps the conversation
-that was read last; a prompt is computed from where it differs from that one, and a picture that stands before
-that place is not encoded again.
+that was read last, and up to `ServerSettings.kept_mib` of earlier ones (a few, see `placement.gguf_kept`). A
+prompt is computed from where it differs from the nearest of them, and a picture that stands before that place
+is not encoded again.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from backends.engines.llamacpp.library import load_library
 from backends.engines.llamacpp.model import LoadedModel, load
 from backends.engines.llamacpp.prompt import Written
 from backends.engines.llamacpp.requests import parts_of, request
+from backends.engines.llamacpp.sources import kept
 from backends.engines.rss import peak_rss
 from backends.engines.stages import ANSWERING, LOADING, READING_AHEAD
 from backends.errors import CannotMove, MmprojMissing, NotLoaded, PicturesUnseen
@@ -71,7 +73,7 @@ class LlamaCppEngine:
         """Carry out `plan`; after any failure nothing is left in memory."""
         begun = time.perf_counter()
         self.close()
-        with as_snug_errors(LOADING):
+        with as_snug_errors(LOADING), kept(plan):
             self._model = load(plan, progress, cancel, cache=self._cache, exact=self._exact)
         self._plan = plan
         return _report(self._model, plan, time.perf_counter() - begun)

@@ -27,16 +27,16 @@ _UNCOMPARED = Layout.NO_CLASS
 def choose(request: Request, progress: ProgressSink, cancel: Flag) -> Choice:
     """The layout for the checkpoint of `request`, compared now unless it was before.
 
-    Where comparing with its own tower fails, the library's answer about a tiny random one stands in. Raises
-    Cancelled, FolderReadOnly, and what reading the checkpoint's headers raises.
+    Where comparing with its own tower fails, the library's answer about a tiny random one stands in, until
+    the next time. Raises Cancelled, FolderReadOnly, and what reading the checkpoint's headers raises.
     """
     library, beginning = library_version(), stem(request.folder)
     found = read(request.cache, beginning, library)
-    if found is not None:
+    if found is not None and found.settled:
         return found
     with _alone(request.cache, progress, cancel) as folder:
         found = read(request.cache, beginning, library)
-        if found is not None:
+        if found is not None and found.settled:
             return found
         probe = Probe(request.folder, folder, request.vision_kind, choose_threads())
         try:
@@ -45,7 +45,8 @@ def choose(request: Request, progress: ProgressSink, cancel: Flag) -> Choice:
             _log.warning("The layouts of %s could not be compared: %s", request.folder, error)
             of_library = _of_library(request.cache, folder, progress, cancel)
             choice = Choice(of_library.layout, library, of_library.gaps, of_library.compared)
-        write(request.cache, beginning, choice)
+        if choice.compared is not Compared.NOTHING:
+            write(request.cache, beginning, choice)
         return choice
 
 

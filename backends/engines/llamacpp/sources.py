@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event as Flag
 
+from backends.conversion.cache import in_use, stem
 from backends.conversion.convert import convert
 from backends.conversion.repair import Flaws, flaws, repair
 from backends.conversion.types import Conversion, Layout, Request
@@ -51,6 +53,15 @@ def prepare(plan: Plan, cache: Path | None, progress: ProgressSink, cancel: Flag
         return Source(info, None)
     own = Source(info, info.path.parent / mmproj)
     return own if cache is None else _repaired(own, info.path.parent / mmproj, cache, progress, cancel)
+
+
+@contextmanager
+def kept(plan: Plan) -> Iterator[None]:
+    """Have the converted files of `plan` stay until they are loaded, whoever clears them meanwhile."""
+    with ExitStack() as stack:
+        if plan.conversion is not None:
+            stack.enter_context(in_use(Path(plan.conversion.cache), stem(Path(plan.model_path))))
+        yield
 
 
 def _repaired(own: Source, mmproj: Path, cache: Path, progress: ProgressSink, cancel: Flag) -> Source:

@@ -74,16 +74,32 @@ def read_fragments(path: Path, header: GgufHeader) -> dict[int, bytes]:
 def spelled(text: bytes, count: int, fragments: Mapping[int, bytes]) -> tuple[int, ...] | None:
     """The `count` tokens among `fragments` that `text` was put together from; None where there are none.
 
-    Where several would do, one of those with the longest pieces first.
+    Where several would do, one of those with the longest pieces first. Takes time in proportion to the length
+    of `text`, to `count` and to the longest piece.
     """
-    if not text or not count:
-        return () if not text and not count else None
-    fitting = [(piece, number) for number, piece in fragments.items() if text.startswith(piece)]
-    for piece, number in sorted(fitting, key=lambda one: (-len(one[0]), one[1])):
-        rest = spelled(text[len(piece) :], count - 1, fragments)
-        if rest is not None:
-            return (number, *rest)
-    return None
+    if count > len(text):
+        return None
+    numbers: dict[bytes, int] = {}
+    for number in sorted(fragments):
+        numbers.setdefault(fragments[number], number)
+    longest = max(map(len, numbers), default=0)
+    # Where a piece that begins at a place can end, the longest first.
+    ends = [
+        [end for end in range(min(len(text), at + longest), at, -1) if text[at:end] in numbers]
+        for at in range(len(text))
+    ]
+    # The places from which so many pieces lead to the end of the text.
+    leading = [{len(text)}]
+    for _ in range(count):
+        leading.append({at for at, found in enumerate(ends) if not leading[-1].isdisjoint(found)})
+    if 0 not in leading[count]:
+        return None
+    ids, at = [], 0
+    for left in range(count - 1, -1, -1):
+        end = next(end for end in ends[at] if end in leading[left])
+        ids.append(numbers[text[at:end]])
+        at = end
+    return tuple(ids)
 
 
 def _unmapped(token: str, alphabet: Mapping[str, int]) -> bytes | None:

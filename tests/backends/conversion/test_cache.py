@@ -12,7 +12,7 @@ from threading import Event as Flag
 
 import pytest
 
-from backends.conversion.cache import clear, entries, lock_of, part_of, targets, touch, trim
+from backends.conversion.cache import clear, entries, in_use, lock_of, part_of, stem, targets, touch, trim
 from backends.conversion.convert import convert, find
 from backends.conversion.lock import held
 from backends.conversion.types import Layout, Request, WeightType
@@ -93,6 +93,66 @@ def test_what_lacks_is_made_alone(request_: Request) -> None:
     assert both.text.stat().st_ino == number
     assert both.mmproj is not None
     assert both.mmproj.is_file()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda path: path.write_bytes(path.read_bytes()[:-100]), lambda path: path.write_bytes(bytes(5000))],
+    ids=["cut", "zeros"],
+)
+@pytest.mark.parametrize("part", ["text", "mmproj"])
+def test_a_damaged_file_is_made_anew(request_: Request, part: str, damage: Callable[[Path], object]) -> None:
+    made = convert(request_, lambda *_: None, Flag())
+    path: Path = getattr(made, part)
+    whole = path.read_bytes()
+    damage(path)
+    assert find(request_) is None
+    assert convert(request_, lambda *_: None, Flag()) == made
+    assert path.read_bytes() == whole
+    assert find(request_) == made
+
+
+def test_what_goes_missing_meanwhile_is_made_again(request_: Request) -> None:
+    """By the hand of a person, for one: whoever clears with this program sees that it is used."""
+    named, removed = targets(request_), []
+    assert named.mmproj is not None
+
+    def remove(done: int, total: int) -> None:
+        if done == total and not removed:
+            removed.append(named.text)
+            named.text.unlink()
+
+    made = convert(request_, remove, Flag())
+    assert removed == [made.text]
+    assert find(request_) == made
+
+
+def test_clearing_leaves_a_checkpoint_that_is_being_converted(request_: Request) -> None:
+    other = replace(request_, kind=WeightType.Q4_0, layout=None)
+    earlier = convert(other, lambda *_: None, Flag()).text
+    freed: list[int] = []
+
+    def clear_meanwhile(*_: int) -> None:
+        freed.append(clear(request_.cache) + trim(request_.cache, 0))
+
+    made = convert(request_, clear_meanwhile, Flag())
+    assert len(freed) > 1
+    assert set(freed) == {0}
+    assert earlier.is_file()
+    assert find(request_) == made
+    assert clear(request_.cache) > 0
+    assert entries(request_.cache) == ()
+    assert not list((request_.cache / "locks").glob("*.used"))
+
+
+def test_marks_of_ended_processes_keep_nothing(request_: Request) -> None:
+    made = convert(request_, lambda *_: None, Flag())
+    beginning = stem(request_.folder)
+    (request_.cache / "locks" / f"{beginning}.0.used").write_bytes(b"")
+    with in_use(request_.cache, beginning), in_use(request_.cache, beginning):
+        assert clear(request_.cache) == 0
+    assert clear(request_.cache) > 0
+    assert not made.text.exists()
 
 
 def filled(cache: Path) -> list[Path]:

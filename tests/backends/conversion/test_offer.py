@@ -30,8 +30,8 @@ def variant(model: ModelInfo, cache: Path, kind: WeightType, library: str = LIBR
     return next(one for one in found.variants if one.conversion.kind is kind)
 
 
-def note(folder: Path, cache: Path, layout: Layout, library: str = LIBRARY) -> None:
-    record = {"layout": layout.value, "library": library, "gaps": {layout.value: 0.1}}
+def note(folder: Path, cache: Path, layout: Layout, library: str = LIBRARY, compared: str = "model") -> None:
+    record = {"layout": layout.value, "library": library, "gaps": {layout.value: 0.1}, "compared": compared}
     layouts.record_of(cache, stem(folder)).write_text(json.dumps(record), encoding="utf-8")
 
 
@@ -165,6 +165,20 @@ class TestReady:
         assert (made.ready, made.layout) == (True, Layout.ROTATED)
         newer = variant(model, tmp_path, WeightType.Q8_0, library="2027.1").conversion
         assert (newer.ready, newer.layout) == (False, None), "another library may read them otherwise"
+
+    def test_what_was_compared_is_told(self, checkpoint: Folder, tmp_path: Path) -> None:
+        folder = checkpoint("starter")
+        model = identify(folder)
+        convert(Request(folder, tmp_path, WeightType.Q8_0, Layout.ROTATED), lambda *_: None, Flag())
+        note(folder, tmp_path, Layout.ROTATED)
+        own = variant(model, tmp_path, WeightType.Q8_0).conversion
+        assert (own.compared, own.gap) == ("model", 0.1)
+        note(folder, tmp_path, Layout.ROTATED, compared="library")
+        stood_in = variant(model, tmp_path, WeightType.Q8_0).conversion
+        assert (stood_in.compared, stood_in.gap) == ("library", 0.1)
+        assert (stood_in.layout, stood_in.ready) == (None, False), "it is compared again"
+        elsewhere = unconverted(offers(model, tmp_path, library=LIBRARY)).variants[0].conversion
+        assert (elsewhere.compared, elsewhere.gap) == (None, None)
 
     def test_another_machine_has_converted_nothing(self, checkpoint: Folder, tmp_path: Path) -> None:
         folder = checkpoint("starter")

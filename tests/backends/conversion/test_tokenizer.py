@@ -139,22 +139,34 @@ def test_a_space_before_the_text(tmp_path: Path, settings: dict[str, Any], space
 @pytest.mark.parametrize(
     ("generation", "named", "ends"),
     [
-        ({"eos_token_id": 3}, "<|im_end|>", (3, None)),
+        ({"eos_token_id": 3}, "<|im_end|>", (3,)),
         ({"eos_token_id": [5, 3]}, "<|im_end|>", (3, 5)),
         ({"eos_token_id": [3, 5]}, "<|im_end|>", (3, 5)),
-        ({"eos_token_id": 5}, "<|im_end|>", (5, None)),
-        ({}, "<|im_end|>", (7, None)),
+        ({"eos_token_id": 5}, "<|im_end|>", (3, 5)),
+        ({}, "<|im_end|>", (3, 7)),
+        ({"eos_token_id": [3, 5, 83]}, "<|im_end|>", (3, 5, 83)),
+        ({"eos_token_id": [9, 8, 7, 6, 5]}, "<|im_end|>", (3, 9, 8, 7, 6, 5)),
+        ({"eos_token_id": [5, 320, -1]}, "<|im_end|>", (3, 5)),
     ],
-    ids=["one", "the tokenizer's first", "two", "generation's own", "the config's"],
+    ids=["one", "the tokenizer's first", "two", "both's", "the config's", "three", "six", "no words"],
 )
-def test_the_token_that_ends_a_turn(
-    tmp_path: Path, generation: dict[str, Any], named: str, ends: tuple[int, int | None]
+def test_the_tokens_that_end_a_turn(
+    tmp_path: Path, generation: dict[str, Any], named: str, ends: tuple[int, ...]
 ) -> None:
     make_tokenizer().save_pretrained(tmp_path)
     (tmp_path / "generation_config.json").write_text(json.dumps(generation), encoding="utf-8")
     found = ggml(tokenizer_values(tmp_path, {"eos_token_id": 7}, 320))
     assert SPECIALS.index(named) == 3
-    assert (found["eos_token_id"], found.get("eot_token_id")) == ends
+    roles = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
+    assert tuple(found[f"{role}_token_id"] for role in roles if f"{role}_token_id" in found) == ends
+
+
+def test_more_ends_than_the_library_takes_are_refused(tmp_path: Path) -> None:
+    make_tokenizer().save_pretrained(tmp_path)
+    generation = {"eos_token_id": [4, 5, 6, 7, 8, 9]}
+    (tmp_path / "generation_config.json").write_text(json.dumps(generation), encoding="utf-8")
+    with pytest.raises(ModelUnsupported, match="7 ends of a turn"):
+        tokenizer_values(tmp_path, {}, 320)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from threading import Event as Flag
 
 import pytest
 
-from backends.conversion.cache import stem
+from backends.conversion.cache import clear, stem
 from backends.conversion.layouts import Choice, Compared, library_version, write
 from backends.conversion.types import Conversion, Layout, WeightType
 from backends.engines.base import ChatRequest, Engine
@@ -132,6 +132,62 @@ def test_marks_are_composed_where_the_tokenizer_does_it(
     assert apart.prompt_tokens == composed.prompt_tokens
     engine.load(plan_for(checkpoints("llava-qwen2"), cache, pictures=False), lambda _: None, Flag())
     assert ask(engine, [user("nai\u0308ve")])[1].usage.prompt_tokens == apart.prompt_tokens + 1
+
+
+def test_clearing_spares_what_is_being_loaded(
+    engine: LlamaCppEngine, checkpoints: Checkpoints, tmp_path: Path
+) -> None:
+    freed: dict[str, int] = {}
+
+    def clear_meanwhile(step: Progress) -> None:
+        freed[step.stage] = freed.get(step.stage, 0) + clear(tmp_path / "cache")
+
+    engine.load(plan_for(checkpoints("llava"), tmp_path / "cache"), clear_meanwhile, Flag())
+    assert freed == {"start": 0, "converting": 0, "read": 0, "place": 0}
+    assert clear(tmp_path / "cache") > 0
+
+
+def generating(folder: Path, target: Path, **more: object) -> Path:
+    """A copy of a checkpoint with more in its generation_config.json."""
+    shutil.copytree(folder, target)
+    path = target / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | more), encoding="utf-8")
+    return target
+
+
+def test_a_checkpoints_penalty_on_repetition_counts(
+    engine: LlamaCppEngine, checkpoints: Checkpoints, tmp_path: Path
+) -> None:
+    folder = generating(checkpoints("qwen2"), tmp_path / "model", repetition_penalty=1.5)
+    answers = []
+    for source in (checkpoints("qwen2"), folder):
+        plan = plan_for(source, tmp_path / "cache", kind=WeightType.F32, pictures=False)
+        engine.load(plan, lambda _: None, Flag())
+        answers.append(spoken(ask(engine, [user("How many people?")])[0]))
+    assert not answers[0].startswith(answers[1])
+    other = TransformersEngine()
+    other.load(make_plan(folder), lambda _: None, Flag())
+    theirs = spoken(ask(other, [user("How many people?")])[0])
+    other.close()
+    assert answers[1]
+    assert theirs.startswith(answers[1])
+
+
+@pytest.mark.parametrize("place", [3, 6])
+def test_every_end_of_a_checkpoint_ends_an_answer(
+    engine: LlamaCppEngine, checkpoints: Checkpoints, tmp_path: Path, place: int
+) -> None:
+    """A word of the answer is named the last of so many ends."""
+    folder, cache = checkpoints("qwen2"), tmp_path / "cache"
+    engine.load(plan_for(folder, cache, kind=WeightType.F32, pictures=False), lambda _: None, Flag())
+    whole = ask(engine, [user("How many people?")])[1].token_ids
+    at, end = next((at, one) for at, one in enumerate(whole) if at > 1 and one not in whole[:at])
+    unsaid = [number for number in range(100, 110) if number not in whole]
+    ends = [3, *unsaid[: place - 2], end]
+    ending = generating(folder, tmp_path / "model", eos_token_id=ends)
+    engine.load(plan_for(ending, cache, kind=WeightType.F32, pictures=False), lambda _: None, Flag())
+    done = ask(engine, [user("How many people?")])[1]
+    assert (done.finish_reason, done.token_ids) == ("stop", whole[:at])
 
 
 def test_pictures_take_as_many_tokens_as_in_transformers(

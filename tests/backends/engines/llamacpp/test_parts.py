@@ -135,6 +135,21 @@ class TestVocabulary:
         assert spelled(b"\xe4\xb8", 1, fragments) == (3,)
         assert spelled(b"\xe4\xb8", 3, fragments) is None
         assert spelled(b"", 0, fragments) == ()
+        assert spelled(b"", 1, fragments) is None
+        assert spelled(b"\xe4", 0, fragments) is None
+        assert spelled(b"\xb8", 1, {9: b"\xb8", 2: b"\xb8"}) == (2,)
+
+    @pytest.mark.timeout(30)
+    def test_many_ways_to_spell_are_not_all_tried(self) -> None:
+        fragments = {size: b"\xe4" * size for size in range(1, 9)} | {9: b"\xb8\xe4"}
+        assert spelled(b"\xe4" * 60 + b"\xb8", 40, fragments) is None
+        found = spelled(b"\xe4" * 60, 40, fragments)
+        assert found is not None
+        assert (len(found), sum(found)) == (40, 60)
+
+    def test_what_is_known_of_an_answer_stays(self) -> None:
+        pieces = [Piece("a", 7, b"a", 1), Piece("?", 1, b"\xff\xe4", 3), Piece("b", 8, b"b", 4)]
+        assert token_ids(pieces, lambda: {1: b"\xe4"}) == (7, 1, 8)
 
     def test_ids_of_control_tokens_within_an_answer_are_left_out(self) -> None:
         pieces = [Piece("a", 7, b"a", 1), Piece("b", 8, b"b", 3)]

@@ -93,6 +93,24 @@ def test_where_comparing_fails_the_librarys_answer_stands_in(llava: Path, tmp_pa
     assert read(request.cache, stem(request.folder), library_version()) == choice
 
 
+def test_a_comparison_that_failed_is_made_again(
+    llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, real = Request(llava, tmp_path / "cache"), run
+
+    def fails_on_models(probe: Probe, *more: Any) -> Mapping[Layout, float]:
+        if probe.folder is not None:
+            raise ProbeFailedError("no memory just now")
+        return real(probe, *more)
+
+    monkeypatch.setattr(layouts, "run", fails_on_models)
+    assert choose(request, lambda _: None, Flag()).compared is Compared.LIBRARY
+    monkeypatch.setattr(layouts, "run", real)
+    again = choose(request, lambda _: None, Flag())
+    assert again.compared is Compared.MODEL
+    assert read(request.cache, stem(request.folder), library_version()) == again
+
+
 def test_where_nothing_can_be_compared_it_is_said(
     llava: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +118,7 @@ def test_where_nothing_can_be_compared_it_is_said(
     request = Request(llava, tmp_path / "cache")
     choice = choose(request, lambda _: None, Flag())
     assert (choice.layout, choice.gaps, choice.compared) == (Layout.NO_CLASS, {}, Compared.NOTHING)
+    assert read(request.cache, stem(request.folder), library_version()) is None, "it was no comparison"
 
 
 def test_calling_off_ends_the_process_at_once(
