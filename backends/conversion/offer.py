@@ -10,6 +10,7 @@ from typing import Any
 from backends.conversion import layouts
 from backends.conversion.cache import named, stem
 from backends.conversion.checkpoint import Checkpoint, look_at
+from backends.conversion.layouts import Compared
 from backends.conversion.refusal import LANGUAGE, refused
 from backends.conversion.types import (
     Conversion,
@@ -66,7 +67,7 @@ def unconverted(found: Offers) -> Offers:
     return replace(
         found,
         variants=tuple(
-            replace(one, conversion=replace(one.conversion, ready=False, layout=None))
+            replace(one, conversion=one.afresh, afresh=None) if one.afresh is not None else one
             for one in found.variants
         ),
     )
@@ -85,7 +86,7 @@ def _variants(model: ModelInfo, cache: Path, library: str) -> Iterator[Variant]:
         text = checkpoint.text_document(kind, {})
         files = _Files(model, checkpoint, text, pictures, words, words_bytes)
         files.check()
-        yield Variant(files.info(kind), files.conversion(kind, made))
+        yield Variant(files.info(kind), files.conversion(kind, made), files.afresh(kind, made.cache))
 
 
 def _words(model: ModelInfo, checkpoint: Checkpoint) -> Mapping[str, Value] | None:
@@ -112,16 +113,25 @@ class _Made:
     beginning: str
     library: str
 
-    def layout(self) -> Layout | None:
+    def choice(self) -> layouts.Choice | None:
         """The layout that was chosen for this library."""
-        choice = layouts.read(self.cache, self.beginning, self.library)
-        return choice.layout if choice is not None else None
+        return layouts.read(self.cache, self.beginning, self.library)
 
-    def ready(self, kind: WeightType, layout: Layout | None) -> bool:
-        """Whether the files are there."""
-        request = Request(Path(), self.cache, kind, layout, VISION_KIND)
-        found = named(self.beginning, request)
-        return all(path.is_file() for path in (found.text, found.mmproj) if path is not None)
+    def text(self, kind: WeightType) -> bool:
+        """Whether the text part is there."""
+        return named(self.beginning, Request(Path(), self.cache, kind)).text.is_file()
+
+    def pictures(self, layout: Layout | None) -> bool:
+        """Whether the picture part is there: in any layout, where none is chosen for this library yet.
+
+        Another version of the library reads mostly the same one best.
+        """
+        requests = (Request(Path(), self.cache, layout=one, vision_kind=VISION_KIND) for one in Layout)
+        paths = {
+            one: named(self.beginning, request).mmproj for one, request in zip(Layout, requests, strict=True)
+        }
+        wanted = paths.values() if layout is None else (paths[layout],)
+        return any(path is not None and path.is_file() for path in wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,18 +185,36 @@ class _Files:
         )
 
     def conversion(self, kind: WeightType, made: _Made) -> Conversion:
-        """What has to be done for them."""
-        layout = made.layout() if self.pictures is not None else None
+        """What has to be done for them; of files that are there, nothing."""
+        choice = made.choice() if self.pictures is not None else None
+        text = made.text(kind)
+        pictures = self.pictures is None or made.pictures(choice.layout if choice is not None else None)
+        ready = text and pictures and (choice is not None or self.pictures is None)
+        if ready:
+            found = self.afresh(kind, made.cache)
+        else:
+            found = self._of(kind, made.cache, text=not text, pictures=not pictures)
+        if choice is None:
+            return replace(found, ready=ready)
+        compared = None if choice.compared is Compared.NOTHING else choice.compared.value
+        gap = choice.gaps.get(choice.layout.value)
+        return replace(found, ready=ready, layout=choice.layout, compared=compared, gap=gap)
+
+    def afresh(self, kind: WeightType, cache: Path) -> Conversion:
+        """What has to be done where nothing is there."""
+        return self._of(kind, cache, text=True, pictures=self.pictures is not None)
+
+    def _of(self, kind: WeightType, cache: Path, *, text: bool, pictures: bool) -> Conversion:
+        """Bytes of one of the parts, or of both."""
+        parts = [self.text] if text else []
+        parts += [self.pictures] if pictures and self.pictures is not None else []
+        read = {piece.source for part in parts for piece in part.pieces if piece.source}
         return Conversion(
-            cache=str(made.cache),
+            cache=str(cache),
             kind=kind,
             vision_kind=VISION_KIND if self.pictures is not None else None,
-            nbytes=sum(one.nbytes for one in self.documents) + self.words_bytes,
-            source_bytes=sum(
-                self.checkpoint.tensors[piece.source].tensor.nbytes for piece in self.pieces if piece.source
-            ),
-            ready=(layout is not None or self.pictures is None) and made.ready(kind, layout),
-            layout=layout,
+            nbytes=sum(part.nbytes for part in parts) + (self.words_bytes if text else 0),
+            source_bytes=sum(self.checkpoint.tensors[name].tensor.nbytes for name in read),
         )
 
 

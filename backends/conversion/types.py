@@ -132,8 +132,10 @@ class Conversion:
 
     `cache` is the folder of converted files. `kind` and `vision_kind` are what matrices are written in
     (`vision_kind` None: no picture part). `nbytes` are those of the new files, `source_bytes` those of the
-    weights that are read. `ready`: the files are there. `layout` is the order of the tower's positions that
-    comparing with transformers chose (None: not compared yet, or no picture part).
+    weights that are read: of all where they are `ready`, else of what is missing. `layout` is the order of the
+    tower's positions that comparing with transformers chose (None: not compared yet, or no picture part).
+    `compared` is whose tower was compared: its own ("model"), or a random one ("library"). `gap` is how far
+    answers are then from transformers' (mean divergence in nats).
     """
 
     cache: str
@@ -143,6 +145,8 @@ class Conversion:
     source_bytes: int
     ready: bool = False
     layout: Layout | None = None
+    compared: str | None = None
+    gap: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +154,12 @@ class Variant:
     """A form that a checkpoint can be converted to. `model` is what its GGUF files will hold.
 
     The modules of `model` have the checkpoint's names, its `path` is the checkpoint's, its format is `gguf`.
+    `afresh` is the conversion where nothing has been converted yet, if that is another one.
     """
 
     model: ModelInfo
     conversion: Conversion
+    afresh: Conversion | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,6 +166,37 @@ class TestReady:
         newer = variant(model, tmp_path, WeightType.Q8_0, library="2027.1").conversion
         assert (newer.ready, newer.layout) == (False, None), "another library may read them otherwise"
 
+    def test_only_what_is_missing_counts(self, checkpoint: Folder, tmp_path: Path) -> None:
+        folder = checkpoint("starter")
+        model = identify(folder)
+        whole = variant(model, tmp_path, WeightType.Q8_0).conversion
+        request = Request(folder, tmp_path, WeightType.Q8_0, Layout.ROTATED)
+        files = convert(request, lambda *_: None, Flag())
+
+        comparing = variant(model, tmp_path, WeightType.Q8_0).conversion
+        assert (comparing.ready, comparing.nbytes, comparing.source_bytes) == (False, 0, 0)
+
+        note(folder, tmp_path, Layout.ROTATED)
+        made = variant(model, tmp_path, WeightType.Q8_0).conversion
+        assert (made.nbytes, made.source_bytes) == (whole.nbytes, whole.source_bytes)
+        assert (made.compared, made.gap) == ("model", 0.1)
+
+        other = variant(model, tmp_path, WeightType.Q4_0).conversion
+        files.text.unlink()
+        text = variant(model, tmp_path, WeightType.Q8_0).conversion
+        assert files.mmproj is not None
+        assert 0 < whole.nbytes - text.nbytes - files.mmproj.stat().st_size < 100_000
+        assert text.source_bytes == other.source_bytes < whole.source_bytes
+
+    def test_what_a_comparison_rests_on_is_told(self, checkpoint: Folder, tmp_path: Path) -> None:
+        folder = checkpoint("starter")
+        for compared, told in (("library", "library"), ("nothing", None)):
+            record = {"layout": "plain", "library": LIBRARY, "gaps": {}, "compared": compared}
+            path = layouts.record_of(tmp_path, stem(folder))
+            path.write_text(json.dumps(record), encoding="utf-8")
+            found = variant(identify(folder), tmp_path, WeightType.Q8_0).conversion
+            assert (found.compared, found.gap) == (told, None)
+
     def test_another_machine_has_converted_nothing(self, checkpoint: Folder, tmp_path: Path) -> None:
         folder = checkpoint("starter")
         convert(Request(folder, tmp_path, WeightType.Q8_0, Layout.ROTATED), lambda *_: None, Flag())
