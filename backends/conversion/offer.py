@@ -26,6 +26,7 @@ from backends.conversion.types import (
 from backends.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from backends.models.identify import picture_processor
 from backends.models.types import GgufDetails, ModelInfo, Module, ModuleKind
+from backends.storage import unwritable
 from backends.text import Text
 
 KINDS = (WeightType.F16, WeightType.Q8_0, WeightType.Q4_0)
@@ -60,6 +61,19 @@ def offers(model: ModelInfo, cache: Path, *, library: str = "") -> Offers:
         return Offers(why_not=detail if isinstance(detail, Text) else _UNREADABLE)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
         return Offers(why_not=_UNREADABLE)
+
+
+def makeable(found: Offers, cache: Path) -> Offers:
+    """What is left of `found` where `cache` can't be written: what is ready there."""
+    if all(one.conversion.ready for one in found.variants) or unwritable(cache) is None:
+        return found
+    ready = tuple(one for one in found.variants if one.conversion.ready)
+    why = Text.of(
+        "offer.read_only",
+        "It can't be converted for llama.cpp: {path} can't be written.",
+        path=str(cache),
+    )
+    return Offers(ready) if ready else Offers(why_not=why)
 
 
 def unconverted(found: Offers) -> Offers:

@@ -132,8 +132,8 @@ class Conversion:
 
     `cache` is the folder of converted files. `kind` and `vision_kind` are what matrices are written in
     (`vision_kind` None: no picture part). `nbytes` are those of the new files, `source_bytes` those of the
-    weights that are read: of all where they are `ready`, else of what is missing. `layout` is the order of the
-    tower's positions that comparing with transformers chose (None: not compared yet, or no picture part).
+    weights that are read: of all where they are `ready`, else of what is missing. `layout` is the order of
+    the tower's positions that comparing with transformers chose (None: not compared yet, or no picture part).
     `compared` is whose tower was compared: its own ("model"), or a random one ("library"). `gap` is how far
     answers are then from transformers' (mean divergence in nats).
     """

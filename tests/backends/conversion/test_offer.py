@@ -13,7 +13,7 @@ import pytest
 from backends.conversion import layouts
 from backends.conversion.cache import stem
 from backends.conversion.convert import convert
-from backends.conversion.offer import KINDS, offers, unconverted
+from backends.conversion.offer import KINDS, makeable, offers, unconverted
 from backends.conversion.types import Layout, Request, Variant, WeightType
 from backends.models.gguf_header import read_gguf_header
 from backends.models.identify import identify
@@ -138,6 +138,34 @@ def test_a_folder_that_has_gone_is_no_offer(tmp_path: Path) -> None:
     for path in folder.iterdir():
         path.unlink()
     assert offers(model, tmp_path).why_not is not None
+
+
+class TestFolder:
+    def test_one_that_can_not_be_written_leaves_nothing_to_convert(
+        self, checkpoint: Folder, tmp_path: Path
+    ) -> None:
+        cache = tmp_path / "a file"
+        cache.write_text("no folder", encoding="utf-8")
+        found = makeable(offers(identify(checkpoint("llama")), cache), cache)
+        assert found.variants == ()
+        assert str(cache) in str(found.why_not)
+
+    def test_what_is_ready_stays(
+        self, checkpoint: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = checkpoint("llama")
+        convert(Request(folder, tmp_path, WeightType.Q8_0), lambda *_: None, Flag())
+        found = offers(identify(folder), tmp_path)
+        assert makeable(found, tmp_path) == found
+        monkeypatch.setattr("backends.conversion.offer.unwritable", lambda _: "Read-only file system")
+        left = makeable(found, tmp_path)
+        assert [one.conversion.kind for one in left.variants] == [WeightType.Q8_0]
+
+    def test_asking_makes_nothing(self, checkpoint: Folder, tmp_path: Path) -> None:
+        cache = tmp_path / "home" / "converted"
+        found = offers(identify(checkpoint("llama")), cache)
+        assert makeable(found, cache) == found
+        assert not cache.parent.exists()
 
 
 class TestReady:

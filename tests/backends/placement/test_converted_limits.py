@@ -7,9 +7,15 @@ from typing import Any
 
 import pytest
 
-from backends.conversion.types import Offers
+from backends.conversion.types import Layout, Offers
 from backends.errors import SettingInvalid
+from backends.models.types import ModuleKind
+from backends.placement import converted, gguf
+from backends.placement.planner import question
+from backends.placement.types import PlanRequest
+from backends.presets import Preset
 from tests.support.asked import CARD, LAPTOP, NO_GPU, SIX_GB, Asked, chosen, said
+from tests.support.machines import MIB
 
 
 @pytest.mark.parametrize(
@@ -113,3 +119,15 @@ def test_a_plan_within_the_window_says_nothing_of_it(llava_7b: Asked) -> None:
     result = llava_7b.plan(NO_GPU, "cpu", engine="llamacpp")
     assert chosen(result)[0] == "llamacpp"
     assert "sliding" not in said(result)
+
+
+def test_comparing_reads_the_picture_part_at_full_width(llava_7b: Asked) -> None:
+    case = question(NO_GPU, llava_7b.model, PlanRequest("m", Preset.CPU))
+    variant = llava_7b.offers.variants[0]
+    afresh = converted.case_of(case, variant, on_gpus=False)
+    eyes = [one for one in variant.model.modules if one.kind in (ModuleKind.VISION, ModuleKind.PROJECTOR)]
+    parameters = sum(one.parameters for one in eyes)
+    assert gguf._making_bytes(afresh) == 600 * MIB + 4 * parameters
+    assert gguf._making_bytes(afresh) > 1.8e9
+    done = replace(afresh, conversion=replace(variant.conversion, layout=Layout.PLAIN))
+    assert gguf._making_bytes(done) == gguf.CONVERTING_BYTES
