@@ -93,7 +93,8 @@ def read(cache: Path, stem: str, library: str) -> Choice | None:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return found if found.library == library else None
+    told = found.library == library and found.compared is not Compared.NOTHING
+    return found if told else None
 
 
 def write(cache: Path, stem: str, choice: Choice) -> None:

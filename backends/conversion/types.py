@@ -132,8 +132,8 @@ class Conversion:
 
     `cache` is the folder of converted files. `kind` and `vision_kind` are what matrices are written in
     (`vision_kind` None: no picture part). `nbytes` are those of the new files, `source_bytes` those of the
-    weights that are read. `ready`: the files are there. `layout` is the order of the tower's positions that
-    comparing with transformers chose (None: not compared yet, or no picture part).
+    weights that are read: of all where they are `ready`, else of what is missing. `layout` is the order of
+    the tower's positions that comparing with transformers chose (None: not compared yet, or no picture part).
 
     `compared` is what was compared: "model", its own tower; "library", when that failed: a small random one,
     and its own is tried again at the next load, so that `layout` stays None. `gap` is how far the answers are
@@ -156,10 +156,12 @@ class Variant:
     """A form that a checkpoint can be converted to. `model` is what its GGUF files will hold.
 
     The modules of `model` have the checkpoint's names, its `path` is the checkpoint's, its format is `gguf`.
+    `afresh` is the conversion where nothing has been converted yet, if that is another one.
     """
 
     model: ModelInfo
     conversion: Conversion
+    afresh: Conversion | None = None
 
 
 @dataclass(frozen=True, slots=True)
