@@ -94,7 +94,10 @@ def _limit(written: str) -> int:
         raise SettingInvalid(
             name=CONVERTED_LIMIT,
             value=f'"{bare[:40]}"',
-            detail=Text("settings.gigabytes", "It takes a number of GB, such as 40; 0 keeps nothing."),
+            detail=Text(
+                "settings.gigabytes",
+                "It takes a number of GB, such as 40; 0 keeps only what a loaded model uses.",
+            ),
             suggestion=Text("settings.correct", "Correct it or unset it, then start Snug again."),
         )
     return int(float(bare) * (1 << 30))

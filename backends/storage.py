@@ -27,6 +27,17 @@ def ensure_writable(folder: Path) -> None:
         raise storage_error(error, folder, _PROBE_BYTES) from error
 
 
+def unwritable(folder: Path) -> str | None:
+    """Why no file can be made in `folder`, or where it would be made; None where one can. Makes nothing."""
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    try:
+        with tempfile.TemporaryFile(dir=existing, prefix="probe-") as file:
+            file.write(b"snug")
+    except OSError as error:
+        return error.strerror or os.strerror(error.errno or 0)
+    return None
+
+
 def storage_error(error: OSError, folder: Path, needed: int) -> DiskFull | FolderReadOnly:
     """What to tell a person when writing `needed` bytes into `folder` raised `error`."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:

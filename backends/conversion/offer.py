@@ -10,6 +10,8 @@ from typing import Any
 from backends.conversion import layouts
 from backends.conversion.cache import named, stem
 from backends.conversion.checkpoint import Checkpoint, look_at
+from backends.conversion.layouts import Compared
+from backends.conversion.making import is_whole
 from backends.conversion.refusal import LANGUAGE, refused
 from backends.conversion.types import (
     Conversion,
@@ -25,6 +27,7 @@ from backends.conversion.types import (
 from backends.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from backends.models.identify import picture_processor
 from backends.models.types import GgufDetails, ModelInfo, Module, ModuleKind
+from backends.storage import unwritable
 from backends.text import Text
 
 KINDS = (WeightType.F16, WeightType.Q8_0, WeightType.Q4_0)
@@ -61,16 +64,28 @@ def offers(model: ModelInfo, cache: Path, *, library: str = "") -> Offers:
         return Offers(why_not=_UNREADABLE)
 
 
+def makeable(found: Offers, cache: Path) -> Offers:
+    """What is left of `found` where `cache` can't be written: what is ready there."""
+    if all(one.conversion.ready for one in found.variants) or unwritable(cache) is None:
+        return found
+    ready = tuple(one for one in found.variants if one.conversion.ready)
+    why = Text.of(
+        "offer.read_only",
+        "It can't be converted for llama.cpp: {path} can't be written.",
+        path=str(cache),
+    )
+    return Offers(ready) if ready else Offers(why_not=why)
+
+
 def unconverted(found: Offers) -> Offers:
     """The same for a machine on which nothing has been converted yet."""
     return replace(
         found,
-        variants=tuple(replace(one, conversion=_anew(one.conversion)) for one in found.variants),
+        variants=tuple(
+            replace(one, conversion=one.afresh, afresh=None) if one.afresh is not None else one
+            for one in found.variants
+        ),
     )
-
-
-def _anew(conversion: Conversion) -> Conversion:
-    return replace(conversion, ready=False, layout=None, compared=None, gap=None)
 
 
 def _variants(model: ModelInfo, cache: Path, library: str) -> Iterator[Variant]:
@@ -86,7 +101,7 @@ def _variants(model: ModelInfo, cache: Path, library: str) -> Iterator[Variant]:
         text = checkpoint.text_document(kind, {})
         files = _Files(model, checkpoint, text, pictures, words, words_bytes)
         files.check()
-        yield Variant(files.info(kind), files.conversion(kind, made))
+        yield Variant(files.info(kind), files.conversion(kind, made), files.afresh(kind, made.cache))
 
 
 def _words(model: ModelInfo, checkpoint: Checkpoint) -> Mapping[str, Value] | None:
@@ -115,13 +130,24 @@ class _Made:
 
     def choice(self) -> layouts.Choice | None:
         """What was chosen for this library."""
-        return layouts.read(self.cache, self.beginning, self.library)
+        found = layouts.read(self.cache, self.beginning, self.library)
+        return found if found is not None and found.compared is not Compared.NOTHING else None
 
-    def ready(self, kind: WeightType, layout: Layout | None) -> bool:
-        """Whether the files are there."""
-        request = Request(Path(), self.cache, kind, layout, VISION_KIND)
-        found = named(self.beginning, request)
-        return all(path.is_file() for path in (found.text, found.mmproj) if path is not None)
+    def text(self, kind: WeightType) -> bool:
+        """Whether the text part is there."""
+        return is_whole(named(self.beginning, Request(Path(), self.cache, kind)).text)
+
+    def pictures(self, layout: Layout | None) -> bool:
+        """Whether the picture part is there: in any layout, where none is chosen for this library yet.
+
+        Another version of the library reads mostly the same one best.
+        """
+        requests = (Request(Path(), self.cache, layout=one, vision_kind=VISION_KIND) for one in Layout)
+        paths = {
+            one: named(self.beginning, request).mmproj for one, request in zip(Layout, requests, strict=True)
+        }
+        wanted = paths.values() if layout is None else (paths[layout],)
+        return any(path is not None and is_whole(path) for path in wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,21 +201,35 @@ class _Files:
         )
 
     def conversion(self, kind: WeightType, made: _Made) -> Conversion:
-        """What has to be done for them."""
+        """What has to be done for them; of files that are there, nothing."""
         choice = made.choice() if self.pictures is not None else None
-        layout = choice.layout if choice is not None and choice.settled else None
+        text = made.text(kind)
+        pictures = self.pictures is None or made.pictures(choice.layout if choice is not None else None)
+        ready = text and pictures and (self.pictures is None or (choice is not None and choice.settled))
+        if ready:
+            found = self.afresh(kind, made.cache)
+        else:
+            found = self._of(kind, made.cache, text=not text, pictures=not pictures)
+        if choice is None:
+            return replace(found, ready=ready)
+        compared = choice.compared.value
+        return replace(found, ready=ready, layout=choice.layout, compared=compared, gap=choice.gap)
+
+    def afresh(self, kind: WeightType, cache: Path) -> Conversion:
+        """What has to be done where nothing is there."""
+        return self._of(kind, cache, text=True, pictures=self.pictures is not None)
+
+    def _of(self, kind: WeightType, cache: Path, *, text: bool, pictures: bool) -> Conversion:
+        """Bytes of one of the parts, or of both."""
+        parts = [self.text] if text else []
+        parts += [self.pictures] if pictures and self.pictures is not None else []
+        read = {piece.source for part in parts for piece in part.pieces if piece.source}
         return Conversion(
-            cache=str(made.cache),
+            cache=str(cache),
             kind=kind,
             vision_kind=VISION_KIND if self.pictures is not None else None,
-            nbytes=sum(one.nbytes for one in self.documents) + self.words_bytes,
-            source_bytes=sum(
-                self.checkpoint.tensors[piece.source].tensor.nbytes for piece in self.pieces if piece.source
-            ),
-            ready=(layout is not None or self.pictures is None) and made.ready(kind, layout),
-            layout=layout,
-            compared=choice.compared.value if choice is not None else None,
-            gap=choice.gap if choice is not None else None,
+            nbytes=sum(part.nbytes for part in parts) + (self.words_bytes if text else 0),
+            source_bytes=sum(self.checkpoint.tensors[name].tensor.nbytes for name in read),
         )
 
 

@@ -132,12 +132,11 @@ class Conversion:
 
     `cache` is the folder of converted files. `kind` and `vision_kind` are what matrices are written in
     (`vision_kind` None: no picture part). `nbytes` are those of the new files, `source_bytes` those of the
-    weights that are read. `ready`: the files are there. `layout` is the order of the tower's positions that
-    comparing with transformers chose (None: not compared yet, or no picture part).
-
-    `compared` is what was compared: "model", its own tower; "library", when that failed: a small random one,
-    and its own is tried again at the next load, so that `layout` stays None. `gap` is how far the answers are
-    from transformers' with the layout that was chosen (mean Kullback-Leibler divergence, in nats).
+    weights that are read: of all where they are `ready`, else of what is missing. `layout` is the order of
+    the tower's positions that comparing with transformers chose (None: not compared yet, or no picture part).
+    `compared` is whose tower was compared: its own ("model"), or a random one where that failed ("library"):
+    its own is tried again then at the next load. `gap` is how far answers are from transformers' with that
+    layout (mean Kullback-Leibler divergence, in nats).
     """
 
     cache: str
@@ -150,16 +149,23 @@ class Conversion:
     compared: str | None = None
     gap: float | None = None
 
+    @property
+    def compares(self) -> bool:
+        """Whether a load compares layouts."""
+        return self.vision_kind is not None and (self.layout is None or self.compared == "library")
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:
     """A form that a checkpoint can be converted to. `model` is what its GGUF files will hold.
 
     The modules of `model` have the checkpoint's names, its `path` is the checkpoint's, its format is `gguf`.
+    `afresh` is the conversion where nothing has been converted yet, if that is another one.
     """
 
     model: ModelInfo
     conversion: Conversion
+    afresh: Conversion | None = None
 
 
 @dataclass(frozen=True, slots=True)

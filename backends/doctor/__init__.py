@@ -27,6 +27,7 @@ def examine(snapshot: HardwareSnapshot, settings: Settings) -> tuple[Finding, ..
         software.check_python(),
         software.check_torch(build),
         software.check_packages(),
+        software.check_llama(snapshot.cpu),
         *gpus.check(snapshot, build),
         *machine.check_ram(snapshot),
         *machine.check_page_file(snapshot),

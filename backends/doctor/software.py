@@ -8,6 +8,7 @@ from importlib import metadata
 
 from backends.doctor.finding import Finding
 from backends.hardware.torch_build import TorchBuild
+from backends.hardware.types import Cpu
 from backends.text import Text
 
 LEAST_PYTHON = (3, 11)
@@ -15,6 +16,9 @@ LEAST_PYTHON = (3, 11)
 PACKAGES = ("gradio", "transformers", "accelerate", "pillow", "psutil", "platformdirs", "nvidia-ml-py")
 # What only some plans need.
 OPTIONAL = ("bitsandbytes",)
+LLAMA = "xllamacpp"
+# What its builds for x86 are compiled for.
+_LLAMA_NEEDS = ("avx2", "fma", "f16c")
 
 _REPAIR = Text("doctor.repair", "Run: python launch.py --repair")
 
@@ -83,6 +87,37 @@ def check_packages() -> Finding:
     return Finding(
         "ok", title, Text.of("doctor.packages.ok", "All there: {versions}, ...", versions=versions)
     )
+
+
+def check_llama(cpu: Cpu) -> Finding:
+    """Tell whether llama.cpp is there and runs on this processor; unknown instruction sets are no fault."""
+    title, version = Text("doctor.llama", "llama.cpp"), _version(LLAMA)
+    if version is None:
+        missing = Text(
+            "doctor.llama.missing",
+            "xllamacpp is not installed: GGUF files can't be run, and on a processor transformers answers, "
+            "more slowly.",
+        )
+        return Finding("warning", title, missing, _REPAIR)
+    x86 = "neon" not in cpu.features and bool(cpu.features)
+    lacking = [name for name in _LLAMA_NEEDS if name not in cpu.features] if x86 else []
+    if lacking:
+        return Finding(
+            "warning",
+            title,
+            Text.of(
+                "doctor.llama.old",
+                "{name} has no {features}, which llama.cpp needs: GGUF files can't be run, and transformers "
+                "answers.",
+                name=cpu.name,
+                features=", ".join(name.upper() for name in lacking),
+            ),
+            Text(
+                "doctor.llama.old.remedy",
+                "Use models of safetensors files; llama.cpp takes a newer processor.",
+            ),
+        )
+    return Finding("ok", title, Text.of("doctor.llama.ok", "xllamacpp {version}.", version=version))
 
 
 def _version(name: str) -> str | None:

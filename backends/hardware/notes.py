@@ -56,9 +56,7 @@ NOTES: Mapping[str, str] = MappingProxyType(
             "The NVIDIA driver ({driver}) supports CUDA up to {has}, the installed PyTorch needs {needs}, so "
             "plans use the CPU. Update the driver, or run: python launch.py --repair"
         ),
-        "hardware.llama_cpu": (
-            "The installed llama.cpp computes on the processor only, so GPUs are not used for GGUF files."
-        ),
+        "hardware.llama_cpu": ("The installed llama.cpp computes on the processor only, so it uses no GPU."),
         "hardware.idle_maker": (
             "GPU {index} ({name}) is not used: Snug uses NVIDIA's GPUs, and this is another maker's."
         ),

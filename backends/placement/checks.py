@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from backends.conversion.types import Offers
 from backends.errors import SettingInvalid
+from backends.hardware.notes import note
 from backends.hardware.types import Gpu, HardwareSnapshot
 from backends.models.types import ModelInfo
 from backends.placement import converted, gguf_checks
@@ -20,10 +21,13 @@ def check(
     model: ModelInfo,
     request: PlanRequest,
     offers: Offers = converted.NO_OFFERS,
+    *,
+    llama_on_gpus: bool = False,
 ) -> None:
     """Raise SettingInvalid for the first setting that can't be carried out as it stands.
 
-    `offers` is what the model can be converted to on this machine.
+    `offers` is what the model can be converted to on this machine, `llama_on_gpus` whether llama.cpp computes
+    on GPUs there.
     """
     overrides = request.overrides
     engine = engine_of(model)
@@ -32,7 +36,7 @@ def check(
     else:
         converted.check(model, request, offers)
         if overrides.precision is not None and overrides.precision not in converted.PRECISIONS:
-            check_choice(overrides.precision)
+            check_choice(overrides.precision, [variant.model.dtype for variant in offers.variants])
         if overrides.engine == GGUF_ENGINE:
             engine = GGUF_ENGINE
     if overrides.engine not in (None, engine):
@@ -40,6 +44,8 @@ def check(
         raise _invalid("engine", str(overrides.engine), why, engine)
     _check_gpus(hardware, overrides, request.preset)
     _check_layers(hardware, model, overrides, request.preset)
+    if not llama_on_gpus and converted.only_converted(request):
+        _check_no_gpus(overrides)
     _check_limits(hardware, overrides)
     _check_context(model, overrides)
     _check_detail(model, overrides)
@@ -139,6 +145,16 @@ def _check_layers(hardware: HardwareSnapshot, model: ModelInfo, overrides: Overr
     if layers > 0 and (not hardware.gpus or preset is Preset.CPU):
         why = _CPU_PRESET if hardware.gpus else _NO_GPU
         raise _invalid("gpu_layers", layers, why, "0")
+
+
+def _check_no_gpus(overrides: Overrides) -> None:
+    """Refuse GPUs for an engine that computes on none."""
+    why = note("hardware.llama_cpu")
+    if overrides.gpus:
+        leave_out = Text("check.gpus_left_out", "engine=transformers, or leave this setting out")
+        raise _invalid("gpus", ",".join(map(str, overrides.gpus)), why, leave_out)
+    if overrides.gpu_layers:
+        raise _invalid("gpu_layers", overrides.gpu_layers, why, "0")
 
 
 def _check_limits(hardware: HardwareSnapshot, overrides: Overrides) -> None:

@@ -43,10 +43,15 @@ def offered(found: Offers, cpu: Cpu) -> Offers:
 
 def within(found: Offers, context_tokens: int) -> Offers:
     """What is left of `found` for a context of this length: a window that slides is no longer than itself."""
-    most = [variant.model.text.max_context for variant in found.variants]
-    if most and max(most) < context_tokens:
-        return Offers(why_not=words.short_context(max(most)))
+    most = longest(found)
+    if most is not None and most < context_tokens:
+        return Offers(why_not=words.short_context(most))
     return found
+
+
+def longest(found: Offers) -> int | None:
+    """The longest context that llama.cpp reads; None where nothing can be converted."""
+    return max((variant.model.text.max_context for variant in found.variants), default=None)
 
 
 def check(model: ModelInfo, request: PlanRequest, found: Offers) -> None:
@@ -66,8 +71,15 @@ def check(model: ModelInfo, request: PlanRequest, found: Offers) -> None:
         raise _invalid("precision", precision, words.only_transformers(precision), words.kinds(PRECISIONS))
     context = overrides.context_tokens
     if context is not None and (why := within(found, context).why_not) is not None:
-        raise _invalid("context", str(context), why, words.use_transformers())
+        raise _invalid("context", str(context), why, words.shorter_context())
     gguf_checks.check_rest(overrides)
+
+
+def too_short(request: PlanRequest, most: int) -> SettingInvalid:
+    """The error about settings that leave llama.cpp only, which has no room for the pictures."""
+    name = "precision" if request.overrides.precision in PRECISIONS else "engine"
+    value = request.overrides.precision if name == "precision" else request.overrides.engine
+    return _invalid(name, str(value), words.short_context(most), words.use_transformers())
 
 
 def _why_not(model: ModelInfo, found: Offers) -> Text:

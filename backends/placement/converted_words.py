@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from backends.text import Text, reads_alike
 
+# A mean divergence in nats at which one answer in some dozens starts with another word.
+_FAR = 0.05
 _LAYOUTS = {
     "plain": Text("converted.layout_plain", "as they are"),
     "rotated": Text("converted.layout_rotated", "moved by one"),
@@ -71,12 +73,35 @@ def ready(size: int) -> Text:
     return Text.of("converted.ready", "It has been converted already ({size:bytes} on the disk).", size=size)
 
 
-def layout(name: str) -> Text:
-    """Which order of picture positions was chosen."""
+def layout(name: str, compared: str | None, gap: float | None) -> Text:
+    """Which order of picture positions was chosen, and what that rests on."""
+    if compared == "library":
+        return Text.of(
+            "converted.layout_library",
+            "Its own view could not be compared with that of transformers. With a small random model, the "
+            "picture positions come nearest {layout}.",
+            layout=_LAYOUTS[name],
+        )
+    if gap is not None and gap > _FAR:
+        return Text.of(
+            "converted.layout_far",
+            "Compared with transformers on test pictures, the picture positions come nearest {layout}, but "
+            "answers about pictures may still differ.",
+            layout=_LAYOUTS[name],
+        )
     return Text.of(
         "converted.layout",
-        "Compared with transformers on test pictures, the picture positions are right {layout}.",
+        "Compared with transformers on test pictures, the picture positions come nearest {layout}.",
         layout=_LAYOUTS[name],
+    )
+
+
+def compare_once(seconds: float) -> Text:
+    """The files are there, and only comparing is left to do."""
+    return Text.of(
+        "converted.compare_once",
+        "It has been converted already; comparing it with transformers once takes about {seconds:seconds}.",
+        seconds=seconds,
     )
 
 
@@ -163,6 +188,14 @@ def kinds(choices: Iterable[str]) -> Text:
 def other_precision() -> Text:
     """What may be set instead, for transformers."""
     return Text("converted.other_precision", "Leave the precision out, or choose bf16, fp16 or fp32.")
+
+
+def shorter_context() -> Text:
+    """What may be set instead of a context that is longer than llama.cpp's."""
+    return Text(
+        "converted.shorter_context",
+        "Set a shorter context, or leave out precision and engine: transformers reads longer ones.",
+    )
 
 
 def use_transformers() -> Text:

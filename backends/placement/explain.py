@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from backends.hardware.notes import note
 from backends.models.types import ModuleKind
 from backends.placement import (
     cache_words,
+    converted_reasons,
     converted_words,
     gguf_words,
     machine_words,
@@ -16,9 +18,9 @@ from backends.placement import (
     topology,
 )
 from backends.placement.candidates import Candidate
-from backends.placement.case import CPU, DISK, ENGINE, Case, cuda, written_bytes
+from backends.placement.case import CPU, DISK, Case, cuda, written_bytes
+from backends.placement.converted import only_converted
 from backends.placement.evaluate import Outcome
-from backends.placement.gguf_speed import making_seconds
 from backends.placement.labels import (
     device_label,
     parts_label,
@@ -34,15 +36,26 @@ from backends.text import Text
 
 
 def explain(
-    case: Case, chosen: Candidate, others: Sequence[Candidate], why_not_llama: Text | None = None
+    case: Case,
+    chosen: Candidate,
+    others: Sequence[Candidate],
+    why_not_llama: Text | None = None,
+    *,
+    source_bytes: int = 0,
+    gpus_idle: bool = False,
 ) -> tuple[Text, ...]:
-    """The reasons, most important first. `why_not_llama` is why llama.cpp can't run the model."""
+    """The reasons, most important first.
+
+    `why_not_llama` is why llama.cpp can't run the model. `source_bytes` are those of a checkpoint's weights,
+    before they are converted. `gpus_idle`: it runs it, and is not built for the
+    GPUs that are there.
+    """
     outcome = chosen.outcome
     found: list[Text] = [case.model.unloadable] if case.model.unloadable is not None else []
     if outcome.fits:
-        found += _placement(case, outcome, others)
+        found += _placement(case, outcome, others, gpus_idle=gpus_idle)
     else:
-        found += _shortage(case, outcome)
+        found += _shortage(case, outcome, gpus_idle=gpus_idle)
         better = next((other.outcome for other in others if other.outcome.fits), None)
         if better is not None:
             found.append(_would_run(better))
@@ -50,7 +63,7 @@ def explain(
     found += _busy(case)
     found += _too_old(case, chosen)
     if outcome.fits and chosen.variant is not None:
-        found += _converted(case, chosen, others)
+        found += converted_reasons.why(case, chosen, others, source_bytes)
     elif outcome.fits:
         if why_not_llama is not None and not outcome.layout.gpus and _minds(case):
             found.append(converted_words.cant(why_not_llama))
@@ -76,7 +89,9 @@ def _would_run(better: Outcome) -> Text:
     return shortages.would_run_on(label, device, alone.total_bytes, alone.budget_bytes, speed)
 
 
-def _placement(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Iterator[Text]:
+def _placement(
+    case: Case, outcome: Outcome, others: Sequence[Candidate], *, gpus_idle: bool
+) -> Iterator[Text]:
     gpus = outcome.layout.gpus
     layers = [
         device
@@ -87,7 +102,10 @@ def _placement(case: Case, outcome: Outcome, others: Sequence[Candidate]) -> Ite
     if case.model.adapter is not None:
         yield from _merged(case, outcome)
     if not gpus:
-        yield _why_cpu(case)
+        if not gpus_idle or not only_converted(case.request):
+            yield _why_cpu(case)
+        if gpus_idle:
+            yield note("hardware.llama_cpu")
     elif on_gpus == len(layers):
         yield from _all_layers(case, outcome)
     else:
@@ -211,11 +229,18 @@ def _mode(outcome: Outcome, others: Sequence[Candidate]) -> Iterator[Text]:
     yield reasons.mode_answer(outcome.expected, twin.expected)
 
 
-def _shortage(case: Case, outcome: Outcome) -> Iterator[Text]:
+def _shortage(case: Case, outcome: Outcome, *, gpus_idle: bool) -> Iterator[Text]:
     yield shortages.no_room_anywhere(case.request.preset.value)
     if outcome.refused:
-        yield shortages.gpu_only(case.request.preset.value)
+        preset = case.request.preset.value
+        if gpus_idle:
+            yield shortages.gpu_preset(preset)
+            yield note("hardware.llama_cpu")
+        else:
+            yield shortages.gpu_only(preset)
         return
+    if gpus_idle:
+        yield note("hardware.llama_cpu")
     yield from missing(outcome)
 
 
@@ -275,35 +300,6 @@ def _minds(case: Case) -> bool:
     overrides = case.request.overrides
     free = overrides.precision is None and overrides.engine is None and overrides.device_map is None
     return free and (case.request.preset is Preset.CPU or not is_tiny(case.model.parameters))
-
-
-def _converted(case: Case, chosen: Candidate, others: Sequence[Candidate]) -> Iterator[Text]:
-    """Why llama.cpp, in which precision, and what has to be made for it first."""
-    conversion, outcome = case.conversion, chosen.outcome
-    if conversion is None or chosen.variant is None:
-        return
-    name = outcome.layout.precision.name
-    beside = [other.outcome for other in others if other.engine == ENGINE and other.outcome.fits]
-    if case.request.overrides.engine is None and not outcome.layout.gpus:
-        best = max((other.expected.tokens_per_s for other in beside if not other.layout.gpus), default=None)
-        mine = outcome.expected.tokens_per_s
-        yield converted_words.chosen() if best is None else converted_words.chosen_beside(mine, best)
-    weights = sum(share.weights_bytes for share in outcome.devices)
-    yield converted_words.written_as(precision_label(name), weights, conversion.source_bytes)
-    if case.request.preset is Preset.CPU:
-        wider = next((other for other in others if other.variant and other.choice == "q8_0"), None)
-        if wider is not None and not wider.outcome.fits:
-            yield converted_words.no_room_for(precision_label("q8_0"), missing(wider.outcome)[0])
-    if outcome.layout.mode == "compute":
-        yield gguf_words.rest_computes()
-    if conversion.ready:
-        yield converted_words.ready(conversion.nbytes)
-    else:
-        yield converted_words.once(making_seconds(case), conversion.nbytes)
-    if conversion.layout is not None:
-        yield converted_words.layout(conversion.layout.value)
-    elif conversion.vision_kind is not None:
-        yield converted_words.layout_later()
 
 
 def _full_width(case: Case, outcome: Outcome) -> Iterator[Text]:

@@ -60,6 +60,8 @@ def _conversion(found: Conversion | None) -> dict[str, Any] | None:
         "source_bytes": found.source_bytes,
         "ready": found.ready,
         "layout": found.layout.value if found.layout is not None else None,
+        "compared": found.compared,
+        "gap": found.gap,
     }
 
 

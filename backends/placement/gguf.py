@@ -38,9 +38,9 @@ _EYES = (ModuleKind.VISION, ModuleKind.PROJECTOR)
 # A process that converts a checkpoint of any size: Python, its libraries, the chunks between reading and
 # writing. The converter's tests hold it below that.
 CONVERTING_BYTES = 400 * MIB
-# The worker and a process that compares layouts, beside the picture part: 560 MB for a tiny one, 1.14 GB for
-# one of 0.3 B parameters.
-COMPARING_BYTES = 600 * MIB
+# The worker and a process that compares layouts, beside the picture part, which transformers reads as 4 bytes
+# a parameter: 560 MB for a tiny one, 1.8 GB for one of 0.3 B parameters with its projector.
+COMPARING_BYTES, _COMPARED_WIDTH = 600 * MIB, 4
 
 
 def candidates(case: Case) -> tuple[Candidate, ...]:
@@ -106,10 +106,10 @@ def judge(case: Case, layout: Layout) -> Outcome:
 def _making_bytes(case: Case) -> int:
     """RAM for making the files of a conversion, and for comparing layouts where nobody has yet."""
     conversion = case.conversion
-    if conversion is None or conversion.vision_kind is None or conversion.layout is not None:
+    if conversion is None or not conversion.compares:
         return CONVERTING_BYTES
     eyes = (module for module in case.model.modules if module.kind in _EYES)
-    return COMPARING_BYTES + sum(module.nbytes for module in eyes)
+    return COMPARING_BYTES + _COMPARED_WIDTH * sum(module.parameters for module in eyes)
 
 
 def _held(case: Case, layout: Layout) -> dict[str, Held]:

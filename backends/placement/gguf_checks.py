@@ -8,7 +8,8 @@ from backends.placement.labels import precision_label
 from backends.placement.types import Overrides
 from backends.text import Text
 
-_LEAVE_OUT = Text("check.gguf_leave_out", "Leave this setting out, or set gpu_layers.")
+_GPU_LAYERS = Text("check.gguf_leave_out", "Leave this setting out, or set gpu_layers.")
+_LEAVE_OUT = Text("check.leave_out", "Leave this setting out.")
 
 
 def check(model: ModelInfo, overrides: Overrides) -> None:
@@ -31,7 +32,7 @@ def check_rest(overrides: Overrides) -> None:
     """The same for what llama.cpp can't take in any model."""
     if overrides.device_map is not None:
         why = Text("check.gguf_map", "llama.cpp places whole runs of layers, not single modules.")
-        raise SettingInvalid(name="device_map", value="...", detail=why, suggestion=_LEAVE_OUT)
+        raise SettingInvalid(name="device_map", value="...", detail=why, suggestion=_GPU_LAYERS)
     if overrides.cpu_layers_mode == "stream":
         why = Text("check.gguf_stream", "With llama.cpp, layers in RAM compute there.")
         raise SettingInvalid(name="cpu_layers_mode", value="stream", detail=why, suggestion=_LEAVE_OUT)

@@ -9,7 +9,17 @@ from backends.errors import SettingInvalid
 from backends.hardware import builds
 from backends.hardware.types import HardwareSnapshot
 from backends.models.types import ModelInfo, ModuleKind
-from backends.placement import budget, case, checks, converted, devicemap, gguf, precision_words, topology
+from backends.placement import (
+    budget,
+    case,
+    checks,
+    converted,
+    converted_words,
+    devicemap,
+    gguf,
+    precision_words,
+    topology,
+)
 from backends.placement import precision as precisions
 from backends.placement.candidates import Candidate, candidates
 from backends.placement.case import CPU, DISK, Case, Layout
@@ -52,8 +62,9 @@ def plan(
     """
     hardware = builds.usable(hardware)
     llama = _Llama(converted.offered(offers, hardware.cpu), on_gpus=llama_on_gpus)
-    checks.check(hardware, model, request, llama.offers)
+    checks.check(hardware, model, request, llama.offers, llama_on_gpus=llama_on_gpus)
     asked = replace(_case(hardware, model, request, credit, offload_root), correction=correction)
+    asked, shortened = _shortened(asked, llama)
     llama = replace(llama, offers=converted.within(llama.offers, asked.work.context_tokens))
     found = _by_hand(asked) if request.overrides.device_map is not None else _candidates(asked, llama)
     if not found:
@@ -62,7 +73,8 @@ def plan(
     others = [candidate for candidate in found if candidate is not chosen]
     if not chosen.outcome.fits and (asked.policy != policy(Preset.AUTO) or request.overrides != Overrides()):
         others += _beyond(asked, llama)
-    return _to_plan(asked, chosen, others, llama)
+    made = _to_plan(asked, chosen, others, llama)
+    return replace(made, reasons=(*made.reasons, *shortened))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +83,24 @@ class _Llama:
 
     offers: Offers
     on_gpus: bool
+
+
+def _shortened(asked: Case, llama: _Llama) -> tuple[Case, tuple[Text, ...]]:
+    """`asked` with the context that llama.cpp reads at most, where nothing else may run and nobody set one.
+
+    Raises SettingInvalid where the pictures leave no room in it.
+    """
+    overrides = asked.request.overrides
+    most = converted.longest(llama.offers)
+    if most is None or overrides.context_tokens is not None or not converted.only_converted(asked.request):
+        return asked, ()
+    if asked.work.context_tokens <= most:
+        return asked, ()
+    try:
+        work = workload(asked.model, replace(overrides, context_tokens=most))
+    except SettingInvalid as error:
+        raise converted.too_short(asked.request, most) from error
+    return replace(asked, work=work), (converted_words.short_context(most),)
 
 
 def question(hardware: HardwareSnapshot, model: ModelInfo, request: PlanRequest) -> Case:
@@ -216,6 +246,7 @@ def _beyond(asked: Case, llama: _Llama) -> list[Candidate]:
     )
     if (wide.policy, wide.gpus, how) == (asked.policy, asked.gpus, asked.request.overrides):
         return []  # that has been judged
+    llama = replace(llama, offers=converted.within(llama.offers, wide.work.context_tokens))
     found = _candidates(wide, llama, hopeful=True)
     fitting = [candidate for candidate in found if candidate.outcome.fits]
     if not fitting:
@@ -264,6 +295,7 @@ def _soonest(found: list[Candidate]) -> Candidate:
 
 def _to_plan(asked: Case, chosen: Candidate, others: list[Candidate], llama: _Llama) -> Plan:
     outcome, model = chosen.outcome, asked.model
+    idle = chosen.variant is not None and bool(asked.gpus) and not llama.on_gpus
     if chosen.variant is not None:
         asked = converted.case_of(asked, chosen.variant, on_gpus=llama.on_gpus)
     layout = outcome.layout
@@ -299,7 +331,14 @@ def _to_plan(asked: Case, chosen: Candidate, others: list[Candidate], llama: _Ll
         disk_needed_bytes=case.written_bytes(asked, layout) + outcome.written_bytes,
         expected=outcome.expected,
         reasons=(
-            *explain(asked, chosen, others, llama.offers.why_not),
+            *explain(
+                asked,
+                chosen,
+                others,
+                llama.offers.why_not,
+                source_bytes=model.weights_bytes,
+                gpus_idle=idle,
+            ),
             *asked.correction.reasons(outcome.devices, chosen.engine, layout.precision.name),
         ),
         alternatives=alternatives(chosen, others),

@@ -100,8 +100,12 @@ def quality(name: str) -> int:
     return QUALITY.get(name, _LEAST_QUALITY)
 
 
-def check_choice(name: str) -> None:
-    """Refuse a precision that no checkpoint can be loaded in. Raises SettingInvalid."""
+def check_choice(name: str, converted: Iterable[str] = ()) -> None:
+    """Refuse a precision that no checkpoint can be loaded in. Raises SettingInvalid.
+
+    `converted` are those that the model can be converted to: they can be chosen, too.
+    """
+    known = (*PRECISIONS, *converted)
     if name in PRECISIONS:
         return
     if name in QUALITY:
@@ -113,10 +117,10 @@ def check_choice(name: str) -> None:
                 "{name} is a precision of GGUF files; this model's weights are safetensors.",
                 name=name,
             ),
-            suggestion=Text.of("check.choose", "Choose one of {choices}.", choices=", ".join(PRECISIONS)),
+            suggestion=Text.of("check.choose", "Choose one of {choices}.", choices=", ".join(known)),
         )
-    near = difflib.get_close_matches(name.lower(), PRECISIONS, n=1, cutoff=0.4)
-    choices = ", ".join(PRECISIONS)
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.4)
+    choices = ", ".join(known)
     suggestion = Text.of("check.choose", "Choose one of {choices}.", choices=choices)
     if near:
         suggestion = Text.of(

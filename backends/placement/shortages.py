@@ -131,3 +131,8 @@ def gpu_only(preset: str) -> Text:
         'The preset "{preset}" uses GPUs only, and there is no usable one.',
         preset=preset_label(preset),
     )
+
+
+def gpu_preset(preset: str) -> Text:
+    """The preset uses GPUs only, and the engine that was asked for uses none."""
+    return Text.of("reason.gpu_preset", 'The preset "{preset}" uses GPUs only.', preset=preset_label(preset))

@@ -14,7 +14,7 @@ from backends.errors import SnugError
 from backends.placement.types import Plan
 from backends.settings import Settings
 
-_REPAIRED = "-repaired-"
+_REPAIRED, _PICTURES = "-repaired-", "-mmproj-"
 LOG = logging.getLogger("snug.service")
 
 
@@ -47,7 +47,7 @@ class ConvertedFiles:
         self._loaded = loaded
         self._lock = threading.Lock()
         # By the model's path, as its files were when it was loaded: they may have changed since.
-        self._sources: dict[str, set[str]] = {}
+        self._opened: dict[str, set[Path]] = {}
 
     def opens(self, plan: Plan) -> None:
         """Note what a load of `plan` will open."""
@@ -57,9 +57,8 @@ class ConvertedFiles:
             named = targets(Request(Path(plan.model_path), self._folder, kind=plan.conversion.kind))
         except SnugError:
             return  # the load will say what is wrong
-        source = source_of(Entry(named.text, 0, 0.0))
         with self._lock:
-            self._sources.setdefault(plan.model_path, set()).add(source)
+            self._opened.setdefault(plan.model_path, set()).add(named.text)
 
     def usage(self) -> ConvertedUsage:
         """What is kept now."""
@@ -98,13 +97,18 @@ class ConvertedFiles:
         if plan is None:
             return frozenset()
         with self._lock:
-            sources = frozenset(self._sources.get(plan.model_path, ()))
+            texts = frozenset(self._opened.get(plan.model_path, ()))
+        if plan.conversion is not None:  # those of another precision are not in use any more
+            texts = frozenset(path for path in texts if path.stem.endswith(f"-{plan.conversion.kind.value}"))
+        sources = {source_of(Entry(path, 0, 0.0)) for path in texts}
         opened, of_files = Path(plan.model_path), plan.format == "gguf"
-        # Which repaired picture part belongs to a GGUF file, only the engine knows.
+        # Only the engine knows which repaired picture part belongs to a GGUF file, and which layout of a
+        # converted one is used.
         return frozenset(
             entry.path
             for entry in kept
-            if source_of(entry) in sources
+            if entry.path in texts
             or entry.path == opened
+            or (_PICTURES in entry.path.name and source_of(entry) in sources)
             or (of_files and _REPAIRED in entry.path.name)
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from backends.conversion.offer import unconverted
+from backends.conversion.offer import makeable, unconverted
 from backends.conversion.types import Offers
 from backends.errors import OutOfMemory, SnugError
 from backends.hardware.llama_build import computes_on_gpus, llama_version, without_gpus
@@ -171,7 +171,9 @@ class Service:
     def _offers_here(self, request: PlanRequest) -> Offers:
         """What the model can be converted to where llama.cpp is installed."""
         found = self._offers(request)
-        return found if llama_version() is not None or not found.variants else Offers(why_not=not_installed())
+        if found.variants and llama_version() is None:
+            return Offers(why_not=not_installed())
+        return makeable(found, self._settings.converted)
 
     def _converted_model(self, plan: Plan) -> ModelInfo | None:
         """What the converted files of `plan` hold."""

@@ -287,3 +287,12 @@ def test_converted_models_are_counted(settings: Settings) -> None:
         (settings.converted / f"m-{'0' * 20}-{name}.gguf").write_bytes(bytes(1024))
     detail = str(check_converted(settings).detail)
     assert detail.startswith("1, which take 2.0 KB of at most 40.0 GB in ")
+
+
+def test_a_folder_for_converted_models_that_can_not_be_written_is_told(settings: Settings) -> None:
+    settings.home.mkdir(parents=True)
+    settings.converted.write_text("not a folder", encoding="utf-8")
+    found = check_converted(settings)
+    assert found.level == "warning"
+    assert str(settings.converted) in str(found.detail)
+    assert "SNUG_HOME" in str(found.remedy)

@@ -12,7 +12,7 @@ from backends.doctor.gpus import TorchView
 from backends.hardware.builds import has_code
 from backends.hardware.describe import read_file
 from backends.hardware.torch_build import TorchBuild
-from backends.hardware.types import HardwareSnapshot
+from backends.hardware.types import Cpu, HardwareSnapshot
 from backends.text import Text
 from tests.support.nvml import HARDWARE_FILES
 
@@ -51,6 +51,28 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, list_name: 
     assert found.level == level
     assert "surely-not-installed" in str(found.detail)
     assert "psutil" not in str(found.detail)
+
+
+@pytest.mark.parametrize(
+    ("features", "level", "told"),
+    [
+        pytest.param(("avx", "avx2", "fma", "f16c"), "ok", "xllamacpp ", id="able"),
+        pytest.param(("neon",), "ok", "xllamacpp ", id="Arm"),
+        pytest.param((), "ok", "xllamacpp ", id="not told"),
+        pytest.param(("avx", "f16c"), "warning", "Old CPU has no AVX2, FMA, which", id="too old"),
+    ],
+)
+def test_llama_cpp_and_its_processor(features: tuple[str, ...], level: str, told: str) -> None:
+    found = software.check_llama(Cpu("Old CPU", 4, features))
+    assert (found.level, told in str(found.detail)) == (level, True)
+    assert (found.remedy is None) == (level == "ok")
+
+
+def test_llama_cpp_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(software, "LLAMA", "surely-not-installed")
+    found = software.check_llama(Cpu("CPU", 4, ("avx2",)))
+    assert (found.level, "GGUF files can't be run" in str(found.detail)) == ("warning", True)
+    assert "--repair" in str(found.remedy)
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,9 @@ def chosen(of: Plan) -> tuple[str, str, str]:
 
 def converted(asked: Asked, *, ready: bool = True, layout: Layout | None = Layout.ROTATED) -> Asked:
     variants = tuple(
-        replace(one, conversion=replace(one.conversion, ready=ready, layout=layout))
+        replace(
+            one, conversion=replace(one.conversion, ready=ready, layout=layout, compared=layout and "model")
+        )
         for one in asked.offers.variants
     )
     return Asked(asked.model, Offers(variants))

@@ -43,6 +43,7 @@ def samples() -> tuple[Text, ...]:
         reasons.cpu_chosen(),
         reasons.preset_needs_gpu("high"),
         shortages.gpu_only("high"),
+        shortages.gpu_preset("high"),
         precision_words.checkpoint_precision("bf16"),
         precision_words.quantized("4-bit (NF4)", gib),
         precision_words.cpu_full_width("fp16"),

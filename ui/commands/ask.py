@@ -34,6 +34,8 @@ from ui.i18n import Translator
 from ui.loading import preparing_text, progress_text
 
 _DEFAULTS = SamplingParams()
+# Stages of a first load only, which can take minutes.
+_ONCE = ("comparing", "converting")
 _NO_QUESTION = Text("cli.no_question", "There is no question.")
 
 
@@ -178,7 +180,10 @@ def with_room(service: Service, asked: PlanRequest, messages: tuple[Message, ...
 
 
 def load(service: Service, plan: Plan, say: Translator) -> tuple[LoadReport, Plan]:
-    """Load as planned, with a progress line on a terminal. Raises `DoesNotFit` for the verdict `no`."""
+    """Load as planned, with a progress line on a terminal. Raises `DoesNotFit` for the verdict `no`.
+
+    Elsewhere, what is done only once, and may take long, is named once.
+    """
     if plan.verdict == "no":
         raise DoesNotFit(
             model=plan.model_path,
@@ -187,7 +192,11 @@ def load(service: Service, plan: Plan, say: Translator) -> tuple[LoadReport, Pla
             suggestion=Text("cli.fit_remedy", "`plan` shows what would fit instead."),
         )
     watched = sys.stderr.isatty()
+    named = set()
     for progress in service.load(plan):
+        if not watched and progress.stage in _ONCE and progress.stage not in named:
+            named.add(progress.stage)
+            print(say(f"stage.{progress.stage}"), file=sys.stderr, flush=True)
         if watched:
             line = progress_line(progress, service.state().left_s, say)
             print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)

@@ -148,7 +148,10 @@ def _conversion(conversion: Conversion, reasons: Iterable[Text], say: Translator
     """That it is done, or what it takes: the planner's reasons know how long."""
     if conversion.ready:
         return say("plan.converted", size=conversion.nbytes)
-    figures = next((dict(reason.values) for reason in reasons if reason.code == "converted.once"), {})
+    told = ("converted.once", "converted.compare_once")
+    figures = next((dict(reason.values) for reason in reasons if reason.code in told), {})
+    if not conversion.nbytes and "seconds" in figures:
+        return say("plan.compares_in", seconds=figures["seconds"])
     if "seconds" not in figures:
         return say("plan.converts_once", size=conversion.nbytes)
     return say("plan.converts_in", size=conversion.nbytes, seconds=figures["seconds"])

@@ -13,7 +13,7 @@ import pytest
 from backends.conversion import layouts
 from backends.conversion.cache import stem
 from backends.conversion.convert import convert
-from backends.conversion.offer import KINDS, offers, unconverted
+from backends.conversion.offer import KINDS, makeable, offers, unconverted
 from backends.conversion.types import Layout, Request, Variant, WeightType
 from backends.models.gguf_header import read_gguf_header
 from backends.models.identify import identify
@@ -140,6 +140,34 @@ def test_a_folder_that_has_gone_is_no_offer(tmp_path: Path) -> None:
     assert offers(model, tmp_path).why_not is not None
 
 
+class TestFolder:
+    def test_one_that_can_not_be_written_leaves_nothing_to_convert(
+        self, checkpoint: Folder, tmp_path: Path
+    ) -> None:
+        cache = tmp_path / "a file"
+        cache.write_text("no folder", encoding="utf-8")
+        found = makeable(offers(identify(checkpoint("llama")), cache), cache)
+        assert found.variants == ()
+        assert str(cache) in str(found.why_not)
+
+    def test_what_is_ready_stays(
+        self, checkpoint: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = checkpoint("llama")
+        convert(Request(folder, tmp_path, WeightType.Q8_0), lambda *_: None, Flag())
+        found = offers(identify(folder), tmp_path)
+        assert makeable(found, tmp_path) == found
+        monkeypatch.setattr("backends.conversion.offer.unwritable", lambda _: "Read-only file system")
+        left = makeable(found, tmp_path)
+        assert [one.conversion.kind for one in left.variants] == [WeightType.Q8_0]
+
+    def test_asking_makes_nothing(self, checkpoint: Folder, tmp_path: Path) -> None:
+        cache = tmp_path / "home" / "converted"
+        found = offers(identify(checkpoint("llama")), cache)
+        assert makeable(found, cache) == found
+        assert not cache.parent.exists()
+
+
 class TestReady:
     def test_text_models_are_ready_once_their_file_is_there(self, checkpoint: Folder, tmp_path: Path) -> None:
         folder = checkpoint("llama")
@@ -176,9 +204,47 @@ class TestReady:
         note(folder, tmp_path, Layout.ROTATED, compared="library")
         stood_in = variant(model, tmp_path, WeightType.Q8_0).conversion
         assert (stood_in.compared, stood_in.gap) == ("library", 0.1)
-        assert (stood_in.layout, stood_in.ready) == (None, False), "it is compared again"
+        assert (stood_in.ready, stood_in.compares, own.compares) == (False, True, False), (
+            "it is compared again"
+        )
         elsewhere = unconverted(offers(model, tmp_path, library=LIBRARY)).variants[0].conversion
         assert (elsewhere.compared, elsewhere.gap) == (None, None)
+
+    def test_only_what_is_missing_counts(self, checkpoint: Folder, tmp_path: Path) -> None:
+        folder = checkpoint("starter")
+        model = identify(folder)
+        whole = variant(model, tmp_path, WeightType.Q8_0).conversion
+        request = Request(folder, tmp_path, WeightType.Q8_0, Layout.ROTATED)
+        files = convert(request, lambda *_: None, Flag())
+
+        comparing = variant(model, tmp_path, WeightType.Q8_0).conversion
+        assert (comparing.ready, comparing.nbytes, comparing.source_bytes) == (False, 0, 0)
+
+        note(folder, tmp_path, Layout.ROTATED)
+        made = variant(model, tmp_path, WeightType.Q8_0).conversion
+        assert (made.nbytes, made.source_bytes) == (whole.nbytes, whole.source_bytes)
+        assert (made.compared, made.gap) == ("model", 0.1)
+
+        other = variant(model, tmp_path, WeightType.Q4_0).conversion
+        files.text.unlink()
+        text = variant(model, tmp_path, WeightType.Q8_0).conversion
+        assert files.mmproj is not None
+        assert 0 < whole.nbytes - text.nbytes - files.mmproj.stat().st_size < 100_000
+        assert text.source_bytes == other.source_bytes < whole.source_bytes
+
+    def test_a_record_of_no_comparison_is_none(self, checkpoint: Folder, tmp_path: Path) -> None:
+        folder = checkpoint("starter")
+        note(folder, tmp_path, Layout.NO_CLASS, compared="nothing")
+        found = variant(identify(folder), tmp_path, WeightType.Q8_0).conversion
+        assert (found.layout, found.compared, found.gap, found.compares) == (None, None, None, True)
+
+    def test_a_damaged_file_is_not_ready(self, checkpoint: Folder, tmp_path: Path) -> None:
+        folder = checkpoint("llama")
+        model = identify(folder)
+        made = convert(Request(folder, tmp_path, WeightType.Q8_0), lambda *_: None, Flag()).text
+        assert variant(model, tmp_path, WeightType.Q8_0).conversion.ready
+        made.write_bytes(made.read_bytes()[:-100])
+        assert not variant(model, tmp_path, WeightType.Q8_0).conversion.ready
 
     def test_another_machine_has_converted_nothing(self, checkpoint: Folder, tmp_path: Path) -> None:
         folder = checkpoint("starter")

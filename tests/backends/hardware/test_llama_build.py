@@ -15,7 +15,7 @@ def test_a_build_for_the_processor_leaves_gpus_out_and_says_so() -> None:
     assert bare.gpus == ()
     assert [index for index, _ in bare.left_out] == [0, 1]
     assert {str(why) for _, why in bare.left_out} == {
-        "The installed llama.cpp computes on the processor only, so GPUs are not used for GGUF files."
+        "The installed llama.cpp computes on the processor only, so it uses no GPU."
     }
 
 

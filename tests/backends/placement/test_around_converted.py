@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from backends.errors import SettingInvalid
 from backends.placement import ladder
 from backends.placement.ladder import Rung, Shortage
 from backends.placement.moving import why_reload
@@ -39,8 +42,8 @@ class TestGpus:
     def test_layers_by_hand_need_such_a_build(self, llava_7b: Asked) -> None:
         able = llava_7b.plan(CARD, "custom", on_gpus=True, engine="llamacpp", gpu_layers=8)
         assert (able.engine, able.gpu_layers) == ("llamacpp", 8)
-        unable = llava_7b.plan(CARD, "custom", engine="llamacpp", gpu_layers=8)
-        assert unable.verdict == "no"
+        with pytest.raises(SettingInvalid, match="computes on the processor only"):
+            llava_7b.plan(CARD, "custom", engine="llamacpp", gpu_layers=8)
 
 
 class TestAround:

@@ -155,7 +155,7 @@ class TestImpossibleSettings:
 
     @pytest.mark.parametrize("set_", [{"engine": "llamacpp"}, {"precision": "q8_0"}, {"precision": "f16"}])
     @pytest.mark.parametrize(
-        ("hardware", "offered", "why"),
+        ("hardware", "told", "why"),
         [
             (NO_GPU, Offers(why_not=Text("t", "It is of clay.")), "It is of clay."),
             (OLD_CPU, None, "needs AVX2, which Test CPU does not have"),
@@ -166,12 +166,12 @@ class TestImpossibleSettings:
         self,
         llava_7b: Asked,
         hardware: HardwareSnapshot,
-        offered: Offers | None,
+        told: Offers | None,
         why: str,
         set_: dict[str, Any],
     ) -> None:
         with pytest.raises(SettingInvalid) as raised:
-            Asked(llava_7b.model, offered or llava_7b.offers).plan(hardware, **set_)
+            Asked(llava_7b.model, told or llava_7b.offers).plan(hardware, **set_)
         assert why in str(raised.value.why_text)
 
     def test_a_context_beyond_a_window(self, llava_7b: Asked) -> None:
@@ -211,7 +211,7 @@ class TestConverting:
         assert then.expected.tokens_per_s == once.expected.tokens_per_s
         assert then.devices == once.devices
         assert "converted already" in said(then)
-        assert "picture positions are right moved by one" in said(then)
+        assert "picture positions come nearest moved by one" in said(then)
 
     def test_needs_no_disk_when_it_was_done(self, llava_7b: Asked) -> None:
         assert converted(llava_7b).plan(FULL_DISK).engine == "llamacpp"
@@ -301,6 +301,34 @@ class TestWords:
         assert plan_to_json(llava_7b.plan(NO_GPU, engine="transformers"))["conversion"] is None
 
     @pytest.mark.parametrize(
+        ("compared", "gap", "told"),
+        [
+            ("model", 0.001, "test pictures, the picture positions come nearest moved by one."),
+            ("model", 0.4, "answers about pictures may still differ"),
+            ("library", 0.001, "could not be compared"),
+        ],
+    )
+    def test_the_order_of_positions_claims_what_was_compared(
+        self, llava_7b: Asked, compared: str, gap: float, told: str
+    ) -> None:
+        variants = tuple(
+            replace(one, conversion=replace(one.conversion, compared=compared, gap=gap))
+            for one in converted(llava_7b).offers.variants
+        )
+        assert told in said(Asked(llava_7b.model, Offers(variants)).plan(NO_GPU))
+
+    def test_where_only_comparing_is_left_no_disk_is_counted(self, llava_7b: Asked) -> None:
+        variants = tuple(
+            replace(one, conversion=replace(one.conversion, nbytes=0, source_bytes=0))
+            for one in llava_7b.offers.variants
+        )
+        result = Asked(llava_7b.model, Offers(variants)).plan(FULL_DISK)
+        assert (result.engine, result.disk_needed_bytes) == ("llamacpp", 0)
+        assert "comparing it with transformers once takes" in said(result)
+        afresh = next(r for r in llava_7b.plan(NO_GPU).reasons if r.code == "converted.written")
+        assert afresh in result.reasons
+
+    @pytest.mark.parametrize(
         "sentence",
         [
             words.chosen(),
@@ -311,7 +339,11 @@ class TestWords:
             words.short_disk(GIB + 9, GIB),
             words.once(39.0, 7 * GIB),
             words.ready(7 * GIB),
-            *(words.layout(layout.value) for layout in Layout),
+            *(words.layout(layout.value, "model", 0.001) for layout in Layout),
+            words.layout("plain", "model", 0.4),
+            words.layout("plain", "library", 0.001),
+            words.compare_once(12.0),
+            words.shorter_context(),
             words.layout_later(),
             words.cant(words.not_installed()),
             words.cant(words.no_avx2("Intel Xeon E5-2670")),

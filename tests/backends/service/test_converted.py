@@ -93,6 +93,19 @@ def test_the_model_that_is_loaded_stays_however_small_the_limit(
     assert of_starter.exists()
 
 
+def test_another_precision_of_the_loaded_model_may_go(
+    settings: Settings, starter: Plan, of_starter: Path
+) -> None:
+    source = of_starter.name.removesuffix("-q8_0.gguf")
+    other = keep(settings.converted, f"{source}-f16.gguf", 70)
+    pictures = keep(settings.converted, f"{source}-mmproj-rotated-f16.gguf", 50)
+    files = ConvertedFiles(settings, lambda: (1, starter))
+    files.opens(starter)
+    assert files.usage().used_bytes == 350
+    assert files.clear() == 70
+    assert (of_starter.exists(), other.exists(), pictures.exists()) == (True, False, True)
+
+
 def test_a_gguf_file_keeps_its_repaired_picture_part(settings: Settings) -> None:
     repaired = keep(settings.converted, f"mmproj-{'2' * 20}-repaired-rotated.gguf", 70)
     plan = replace(make_plan("model.gguf"), format="gguf", engine="llamacpp")

@@ -84,6 +84,8 @@ def test_on_a_processor_the_starter_is_converted_for_llamacpp(
         "pictures": "f16",
         "bytes": found["conversion"]["bytes"],
         "source_bytes": found["conversion"]["source_bytes"],
+        "compared": None,
+        "gap": None,
         "ready": False,
         "layout": None,
     }

@@ -388,3 +388,18 @@ class TestGpus:
         assert list(params.tensor_split)[:3] == [1.0, 2.0, 0.0]
         alone = server_params(library, ServerSettings(Path("m.gguf"), None, 512, 2, 64), Path("s.sock"))
         assert (alone.n_gpu_layers, alone.mmproj_use_gpu) == (0, False)
+
+    @pytest.mark.parametrize(
+        ("system", "names"), [("win32", ["127.0.0.1"]), ("linux", ["s.sock"]), ("darwin", ["s.sock"])]
+    )
+    def test_nobody_else_hears_the_server(
+        self, monkeypatch: pytest.MonkeyPatch, system: str, names: list[str]
+    ) -> None:
+        monkeypatch.setattr("backends.engines.llamacpp.server.sys.platform", system)
+        library, settings = load_library(), ServerSettings(Path("m.gguf"), None, 512, 2, 64)
+        params = server_params(library, settings, Path("s.sock"))
+        other = server_params(library, settings, Path("s.sock"))
+        assert list(params.hostnames) == names
+        assert system != "win32" or params.port == 0
+        assert len(params.api_keys[0]) >= 43
+        assert list(params.api_keys) != list(other.api_keys)
