@@ -10,6 +10,8 @@ from typing import Any
 from backends.conversion import layouts
 from backends.conversion.cache import named, stem
 from backends.conversion.checkpoint import Checkpoint, look_at
+from backends.conversion.layouts import Compared
+from backends.conversion.making import is_whole
 from backends.conversion.refusal import LANGUAGE, refused
 from backends.conversion.types import (
     Conversion,
@@ -127,12 +129,13 @@ class _Made:
     library: str
 
     def choice(self) -> layouts.Choice | None:
-        """The layout that was chosen for this library."""
-        return layouts.read(self.cache, self.beginning, self.library)
+        """What was chosen for this library."""
+        found = layouts.read(self.cache, self.beginning, self.library)
+        return found if found is not None and found.compared is not Compared.NOTHING else None
 
     def text(self, kind: WeightType) -> bool:
         """Whether the text part is there."""
-        return named(self.beginning, Request(Path(), self.cache, kind)).text.is_file()
+        return is_whole(named(self.beginning, Request(Path(), self.cache, kind)).text)
 
     def pictures(self, layout: Layout | None) -> bool:
         """Whether the picture part is there: in any layout, where none is chosen for this library yet.
@@ -144,7 +147,7 @@ class _Made:
             one: named(self.beginning, request).mmproj for one, request in zip(Layout, requests, strict=True)
         }
         wanted = paths.values() if layout is None else (paths[layout],)
-        return any(path is not None and path.is_file() for path in wanted)
+        return any(path is not None and is_whole(path) for path in wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,17 +203,17 @@ class _Files:
     def conversion(self, kind: WeightType, made: _Made) -> Conversion:
         """What has to be done for them; of files that are there, nothing."""
         choice = made.choice() if self.pictures is not None else None
-        layout = choice.layout if choice is not None and choice.settled else None
         text = made.text(kind)
         pictures = self.pictures is None or made.pictures(choice.layout if choice is not None else None)
-        ready = text and pictures and (layout is not None or self.pictures is None)
+        ready = text and pictures and (self.pictures is None or (choice is not None and choice.settled))
         if ready:
             found = self.afresh(kind, made.cache)
         else:
             found = self._of(kind, made.cache, text=not text, pictures=not pictures)
         if choice is None:
             return replace(found, ready=ready)
-        return replace(found, ready=ready, layout=layout, compared=choice.compared.value, gap=choice.gap)
+        compared = choice.compared.value
+        return replace(found, ready=ready, layout=choice.layout, compared=compared, gap=choice.gap)
 
     def afresh(self, kind: WeightType, cache: Path) -> Conversion:
         """What has to be done where nothing is there."""

@@ -134,10 +134,9 @@ class Conversion:
     (`vision_kind` None: no picture part). `nbytes` are those of the new files, `source_bytes` those of the
     weights that are read: of all where they are `ready`, else of what is missing. `layout` is the order of
     the tower's positions that comparing with transformers chose (None: not compared yet, or no picture part).
-
-    `compared` is what was compared: "model", its own tower; "library", when that failed: a small random one,
-    and its own is tried again at the next load, so that `layout` stays None. `gap` is how far the answers are
-    from transformers' with the layout that was chosen (mean Kullback-Leibler divergence, in nats).
+    `compared` is whose tower was compared: its own ("model"), or a random one where that failed ("library"):
+    its own is tried again then at the next load. `gap` is how far answers are from transformers' with that
+    layout (mean Kullback-Leibler divergence, in nats).
     """
 
     cache: str
@@ -149,6 +148,11 @@ class Conversion:
     layout: Layout | None = None
     compared: str | None = None
     gap: float | None = None
+
+    @property
+    def compares(self) -> bool:
+        """Whether a load compares layouts."""
+        return self.vision_kind is not None and (self.layout is None or self.compared == "library")
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ def judge(case: Case, layout: Layout) -> Outcome:
 def _making_bytes(case: Case) -> int:
     """RAM for making the files of a conversion, and for comparing layouts where nobody has yet."""
     conversion = case.conversion
-    if conversion is None or conversion.vision_kind is None or conversion.layout is not None:
+    if conversion is None or not conversion.compares:
         return CONVERTING_BYTES
     eyes = (module for module in case.model.modules if module.kind in _EYES)
     return COMPARING_BYTES + _COMPARED_WIDTH * sum(module.parameters for module in eyes)

@@ -67,7 +67,7 @@ def making_seconds(case: Case) -> float:
     if case.conversion is None or case.conversion.ready:
         return 0.0
     comparing, vision = 0.0, case.model.vision
-    if case.conversion.layout is None and case.conversion.vision_kind is not None and vision is not None:
+    if case.conversion.compares and vision is not None:
         eyes = sum(module.parameters for module in case.model.modules if module.kind in _EYES)
         flops = 2 * eyes * vision.patches * _COMPARED_PICTURES
         comparing = _COMPARE_START_S + flops / _rates(case, CPU, _EYES_TYPE).math

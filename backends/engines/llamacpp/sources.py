@@ -120,7 +120,7 @@ def _converted(plan: Plan, conversion: Conversion, progress: ProgressSink, cance
     )
     if conversion.vision_kind is not None:
         request = replace(request, vision_kind=conversion.vision_kind)
-        layout = conversion.layout or choose(request, progress, cancel).layout
+        layout = choose(request, progress, cancel).layout if conversion.compares else conversion.layout
         request = replace(request, layout=layout)
     made = convert(request, _reporting(progress), cancel)
     give_gaps_back()

@@ -204,7 +204,9 @@ class TestReady:
         note(folder, tmp_path, Layout.ROTATED, compared="library")
         stood_in = variant(model, tmp_path, WeightType.Q8_0).conversion
         assert (stood_in.compared, stood_in.gap) == ("library", 0.1)
-        assert (stood_in.layout, stood_in.ready) == (None, False), "it is compared again"
+        assert (stood_in.ready, stood_in.compares, own.compares) == (False, True, False), (
+            "it is compared again"
+        )
         elsewhere = unconverted(offers(model, tmp_path, library=LIBRARY)).variants[0].conversion
         assert (elsewhere.compared, elsewhere.gap) == (None, None)
 
@@ -230,14 +232,19 @@ class TestReady:
         assert 0 < whole.nbytes - text.nbytes - files.mmproj.stat().st_size < 100_000
         assert text.source_bytes == other.source_bytes < whole.source_bytes
 
-    def test_what_a_comparison_rests_on_is_told(self, checkpoint: Folder, tmp_path: Path) -> None:
+    def test_a_record_of_no_comparison_is_none(self, checkpoint: Folder, tmp_path: Path) -> None:
         folder = checkpoint("starter")
-        for compared, told in (("library", "library"), ("nothing", None)):
-            record = {"layout": "plain", "library": LIBRARY, "gaps": {}, "compared": compared}
-            path = layouts.record_of(tmp_path, stem(folder))
-            path.write_text(json.dumps(record), encoding="utf-8")
-            found = variant(identify(folder), tmp_path, WeightType.Q8_0).conversion
-            assert (found.compared, found.gap) == (told, None)
+        note(folder, tmp_path, Layout.NO_CLASS, compared="nothing")
+        found = variant(identify(folder), tmp_path, WeightType.Q8_0).conversion
+        assert (found.layout, found.compared, found.gap, found.compares) == (None, None, None, True)
+
+    def test_a_damaged_file_is_not_ready(self, checkpoint: Folder, tmp_path: Path) -> None:
+        folder = checkpoint("llama")
+        model = identify(folder)
+        made = convert(Request(folder, tmp_path, WeightType.Q8_0), lambda *_: None, Flag()).text
+        assert variant(model, tmp_path, WeightType.Q8_0).conversion.ready
+        made.write_bytes(made.read_bytes()[:-100])
+        assert not variant(model, tmp_path, WeightType.Q8_0).conversion.ready
 
     def test_another_machine_has_converted_nothing(self, checkpoint: Folder, tmp_path: Path) -> None:
         folder = checkpoint("starter")

@@ -305,3 +305,16 @@ def test_a_layout_that_was_chosen_before_is_taken(
     assert "comparing" not in heard
     assert [name for name in files(cache) if "mmproj" in name and "rotated" in name]
     assert not [name for name in files(cache) if "no_class" in name]
+
+
+def test_a_layout_that_only_the_library_stands_for_is_looked_for_again(
+    engine: LlamaCppEngine, checkpoints: Checkpoints, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    write(cache, stem(checkpoints("llava")), Choice(Layout.ROTATED, library_version(), {"rotated": 0.1}))
+    plan = plan_for(checkpoints("llava"), cache, layout=Layout.NO_CLASS)
+    assert plan.conversion is not None
+    stood_in = replace(plan, conversion=replace(plan.conversion, compared=Compared.LIBRARY.value))
+    engine.load(stood_in, lambda _: None, Flag())
+    (pictures,) = (name for name in files(cache) if "mmproj" in name)
+    assert "rotated" in pictures
