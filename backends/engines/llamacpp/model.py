@@ -129,7 +129,7 @@ def load(
         spelling=_spelling(files.headers[0], words),
     )
     store = _store(files)
-    threads = choose_threads()
+    threads = choose_threads(parameters=files.info.parameters)
     rows = _rows(files, store, threads)
     context = min(plan.context_tokens, files.info.text.max_context)
     read_through([*files.parts, *([files.mmproj] if files.mmproj else [])], progress, cancel)

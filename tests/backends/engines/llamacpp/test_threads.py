@@ -24,6 +24,11 @@ from backends.hardware.cpu import leaving_room
 class TestThreads:
     def test_a_setting_wins(self) -> None:
         assert choose_threads({"OMP_NUM_THREADS": "3"}) == 3
+        assert choose_threads({"OMP_NUM_THREADS": "3"}, parameters=6_000_000) == 3
+
+    def test_a_tiny_model_gets_one(self) -> None:
+        assert choose_threads({}, parameters=6_000_000) == 1
+        assert choose_threads({}, parameters=500_000_000) == choose_threads({})
 
     @pytest.mark.parametrize("value", ["", "0", "many"])
     def test_else_it_is_at_most_every_core(self, value: str) -> None:
