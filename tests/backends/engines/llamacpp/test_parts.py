@@ -6,6 +6,7 @@ import base64
 import io
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -395,7 +396,7 @@ class TestGpus:
     def test_nobody_else_hears_the_server(
         self, monkeypatch: pytest.MonkeyPatch, system: str, names: list[str]
     ) -> None:
-        monkeypatch.setattr("backends.engines.llamacpp.server.sys.platform", system)
+        monkeypatch.setattr("backends.engines.llamacpp.server.sys", SimpleNamespace(platform=system))
         library, settings = load_library(), ServerSettings(Path("m.gguf"), None, 512, 2, 64)
         params = server_params(library, settings, Path("s.sock"))
         other = server_params(library, settings, Path("s.sock"))
