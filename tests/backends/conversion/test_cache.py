@@ -114,7 +114,8 @@ def test_a_damaged_file_is_made_anew(request_: Request, part: str, damage: Calla
 
 def test_what_goes_missing_meanwhile_is_made_again(request_: Request) -> None:
     """By the hand of a person, for one: whoever clears with this program sees that it is used."""
-    named, removed = targets(request_), []
+    named = targets(request_)
+    removed: list[Path] = []
     assert named.mmproj is not None
 
     def remove(done: int, total: int) -> None:
