@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 _STDERR = 2
@@ -14,11 +15,26 @@ _LONGEST = 64 * 1024
 _ERROR = re.compile(r"^(?:[\d.]+ )?E (.*)$")
 
 
-class Said:
-    """The words, there once the block has ended."""
+# The library writes its log on a thread of its own: how long its last words may take, and how long nothing
+# more has to come.
+_LATE_S, _QUIET_S, _LOOK_S = 2.0, 0.1, 0.01
 
-    def __init__(self) -> None:
+
+class Said:
+    """The words, there once the block has ended. `size` tells how many bytes there are before."""
+
+    def __init__(self, size: Callable[[], int] = int) -> None:
         self.text = ""
+        self._size = size
+
+    def settle(self) -> None:
+        """Within the block, after a failure: let the library come to say why; two seconds at most."""
+        begun = changed = time.monotonic()
+        size = self._size()
+        while (now := time.monotonic()) < begun + _LATE_S and (not size or now < changed + _QUIET_S):
+            time.sleep(_LOOK_S)
+            if (found := self._size()) != size:
+                size, changed = found, now
 
     @property
     def errors(self) -> tuple[str, ...]:
@@ -33,13 +49,13 @@ def captured() -> Iterator[Said]:
 
     Into a file and not a pipe: nobody could empty one while the library holds Python's lock.
     """
-    said = Said()
     try:
         before = os.dup(_STDERR)
     except OSError:  # a Windows program without a console, whose log could not be opened either
-        yield said
+        yield Said()
         return
     with tempfile.TemporaryFile() as held:
+        said = Said(lambda: os.fstat(held.fileno()).st_size)
         os.dup2(held.fileno(), _STDERR)
         try:
             yield said

@@ -75,6 +75,7 @@ class Server:
                     self._server: Any = library.Server(params)
                 except (RuntimeError, ValueError) as error:
                     failure: Exception | None = error
+                    said.settle()
                 else:
                     failure = None
         finally:

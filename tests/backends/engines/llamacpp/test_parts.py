@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import os
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -239,6 +241,21 @@ class TestRequests:
     def test_a_files_penalty_looks_at_the_whole_context(self) -> None:
         made = request([], SamplingParams(), repetition_penalty=1.1, context_tokens=2048)
         assert (made["repeat_penalty"], made["repeat_last_n"]) == (1.1, 2048)
+
+
+class TestCapture:
+    def test_words_that_come_late_are_waited_for(self) -> None:
+        with captured() as heard:
+            late = threading.Timer(0.2, lambda: os.write(2, b"0.00.001.000 E no such thing\n"))
+            late.start()
+            heard.settle()
+            late.join()
+        assert heard.errors == ("no such thing",)
+
+    def test_silence_is_not_waited_for_forever(self) -> None:
+        with captured() as heard:
+            heard.settle()
+        assert heard.errors == ()
 
 
 class TestErrors:
