@@ -1,7 +1,7 @@
 """llama.cpp beside transformers on this machine's CPU: a 1.1 B LLaVA shape, pictures of 576 tokens.
 
 Every engine answers from a process of its own, all of them are loaded at once, and they take turns: a new
-picture, then a second question about it. What the machine does besides hits all of them alike, so the ratios
+picture, then a second question about it. What concerns Q8_0 alone is measured with the others gone. What the machine does besides hits all of them alike, so the ratios
 are quoted (medians of the rounds' ratios). transformers runs as it is, and once more held to AVX2, which is
 what most machines without a GPU have: the recipe that Snug replaces is bf16, and without instructions for it
 bf16 is emulated.
@@ -334,6 +334,9 @@ def run(folder: Path, settings: Settings, options: Options) -> tuple[dict[str, l
                 print(f"{round_} {name}: {turn}", flush=True)
                 if round_:
                     turns[name].append(turn)
+        for name, client in clients.items():
+            if name != Q8_0.name:
+                client.close()
         return turns, alone(clients[Q8_0.name], settings, planned, load_s=load_s, rate=rate, options=options)
 
 
