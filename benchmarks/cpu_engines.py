@@ -1,10 +1,10 @@
 """llama.cpp beside transformers on this machine's CPU: a 1.1 B LLaVA shape, pictures of 576 tokens.
 
 Every engine answers from a process of its own, all of them are loaded at once, and they take turns: a new
-picture, then a second question about it. What concerns Q8_0 alone is measured with the others gone. What the machine does besides hits all of them alike, so the ratios
-are quoted (medians of the rounds' ratios). transformers runs as it is, and once more held to AVX2, which is
-what most machines without a GPU have: the recipe that Snug replaces is bf16, and without instructions for it
-bf16 is emulated.
+picture, then a second question about it. What the machine does besides hits all of them alike, so the ratios
+are quoted (medians of the rounds' ratios). What concerns Q8_0 alone is measured with the others gone.
+transformers runs as it is, and once more held to AVX2, which is what most machines without a GPU have: the
+recipe that Snug replaces is bf16, and without instructions for it bf16 is emulated.
 
     python -m benchmarks.cpu_engines FOLDER [--rounds 5] [--tokens 48]
 """
