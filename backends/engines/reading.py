@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import json
-import mmap
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +24,7 @@ import torch
 
 from backends.engines.tensors import Stored
 from backends.hardware.others import available_ram
-from backends.hardware.uncached import ALIGNED, open_uncached
+from backends.hardware.uncached import ALIGNED, aligned_memory, open_uncached
 
 # Names of dtypes in a safetensors file that weights of a model have there.
 _DTYPES = {
@@ -100,7 +99,7 @@ class Reader:
         self._total = 0
         self._memory: torch.Tensor | None = None
         self._raw: torch.Tensor | None = None
-        self._block: mmap.mmap | None = None
+        self._block: memoryview | None = None
         self._refusing: set[str] = set()
 
     def expect(self, nbytes: int) -> None:
@@ -155,9 +154,9 @@ class Reader:
                 yield partial(_fill, cached)
             return
         if self._block is None:
-            self._block = mmap.mmap(-1, _BLOCK)
-        with stream, memoryview(self._block) as block:
-            yield partial(_fill_past_cache, stream, block)
+            self._block = aligned_memory(_BLOCK)
+        with stream:
+            yield partial(_fill_past_cache, stream, self._block)
 
     def _memory_of(self, nbytes: int) -> torch.Tensor:
         if self._memory is None or self._memory.numel() < nbytes:

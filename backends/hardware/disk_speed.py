@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-import mmap
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from backends.hardware.uncached import open_uncached
+from backends.hardware.uncached import aligned_memory, open_uncached
 
 _BLOCK = 8 * 1024**2
 _MOST_BLOCKS, _LEAST_BLOCKS = 16, 2
@@ -27,7 +26,7 @@ def measure_disk(folder: Path, seconds: float) -> float | None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write(path, seconds / 2)
-        return _read(path)
+        return read_speed(path)
     except (OSError, ValueError):
         return None
     finally:
@@ -48,9 +47,12 @@ def _write(path: Path, seconds: float) -> None:
             os.fsync(stream.fileno())
 
 
-def _read(path: Path) -> float | None:
-    """GB/s of reading the whole file once, into memory that is aligned as unbuffered reads need it."""
-    with mmap.mmap(-1, _BLOCK) as memory, memoryview(memory) as buffer, _opened(path) as stream:
+def read_speed(path: Path) -> float | None:
+    """GB/s of reading the whole file once past the cache; None where that is RAM anyway. Raises OSError.
+
+    It is read into memory that is aligned as such reads need it.
+    """
+    with aligned_memory(_BLOCK) as buffer, _opened(path) as stream:
         if stream is None:
             return None
         done, begun = 0, time.perf_counter()

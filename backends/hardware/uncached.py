@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import io
+import mmap
 import os
 import sys
 from pathlib import Path
 
+# A huge page of x86 and of ARM with pages of 4 KiB.
+_HUGE = 2 * 1024**2
 # Where such reads begin, how long they are and where they go are multiples of this.
 ALIGNED = 4096
 # Python's `fcntl` has no name for it on older versions (macOS, sys/fcntl.h).
@@ -27,6 +32,22 @@ def open_uncached(path: Path) -> io.FileIO | None:
     if descriptor is None:
         return None
     return io.FileIO(path, "rb", opener=lambda *_: descriptor)  # so that errors name the file
+
+
+def aligned_memory(nbytes: int) -> memoryview:
+    """Memory that such reads may go to, in huge pages where the system has them (Linux). Raises OSError.
+
+    A disk is asked for pieces that lie together in RAM. Scattered pages of 4 KiB make many small requests of
+    one read: the same disk gave 0.9 to 1.9 GB/s into them, from run to run, and 2.9 GB/s into huge pages.
+    """
+    if sys.platform == "win32":
+        return memoryview(mmap.mmap(-1, nbytes))
+    area = mmap.mmap(-1, nbytes + _HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANON)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without them
+            area.madvise(mmap.MADV_HUGEPAGE)
+    start = -ctypes.addressof(ctypes.c_char.from_buffer(area)) % _HUGE
+    return memoryview(area)[start : start + nbytes]
 
 
 def _open_posix(path: Path) -> int | None:

@@ -176,9 +176,9 @@ def _parts(case: Case, layout: Layout) -> list[tuple[speed.Rates, speed.Work]]:
                 sums[5] += count * (min(read, module.nbytes) or read)  # as stored, converted after reading
             elif from_ram:
                 sums[4] += count * read
-            else:
-                sums[0] += count * read
-                sums[6] += count * nbytes
+            # What has come is read once more, by the kernels.
+            sums[0] += count * read
+            sums[6] += count * nbytes
         if module.kind is ModuleKind.LAYER:
             sums[1] += count
             sums[2] += count * module.active_parameters
