@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _READ_BYTES = 256 * 1024**2
 _SIDE = 1024
 # Seconds for RAM, what torch does on the processor, all GPUs, and the disk. Importing torch takes another.
-_RAM_S, _TORCH_S, _GPUS_S, _DISK_S = 0.15, 0.5, 0.6, 0.4
+_RAM_S, _TORCH_S, _GPUS_S, _DISK_S = 0.15, 0.6, 0.6, 0.4
 # Torch is imported only where engines live; a process for measuring is such a place.
 _TORCH_PART = "backends.engines.speeds"
 _GPU_FIGURES = ("memory_gbps", "pcie_gbps", "pageable_gbps", "tflops_bf16", "tflops_fp32")

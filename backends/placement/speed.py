@@ -16,9 +16,9 @@ _GPU_GBPS, _GPU_TFLOPS, _PCIE_GBPS = 200.0, 12.0, 10.0
 # Shares of the nominal figures that a forward pass of transformers reaches.
 _GPU_READ, _GPU_MATH, _CPU_READ, _CPU_MATH = 0.75, 0.5, 0.8, 0.7
 # The same for what was measured with torch's own kernels, on two cores with AVX-512 and its bf16 part, at 0.1
-# to 1.1 B parameters: a whole model's products reach more in float32 than those measured by themselves.
+# to 1.1 B parameters (benchmarks.memory_cpu, a run before the published one).
 _MEASURED_READ_FP32, _MEASURED_READ_HALF = 0.93, 0.85
-_MEASURED_MATH_FP32, _MEASURED_MATH_HALF = 1.25, 0.9
+_MEASURED_MATH_FP32, _MEASURED_MATH_HALF = 1.0, 0.9
 # A GPU's own copies and products already miss the data sheet by about a tenth and a quarter.
 _MEASURED_GPU_READ, _MEASURED_GPU_MATH = 0.83, 0.67
 # A copy from ordinary RAM goes through the driver's pinned buffers: about half of what pinned RAM reaches.
@@ -28,7 +28,7 @@ _PAGEABLE = 0.5
 _LAYER_S, _STEP_S = 0.00045, 0.0012
 _CPU_LAYER_FP32_S, _CPU_LAYER_HALF_S = 0.0006, 0.0009
 # A CPU's kernels are made anew for every length of a prompt.
-_CPU_NEW_LENGTH_FP32_S, _CPU_NEW_LENGTH_HALF_S = 0.0012, 0.0006
+_CPU_NEW_LENGTH_FP32_S, _CPU_NEW_LENGTH_HALF_S = 0.0008, 0.0003
 # Extra launches of a quantized layer: LLM.int8 quantizes every input and splits outliers off.
 _QUANTIZED_LAYER_S = {"int8": 0.0012, "nf4": 0.0002}
 # bitsandbytes on a CPU, in GB of stored weights a second: 0.6-0.9 tokens/s at 1.1 B parameters.
@@ -37,16 +37,19 @@ _CPU_QUANTIZED_GBPS = {"int8": 0.8, "nf4": 0.4}
 # half-precision weights one token at a time, whose kernels use less of the memory's bandwidth.
 _BF16_NATIVE, _BF16_AMX, _BF16_EMULATED, _FP16_EMULATED = 3.5, 6.0, 1 / 7, 1 / 12
 _HALF_READ_NATIVE, _HALF_READ_EMULATED = 0.6, 0.4
-# A CPU's attention to one token reads keys and values again for every head that shares them, in bf16 slowly.
-_ATTENTION_FP32, _ATTENTION_HALF = 1.3, 0.25
+# A CPU's attention to one token reads keys and values again for every head that shares them; in float32 those
+# come from its caches then, and bf16 is slow. PyTorch 2.13's kernel alone, 2,048 to 4,096 tokens, beside the
+# rate of float32 vectors: 0.8 to 1.0, shared by 4 and by 8 heads 2.1 to 2.3, in bf16 0.17 to 0.23.
+_ATTENTION_FP32, _ATTENTION_SHARED_FP32, _ATTENTION_HALF = 0.9, 2.2, 0.2
 # Numbers that norms, activation functions and sums pass over, for each token and layer: this many times the
 # hidden width and the MLP's.
 _HIDDEN_PASSES, _MLP_PASSES = 8, 3
 # Such numbers of a CPU for each byte that it reads of float32 weights.
 _NUMBERS_FP32, _NUMBERS_HALF = 0.12, 0.04
-# Attention in both directions, as eyes have it, takes this much longer than its products alone would; on a
-# CPU with bf16 of its own more so, since only the products are sooner there.
-_SEEING, _SEEING_HALF = 3.0, 6.0
+# Attention's products over many rows. PyTorch's kernel for CPUs computes them in float32 for every precision:
+# 0.75 to 0.85 of the plain products' rate, alone, for 577 to 4,096 keys and heads of 64 to 128 numbers. Of a
+# GPU's rate this is a guess.
+_ATTENDING, _GPU_ATTENDING = 0.8, 1 / 3
 # From a question to its first pass: template, tokens, opening pictures.
 _QUESTION_S = 0.005
 _START_S, _CUDA_START_S = 1.0, 3.0
@@ -87,13 +90,14 @@ class Work:
 class Rates:
     """Bytes and FLOPs a second of one device, and the links that feed it.
 
-    `attention` are bytes of keys and values a second while one token is decoded, `numbers` those that
-    everything but matrix products passes over. `packed`: a product of many rows copies its weights into
-    another order first (float32 on a CPU), so that reading them comes on top. `layer_s` and `new_length_s`
-    are seconds of a layer for every pass and for every prompt; `seeing` is how much longer eyes' attention
-    takes than its products. `overlapped`: kernels run while Python prepares the next ones. Weights that visit
-    are waited for: the engine copies a layer, then runs it. `disk` includes copying or converting what was
-    read, and the way on to the device.
+    `attention` are bytes of keys and values a second while one token is decoded (`shared_attention`: where
+    several heads read the same), `attending` is like `math`, for attention's products over many rows (text's
+    and eyes'), `numbers` those a second that everything but matrix products passes over. `packed`: a product
+    of many rows copies its weights into another order first (float32 on a CPU), so that reading them comes on
+    top. `layer_s` and `new_length_s` are seconds of a layer for every pass and for every prompt.
+    `overlapped`: kernels run while Python prepares the next ones. Weights that visit are waited for: the
+    engine copies a layer, then runs it. `disk` includes copying or converting what was read, and the way on
+    to the device.
     """
 
     read: float
@@ -103,10 +107,11 @@ class Rates:
     overlapped: bool
     layer_s: float
     attention: float = inf
+    shared_attention: float = inf
     numbers: float = inf
     packed: bool = False
     new_length_s: float = 0.0
-    seeing: float = _SEEING
+    attending: float = inf
 
 
 def gpu_rates(gpu: Gpu, hardware: HardwareSnapshot, precision: Precision, *, converts: bool = False) -> Rates:
@@ -130,6 +135,8 @@ def gpu_rates(gpu: Gpu, hardware: HardwareSnapshot, precision: Precision, *, con
         overlapped=True,
         layer_s=_LAYER_S + _QUANTIZED_LAYER_S.get(precision.name, 0.0),
         attention=(gpu.memory_gbps or _GPU_GBPS) * 1e9 * read_share,
+        shared_attention=(gpu.memory_gbps or _GPU_GBPS) * 1e9 * read_share,
+        attending=math_rate * _GPU_ATTENDING,
     )
 
 
@@ -150,10 +157,11 @@ def cpu_rates(
         overlapped=False,
         layer_s=_CPU_LAYER_FP32_S if fp32 else _CPU_LAYER_HALF_S,
         attention=vectors * (_ATTENTION_FP32 if fp32 else _ATTENTION_HALF),
+        shared_attention=vectors * (_ATTENTION_SHARED_FP32 if fp32 else _ATTENTION_HALF),
         numbers=vectors * (_NUMBERS_FP32 if fp32 else _NUMBERS_HALF),
         packed=fp32,
         new_length_s=_CPU_NEW_LENGTH_FP32_S if fp32 else _CPU_NEW_LENGTH_HALF_S,
-        seeing=_SEEING_HALF if not fp32 and has_bf16(hardware.cpu) else _SEEING,
+        attending=(hardware.cpu.gflops_fp32 or _CPU_GFLOPS) * 1e9 * _ATTENDING,
     )
 
 
@@ -212,7 +220,8 @@ def decode_seconds(parts: list[tuple[Rates, Work]], text: TextGeometry, work: Wo
     total = _STEP_S
     for rates, part in parts:
         cache = part.layers * layer_cache if part.cache_bytes is None else part.cache_bytes
-        reading = part.read_bytes / rates.read + cache * shared / rates.attention
+        attending = cache * shared / (rates.attention if shared == 1 else rates.shared_attention)
+        reading = part.read_bytes / rates.read + attending
         launching = part.layers * rates.layer_s
         busy = max(reading, launching) if rates.overlapped else reading + launching
         total += busy + part.streamed_bytes / rates.link + part.disk_bytes / rates.disk
@@ -228,8 +237,9 @@ def first_token_seconds(
 ) -> float:
     """Seconds from a question with its pictures to the first token.
 
-    FLOPs: twice the parameters for every token that passes them, and attention's 4 x tokens^2 x width per
-    layer; weights are read at least once for every pass, and those that visit are moved for every pass.
+    FLOPs: twice the parameters for every token that passes them, and attention's 4 x tokens x keys x width
+    per layer; a prompt read in pieces has fewer keys in the first of them. Weights are read at least once
+    for every pass, and those that visit are moved for every pass.
     """
     tokens = first_tokens(work)
     rows = 0
@@ -243,10 +253,9 @@ def first_token_seconds(
         moved = part.streamed_bytes + part.disk_bytes
         passes = _passes(work, streamed=moved > 0) if in_pieces(family, vision) else 1
         flops = 2 * part.layer_parameters * tokens + 2 * part.vision_parameters * rows
-        flops += 4 * part.layers * tokens**2 * text.heads * text.head_dim
+        seen = part.layers * tokens**2 * (passes + 1) / (2 * passes) * text.heads * text.head_dim
         if vision is not None and part.vision_parameters:
-            seen = vision.layers * rows * patches_per_row(vision, rows, work)
-            flops += round(rates.seeing * 4 * seen * vision.hidden)
+            seen += vision.layers * rows * patches_per_row(vision, rows, work) * vision.hidden
         launching = part.layers * (passes * rates.layer_s + rates.new_length_s)
         reading = passes * part.bytes_for(tokens // passes) / rates.read
         passing = part.layers * tokens * _numbers(text.hidden, text.intermediate)
@@ -254,7 +263,7 @@ def first_token_seconds(
             passing += vision.layers * rows * _numbers(vision.hidden, vision.intermediate)
         multiplying = flops / rates.math
         busy = multiplying + reading if rates.packed else max(multiplying, reading)
-        total += busy + passing / rates.numbers + launching
+        total += 4 * seen / rates.attending + busy + passing / rates.numbers + launching
         total += passes * (part.streamed_bytes / rates.link + part.disk_bytes / rates.disk)
     return total
 
