@@ -1,4 +1,4 @@
-"""Memory or the disk ran out, or memory was kept for fewer pictures: say the next step as a command that can be pasted."""
+"""Memory or the disk ran out, or fewer pictures were planned for: say the next step as a command to paste."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def _with_clearing(error: DiskFull, service: Service) -> DiskFull:
         return error
     step = Text.of(
         "cli.clear_converted",
-        "{remedy} Models that were converted before take {size:bytes}, and each is converted again when it is "
-        "next loaded. To remove them, run: {command}",
+        "{remedy} Models that were converted before take {size:bytes}, and each is converted again when it "
+        "is next loaded. To remove them, run: {command}",
         remedy=error.remedy_text,
         size=removable,
         command="python launch.py doctor --clear-converted",
