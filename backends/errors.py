@@ -230,12 +230,18 @@ class RamKilled(OutOfRam):
 
 
 class DiskFull(MachineError):
-    """No space where Snug writes."""
+    """No space where Snug writes. `next_step`, where it is among the values, takes the remedy's place."""
 
     code = "disk_full"
     what = "The disk is full."
     why = "{needed_bytes:bytes} are needed in {path} and {free_bytes:bytes} are free."
     remedy = "Free some space, or set SNUG_HOME to a folder on another disk."
+
+    @property
+    def remedy_text(self) -> Text:
+        """The next step where it is known."""
+        step = self.values.get("next_step")
+        return step if isinstance(step, Text) else super().remedy_text
 
 
 class FolderReadOnly(MachineError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -13,27 +12,21 @@ from pathlib import Path
 from threading import Event
 from uuid import uuid4
 
+from backends.conversion.fingerprint import fingerprint
 from backends.conversion.lock import held, is_held
 from backends.conversion.types import Request
 from backends.errors import DiskFull, FolderReadOnly, ModelDamaged
-from backends.models.checkpoint import read_headers
+from backends.models.checkpoint import read_json
 from backends.text import Text
 
-# Raised whenever the same checkpoint gives another file.
-_VERSION = 3
 _LOCKS = "locks"
 _PART = ".part"
 _IN_USE = ".used"
 # How the names of records of comparisons end (conversion.layouts), and where comparing takes place.
 RECORD = "-layout.json"
 _COMPARING = "comparing"
-_SMALL_FILES = (
-    *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),
-    *("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"),
-    *("chat_template.jinja", "chat_template.json", "model.safetensors.index.json"),
-)
 _NAMED = re.compile(r"(?P<source>.+-[0-9a-f]{20})-.+")
-UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +47,23 @@ class Targets:
 
 
 def targets(request: Request) -> Targets:
-    """Name the files of `request`: by what is in the small files and in the headers of the weight files.
-
-    The weights themselves are not read: a file counts as another one when its size, its header or the time of
-    its last change differs. Raises what reading headers raises.
-    """
+    """Name the files of `request` by what is in its checkpoint (`stem`)."""
     return named(stem(request.folder), request)
 
 
 def stem(folder: Path) -> str:
-    """How the names of all files begin that are made from the checkpoint in `folder`, as it is now."""
-    digest = _fingerprint(folder)
-    return f"{UNFIT.sub('-', folder.resolve().name)[:40] or 'model'}-{digest[:20]}"
+    """How the names of all files begin that are made from the checkpoint in `folder`, as it is now.
+
+    Where it lies, what its folder is called and when it was written make no difference. The weights are read
+    in a few places only (`fingerprint`). Raises what reading headers raises.
+    """
+    try:
+        digest = fingerprint(folder)
+        family = read_json(folder / "config.json").get("model_type")
+    except OSError as error:
+        detail = Text.of("convert.unreadable", "{file} can't be read to its end.", file=folder.name)
+        raise ModelDamaged(path=str(folder), detail=detail, file=folder.name) from error
+    return f"{_UNFIT.sub('-', str(family))[:40] if family else 'model'}-{digest[:20]}"
 
 
 def named(beginning: str, request: Request) -> Targets:
@@ -75,24 +73,6 @@ def named(beginning: str, request: Request) -> Targets:
         return Targets(text, None)
     ending = f"{request.layout.value}-{request.vision_kind.value}"
     return Targets(text, request.cache / f"{beginning}-mmproj-{ending}.gguf")
-
-
-def _fingerprint(folder: Path) -> str:
-    digest = hashlib.sha256(f"version {_VERSION}".encode())
-    try:
-        for name in _SMALL_FILES:
-            if (folder / name).is_file():
-                content = (folder / name).read_bytes()
-                digest.update(f"\n{name} {len(content)}\n".encode() + content)
-        for header in read_headers(folder):
-            path = folder / header.file
-            about = path.stat()
-            digest.update(f"\n{header.file} {about.st_size} {about.st_mtime_ns}\n".encode())
-            digest.update(repr(header.tensors).encode())
-    except OSError as error:
-        detail = Text.of("convert.unreadable", "{file} can't be read to its end.", file=folder.name)
-        raise ModelDamaged(path=str(folder), detail=detail, file=folder.name) from error
-    return digest.hexdigest()
 
 
 def part_of(target: Path) -> Path:

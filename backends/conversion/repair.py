@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event as Flag
 from typing import TypeAlias
@@ -18,7 +18,8 @@ import numpy as np
 from gguf import GGUFReader, GGUFValueType, GGUFWriter, Keys, ReaderTensor
 from numpy.typing import NDArray
 
-from backends.conversion.cache import UNFIT, touch
+from backends.conversion.cache import touch
+from backends.conversion.fingerprint import file_samples
 from backends.conversion.making import MARGIN_BYTES, make
 from backends.conversion.types import Layout
 from backends.errors import Cancelled
@@ -32,7 +33,7 @@ _PROJECTOR = ("mm.0.weight", "mm.2.weight")
 _LAYERS, _BLOCKS, _LAYOUT = "clip.vision.feature_layer", "clip.vision.block_count", "snug.layout"
 # LLaVA takes the features before it.
 _UNUSED = "v.post_ln."
-_VERSION = 1
+_VERSION = 2
 _CHUNK = 16 << 20
 
 Numbers: TypeAlias = "NDArray[np.generic]"
@@ -69,14 +70,13 @@ def flaws(header: GgufHeader) -> Flaws | None:
 
 
 def target(mmproj: Path, header: GgufHeader, cache: Path, layout: Layout) -> Path:
-    """Where the repaired file lies, made or not: named by the file's header, size and time of last change."""
-    about = mmproj.stat()
-    said = f"version {_VERSION} {about.st_size} {about.st_mtime_ns}\n{header.tensors!r}\n"
+    """Where the repaired file lies, made or not: named by the file's header, its size and samples of it."""
+    tensors = [replace(tensor, file="") for tensor in header.tensors]
+    said = f"version {_VERSION} {header.file_bytes}\n{tensors!r}\n"
     values = sorted((key, repr(value)) for key, value in header.values.items())
-    digest = hashlib.sha256((said + repr(values)).encode()).hexdigest()
-    return (
-        cache / f"{UNFIT.sub('-', mmproj.stem)[:40] or 'mmproj'}-{digest[:20]}-repaired-{layout.value}.gguf"
-    )
+    digest = hashlib.sha256((said + repr(values)).encode())
+    digest.update(file_samples(mmproj))
+    return cache / f"mmproj-{digest.hexdigest()[:20]}-repaired-{layout.value}.gguf"
 
 
 def repair(

@@ -9,6 +9,7 @@ import torch
 
 from backends.engines.placing import CPU, Unit, units
 from backends.errors import DeviceMapInvalid
+from backends.hardware.cpu import usable_cores
 from backends.placement.types import Plan
 from backends.text import Text
 
@@ -84,15 +85,10 @@ def compute_dtype(plan: Plan) -> torch.dtype:
 
 
 def use_physical_cores() -> int:
-    """Let torch use one thread for each physical core that this process may run on; returns the number.
+    """Let torch use one thread for each physical core that affinity and a quota leave; returns the number.
 
-    A choice made through `OMP_NUM_THREADS` is left alone.
+    A choice made through `OMP_NUM_THREADS`, which in a child process is a setting of ours, is left alone.
     """
     if "OMP_NUM_THREADS" not in os.environ:
-        logical = psutil.cpu_count(logical=True) or 1
-        physical = psutil.cpu_count(logical=False) or logical
-        allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else logical
-        per_core = max(1, logical // physical)
-        threads = allowed if allowed < physical else max(1, min(physical, -(-allowed // per_core)))
-        torch.set_num_threads(threads)
+        torch.set_num_threads(usable_cores(psutil.cpu_count(logical=False) or psutil.cpu_count() or 1))
     return torch.get_num_threads()

@@ -20,6 +20,7 @@ from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from backends.hardware.disk_speed import measure_disk
+from backends.hardware.threads import enter
 from backends.hardware.timing import shortest
 from backends.hardware.types import Gpu, HardwareSnapshot
 
@@ -211,7 +212,7 @@ def _measure_for(
 ) -> None:
     # Ctrl+C reaches every process of the terminal, and this one has nothing to say to it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.update(environment)
+    enter(environment)
     threading.Thread(target=_end_with, args=(parent,), name="snug-orphan", daemon=True).start()
     found: Calibration | Exception
     try:

@@ -7,8 +7,9 @@ Mixtral-8x7B at 2,048 to 8,192 tokens and 256 or 512 rows within 0.1 %, CLIP-L, 
 Qwen2-VL's tower within 4 %. A GPU's buffers hold the same graph; its context is estimated as elsewhere.
 
 Peak RSS under a prompt of 1,300 tokens was 8 to 9 % below these sums for Q8_0 and F16 files of 0.6 to 0.8 GB.
-Types that llama.cpp arranges anew for the CPU (Q4_0, Q4_K) show their weights a second time: pages of the
-mapped file that were read once, which the system takes back whenever it needs them. They are not counted.
+Types that llama.cpp arranges anew for the CPU (Q4_0, Q4_K) lie in memory once: files that are mostly of
+these are not mapped. In others such tensors' pages of the file show beside them, which the system takes back
+whenever it needs them: they are not counted.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 from backends.errors import InputError
 from backends.models.types import ModelInfo, ModuleKind
 from backends.placement import ladder_words as words
-from backends.placement.case import CPU, DISK
+from backends.placement.case import CPU, DISK, GGUF_ENGINE
 from backends.placement.types import DeviceShare, Overrides, Plan, PlanRequest
 from backends.placement.workload import LEAST_PICTURE_TOKENS
 from backends.presets import MEANT, QUESTION_TOKENS, Preset
@@ -32,11 +32,12 @@ _MOST_TRIALS = 12
 
 
 class Rung(StrEnum):
-    """The ladder's rungs (DESIGN section 8), in order; HALF and DISK serve machines that run in RAM."""
+    """The ladder's rungs (DESIGN section 8), in order; LLAMACPP, HALF and DISK serve what runs in RAM."""
 
     CONTEXT = "context"
     DETAIL = "detail"
     LAYERS = "layers"
+    LLAMACPP = "llamacpp"
     HALF = "half"
     INT8 = "int8"
     NF4 = "nf4"
@@ -162,6 +163,8 @@ class _Climb:
                 as_said = same_precision and 0 < self.layers_on(plan) < self.layers_on(failed)
             case Rung.CPU:
                 return plan.gpu_layers == 0
+            case Rung.LLAMACPP:
+                return plan.engine == GGUF_ENGINE and plan.gpu_layers == 0
             case Rung.DISK:
                 return _on_disk(plan)
         return as_said and (_on_disk(failed) or not _on_disk(plan))
@@ -209,6 +212,12 @@ class _Climb:
                 return
             yield self._changed(self._pins(gpu_layers=here - fewer, device_map=None))
 
+    def llamacpp(self) -> Iterator[PlanRequest]:
+        """The other engine, where transformers computes on the processor alone: in 8 bits, else in 4."""
+        if self.device == CPU and self.failed.engine == "transformers" and not _gpus(self.failed):
+            yield self._on_cpu(None)
+            yield self._on_cpu("q4_0")
+
     def half(self) -> Iterator[PlanRequest]:
         """16 bits a weight where 32 are used."""
         if self.failed.precision == "fp32":
@@ -232,20 +241,24 @@ class _Climb:
 
     def on_cpu(self) -> Iterator[PlanRequest]:
         """No GPU at all."""
-        if self.device == CPU:
-            return
+        if self.device != CPU:
+            yield self._on_cpu(None, engine=self.failed.request.overrides.engine)
+
+    def _on_cpu(self, precision: str | None, engine: str | None = None) -> PlanRequest:
+        """The preset for processors, which prefers llama.cpp, without settings that belong to GPUs."""
         asked = self.failed.request
         limits = tuple(limit for limit in asked.overrides.max_memory if not limit[0].startswith("cuda:"))
         overrides = replace(
             asked.overrides,
             gpus=None,
             gpu_layers=None,
-            precision=None,
+            precision=precision,
+            engine=engine,
             cpu_layers_mode=None,
             device_map=None,
             max_memory=limits,
         )
-        yield replace(asked, preset=Preset.CPU, overrides=overrides)
+        return replace(asked, preset=Preset.CPU, overrides=overrides)
 
     def on_disk(self) -> Iterator[PlanRequest]:
         """Less in RAM, the rest on the disk."""
@@ -309,6 +322,7 @@ _REQUESTS: dict[Rung, Callable[[_Climb], Iterator[PlanRequest]]] = {
     Rung.CONTEXT: _Climb.shorter,
     Rung.DETAIL: _Climb.coarser,
     Rung.LAYERS: _Climb.fewer_layers,
+    Rung.LLAMACPP: _Climb.llamacpp,
     Rung.HALF: _Climb.half,
     Rung.INT8: _Climb.int8,
     Rung.NF4: _Climb.nf4,

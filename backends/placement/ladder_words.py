@@ -16,6 +16,7 @@ _NAMES = {
     "context": Text("ladder.context", "Keep less room for the answer"),
     "detail": Text("ladder.detail", "Look at pictures in less detail"),
     "layers": Text("ladder.layers", "Move layers off the GPU"),
+    "llamacpp": Text("ladder.llamacpp", "Use llama.cpp"),
     "half": Text("ladder.half", "Use 16-bit weights"),
     "int8": Text("ladder.int8", "Load in 8-bit"),
     "nf4": Text("ladder.nf4", "Load in 4-bit"),
@@ -99,6 +100,12 @@ def _given_up(
         )
     if plan.precision != failed.precision:
         yield _precision(failed.precision, plan.precision)
+    if plan.conversion is not None and not plan.conversion.ready and failed.conversion is None:
+        yield Text.of(
+            "ladder.cost.convert",
+            "The model is converted for llama.cpp first, once, which takes {size:bytes} on the disk.",
+            size=plan.conversion.nbytes,
+        )
     on_disk = sum(share.weights_bytes for share in plan.devices if share.device == "disk")
     if on_disk:
         yield Text.of(

@@ -230,7 +230,9 @@ class ModelHost:
                 raise Cancelled
             if self._job is job and self._state.moving:
                 job.progress = Progress("start", 0, 0)
-                self._become(replace(self._state, moving=False, progress=job.progress, left_s=None))
+                self._become(
+                    replace(self._state, moving=False, progress=job.progress, left_s=None, lasted_s=None)
+                )
         engine = self._engine or job.plan.engine
         # Started before the old one ends: libraries are imported while its memory comes back.
         worker = self._spare.take(engine) or self._spawn(engine)
@@ -304,7 +306,7 @@ class ModelHost:
         job.progress, left_s = progress, job.pace.left(progress)
         if self._job is job:
             state = replace(self._state, progress=progress, worker_pid=worker.pid, moving=job.moving)
-            self._become(replace(state, left_s=left_s))
+            self._become(replace(state, left_s=left_s, lasted_s=job.pace.lasted))
 
     def _succeeded(self, job: LoadJob, report: LoadReport) -> SnugError | None:
         with self.changed:

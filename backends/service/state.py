@@ -22,7 +22,7 @@ class ModelState:
     last load failed (status `empty`; `failed` is its plan) or the process ended (`crashed`). `busy` says
     that an answer is being made, `waiting` how many requests stand behind it. `measured` is what the loaded
     model has held at most, from its first answer on. `left_s` is how many seconds the stage of `progress`
-    still takes, where that can be told.
+    still takes, where that can be told, and `lasted_s` how many it has taken so far.
     """
 
     status: Status = "empty"
@@ -37,6 +37,7 @@ class ModelState:
     failed: Plan | None = None
     moving: bool = False
     left_s: float | None = None
+    lasted_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

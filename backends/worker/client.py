@@ -312,6 +312,9 @@ def _spawn(engine: str, environment: Mapping[str, str], log: Path) -> tuple[Conn
         LOG.exception("No process could be started.")
         reason = Text("worker.cause.not_started", "The system could not start another process.")
         raise WorkerCrashed(stage=STARTING, detail=reason) from error
+    except KeyboardInterrupt:
+        ours.close()  # the child ends with its pipe
+        raise
     finally:
         theirs.close()
     return ours, process
@@ -320,17 +323,39 @@ def _spawn(engine: str, environment: Mapping[str, str], log: Path) -> tuple[Conn
 @contextlib.contextmanager
 def _without_interrupts() -> Iterator[None]:
     """Keep Ctrl+C from a child that has not yet learnt to ignore it (a blocked signal is inherited)."""
-    if sys.platform == "win32":
+    with _interrupted_afterwards():
+        if sys.platform == "win32":
+            yield
+            return
+        from multiprocessing import resource_tracker  # POSIX only
+
+        resource_tracker.ensure_running()  # the first start would do it, and unblocks the signal afterwards
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _interrupted_afterwards() -> Iterator[None]:
+    """Let Ctrl+C raise what it raises after the block: a child that is half started shows a traceback.
+
+    Blocking the signal is not enough: the system gives it to any other thread, of a library's for one, and
+    Python raises in the main thread all the same.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:
         yield
         return
-    from multiprocessing import resource_tracker  # POSIX only
-
-    resource_tracker.ensure_running()  # the first start would do it, and unblocks the signal afterwards
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    heard: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _frame: heard.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, before)
+        if heard:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _exit_code(process: BaseProcess) -> int | None:

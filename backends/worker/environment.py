@@ -41,7 +41,10 @@ THREADS = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "1"}
 
 
 def child_environment(settings: Settings, engine: str = "") -> dict[str, str]:
-    """What every child process gets before it imports anything; `engine` is what it will run, if one."""
+    """What every child process gets before it imports anything; `engine` is what it will run, if one.
+
+    It takes this over with `hardware.threads.enter`, by which inherited numbers of threads end.
+    """
     return {**_PRIVATE, **_GPU, **THREADS, **_threads(settings, engine), CONVERTED: str(settings.converted)}
 
 

@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from backends.errors import Cancelled, InternalError, OutOfRam, SnugError
+from backends.hardware.threads import enter
 from backends.messages import Done, Event, TextDelta
 from backends.settings import LEAVE_ROOM
 from backends.text import Text
@@ -61,7 +62,7 @@ _GROUP_S = 1 / 60
 
 def main(connection: Connection, engine: str, environment: Mapping[str, str], log: str) -> None:
     """Serve one parent until it says Close or is gone. The target of a spawned process."""
-    os.environ.update(environment)
+    enter(environment)
     if os.environ.get(LEAVE_ROOM) == "1":
         give_way()
     give_large_blocks_back()

@@ -163,6 +163,7 @@ class FakeService:
             measured=None,
             moving=False,
             left_s=None,
+            lasted_s=None,
         )
         self._cancelled: dict[str, threading.Event] = {}
 

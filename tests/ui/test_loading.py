@@ -44,7 +44,24 @@ def test_what_is_done_only_once(progress: Progress, left: float | None, said: st
     assert preparing_text(progress, left, SAY) == said
 
 
+@pytest.mark.parametrize(
+    ("progress", "left", "lasted", "said"),
+    [
+        (Progress("comparing", 2, 4), 6.0, 12.0, " (2 / 4) - about 6.0 s left"),
+        (Progress("comparing", 1, 4), None, 12.0, " (1 / 4) - 12 s so far"),
+        (Progress("comparing", 0, 0), None, 2.0, ""),
+    ],
+)
+def test_comparing_says_how_long_it_still_takes_or_took(
+    progress: Progress, left: float | None, lasted: float, said: str
+) -> None:
+    begun = "Comparing with transformers what llama.cpp sees, once"
+    assert preparing_text(progress, left, SAY, lasted_s=lasted) == begun + said
+
+
 def test_it_is_said_in_chinese() -> None:
+    comparing = preparing_text(Progress("comparing", 1, 4), None, ZH, lasted_s=12.0)
+    assert comparing.endswith("（仅一次） (1 / 4)，已用 12 秒")
     said = preparing_text(Progress("converting", 34, 100), 12.3, ZH)
     assert said == "正在为 llama.cpp 转换（仅一次），34%，约剩 12 秒"
 

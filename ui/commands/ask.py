@@ -198,7 +198,8 @@ def load(service: Service, plan: Plan, say: Translator) -> tuple[LoadReport, Pla
             named.add(progress.stage)
             print(say(f"stage.{progress.stage}"), file=sys.stderr, flush=True)
         if watched:
-            line = progress_line(progress, service.state().left_s, say)
+            state = service.state()
+            line = progress_line(progress, state.left_s, say, lasted_s=state.lasted_s)
             print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
     if watched:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
@@ -207,9 +208,11 @@ def load(service: Service, plan: Plan, say: Translator) -> tuple[LoadReport, Pla
     return report, plan
 
 
-def progress_line(progress: Progress, left_s: float | None, say: Translator) -> str:
-    """`reading 1.2 GB of 13.5 GB`; what is done only once says how long it still takes."""
-    return preparing_text(progress, left_s, say) or progress_text(progress, say)
+def progress_line(
+    progress: Progress, left_s: float | None, say: Translator, *, lasted_s: float | None = None
+) -> str:
+    """`reading 1.2 GB of 13.5 GB`; what is done only once says how long it still takes, or took so far."""
+    return preparing_text(progress, left_s, say, lasted_s=lasted_s) or progress_text(progress, say)
 
 
 def stream(

@@ -1,4 +1,4 @@
-"""Memory ran out, or was kept for fewer pictures: say the next step as a command that can be pasted."""
+"""Memory or the disk ran out, or fewer pictures were planned for: say the next step as a command to paste."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from backends.errors import OutOfMemory, PicturesExceeded, SnugError
+from backends.errors import DiskFull, OutOfMemory, PicturesExceeded, SnugError
 from backends.messages import Message
 from backends.placement.ladder import When
 from backends.placement.types import PlanRequest
@@ -53,11 +53,13 @@ def repeated(options: argparse.Namespace, *names: str) -> list[str]:
 def saying_the_next_step(
     service: Service, given: Given, messages: Sequence[Message], say: Translator
 ) -> Iterator[None]:
-    """Give an OutOfMemory or PicturesExceeded the next step as its remedy; all else passes as it is."""
+    """Give an OutOfMemory, DiskFull or PicturesExceeded the next step as its remedy; all else passes."""
     try:
         yield
     except PicturesExceeded as error:
         raise _with_room(error, service, given) from error
+    except DiskFull as error:
+        raise _with_clearing(error, service) from error
     except OutOfMemory as error:
         raise _with_step(error, service, given, messages, say) from error
 
@@ -71,6 +73,22 @@ def _with_room(error: PicturesExceeded, service: Service, given: Given) -> Pictu
     command = given.with_request(replace(plan.request, overrides=overrides))
     step = Text.of("cli.more_pictures", "Keep memory for them. Run: {command}", command=command)
     return PicturesExceeded(**error.values, next_step=step)
+
+
+def _with_clearing(error: DiskFull, service: Service) -> DiskFull:
+    """The remedy, and the command that removes converted files, where a conversion lacked their room."""
+    failed, removable = service.state().failed, service.converted().removable_bytes
+    if failed is None or failed.conversion is None or not removable:
+        return error
+    step = Text.of(
+        "cli.clear_converted",
+        "{remedy} Models that were converted before take {size:bytes}, and each is converted again when it "
+        "is next loaded. To remove them, run: {command}",
+        remedy=error.remedy_text,
+        size=removable,
+        command="python launch.py doctor --clear-converted",
+    )
+    return DiskFull(**error.values, next_step=step)
 
 
 def _with_step(

@@ -16,12 +16,16 @@ def load_line(state: ModelState, say: Translator) -> str:
     progress = state.progress if state.status == "loading" else None
     if progress is None:
         return ""
-    said = preparing_text(progress, state.left_s, say)
-    if progress.stage != "converting":
-        return f'<p class="sn-note" role="status">{esc(said)}</p>' if said else ""
-    drawn = bar([Segment("c-used", said, progress.done)], max(1, progress.total), said)
+    said = preparing_text(progress, state.left_s, say, lasted_s=state.lasted_s)
+    if not said:
+        return ""
+    title = say("load.title" if progress.stage == "converting" else "load.comparing")
+    now = drawn = ""
+    if progress.stage == "converting" or progress.total:
+        now = f'aria-valuenow="{percent(progress)}" '
+        drawn = bar([Segment("c-used", said, progress.done)], max(1, progress.total), said)
     return (
-        f'<div class="sn-converting" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
-        f'aria-valuenow="{percent(progress)}" aria-valuetext="{esc(said)}" '
-        f'aria-label="{esc(say("load.title"))}"><p class="sn-note">{esc(said)}</p>{drawn}</div>'
+        f'<div class="sn-converting" role="progressbar" aria-valuemin="0" aria-valuemax="100" {now}'
+        f'aria-valuetext="{esc(said)}" aria-label="{esc(title)}">'
+        f'<p class="sn-note">{esc(said)}</p>{drawn}</div>'
     )

@@ -18,7 +18,7 @@ from ui.web.chat_flow import Conversation, unanswered
 from ui.web.climb import Taken
 from ui.web.format import error_card, notice
 from ui.web.html import esc
-from ui.web.way_out import WayOut
+from ui.web.way_out import WayOut, after_crash
 
 # What "use less memory" means from each preset.
 _LOWER = {
@@ -81,7 +81,7 @@ def choose(
     The model's trouble, then the tab's, then a step that can be undone, then an unanswered question.
     """
     if status == "crashed" and of_model is not None and not isinstance(of_model, OutOfMemory):
-        return Notice(of_model, action=Action.RESTART, label="action.restart")
+        return Notice(of_model, action=Action.RESTART, label=_label(of_model), way=after_crash(of_model))
     for error in (of_tab, of_model):
         # Another tab may have started the model again meanwhile: then there is nothing left to start.
         over = error is not None and error.action is Action.RESTART and status in ("ready", "loading")
@@ -116,12 +116,14 @@ def _of_error(error: SnugError, offer: Offer | None, way: WayOut | None) -> Noti
         return _way_on(error, offer)
     if way is not None:
         return Notice(error, action=way.action, label=f"action.{way.action}", way=way)
-    return Notice(error, action=error.action, label=_label(error))
+    return Notice(error, action=error.action, label=_label(error), way=after_crash(error))
 
 
 def _label(error: SnugError) -> str:
     if error.action is None:
         return ""
+    if after_crash(error) is not None:
+        return "action.convert_again"
     return "action.load" if isinstance(error, NotLoaded) else f"action.{error.action}"
 
 

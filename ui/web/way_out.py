@@ -29,6 +29,8 @@ _TRANSFORMERS = Text(
     "transformers runs the same model from its own files: it answers more slowly, and nothing is converted.",
 )
 
+# What a process says that it is at (worker.stages).
+_CONVERTING = "worker.stage.converting"
 _UNFIT = Text("way_out.unfit", "llama.cpp can't run this model.")
 
 
@@ -61,6 +63,19 @@ def way_out(error: SnugError, failed: Plan | None, usage: ConvertedUsage) -> Way
     return WayOut(
         Action.USE_TRANSFORMERS, _TRANSFORMERS, _UNFIT if isinstance(error, ModelUnsupported) else None
     )
+
+
+def after_crash(error: SnugError) -> WayOut | None:
+    """What is true after a process that ended while it converted: nothing half-made is left."""
+    stage = error.values.get("stage")
+    if error.action is not Action.RESTART or not isinstance(stage, Text) or stage.code != _CONVERTING:
+        return None
+    remedy = Text(
+        "way_out.convert",
+        "Your conversation and your draft are kept, and so is what was converted to its end. The rest is "
+        "converted again.",
+    )
+    return WayOut(Action.RESTART, remedy)
 
 
 def _lies_in(folder: Path, error: SnugError) -> bool:

@@ -53,11 +53,23 @@ class Files:
         return sum(tensor.nbytes for header in self.headers for tensor in header.tensors)
 
     @property
+    def is_mapped(self) -> bool:
+        """Whether the file is mapped: not where most of its tensors are arranged anew.
+
+        Their pages would stay beside them, read once and counted as the process's memory.
+        """
+        return 2 * self._arranged_bytes <= self.text_bytes
+
+    @property
     def mapped_bytes(self) -> int:
         """Those of its tensors that are used where the file is mapped."""
+        return self.text_bytes - self._arranged_bytes if self.is_mapped else 0
+
+    @property
+    def _arranged_bytes(self) -> int:
         arm = platform.machine().lower() in ("aarch64", "arm64")
         arranged = _ARRANGED_ARM if arm else _ARRANGED_X86
-        return self.text_bytes - sum(
+        return sum(
             tensor.nbytes
             for header in self.headers
             for tensor in header.tensors
@@ -145,6 +157,7 @@ def load(
         exact=exact,
         kept_mib=kept_bytes(files.info, context) // MIB,
         gpus=gpu_share(plan),
+        mapped=files.is_mapped,
     )
     return LoadedModel(
         files=files,

@@ -25,7 +25,7 @@ from backends.errors import Cancelled
 from backends.messages import Progress
 
 _MODULE = "backends.engines.llamacpp.probe_start"
-_TICK_S = 0.05
+_TICK_S, _TELL_S = 0.05, 1.0
 # A tower on a slow machine takes minutes; more means that something hangs.
 _LONGEST_S = 600.0
 
@@ -80,16 +80,21 @@ def _gaps(
     said: queue.SimpleQueue[dict[str, Any] | None], progress: ProgressSink, cancel: threading.Event
 ) -> Mapping[Layout, float]:
     until = time.monotonic() + _LONGEST_S
+    heard, told = Progress("comparing", 0, 0), time.monotonic()
     while not cancel.is_set():
         try:
             line = said.get(timeout=_TICK_S)
         except queue.Empty:
             if time.monotonic() > until:
                 raise ProbeFailedError("it took too long") from None
+            if time.monotonic() - told >= _TELL_S:  # a step may take long: its seconds are counted
+                told = time.monotonic()
+                progress(heard)
             continue
         match line:
             case {"done": int(done), "total": int(total)}:
-                progress(Progress("comparing", done, total))
+                heard, told = Progress("comparing", done, total), time.monotonic()
+                progress(heard)
             case {"gaps": dict(gaps)}:
                 return {Layout(layout): float(gap) for layout, gap in gaps.items()}
             case {"error": str(error)}:

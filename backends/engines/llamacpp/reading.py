@@ -1,4 +1,4 @@
-"""Read a model's files through once, so that the system has them in memory when the library maps them."""
+"""Read a model's files through once, so that the system has them in memory when the library takes them."""
 
 from __future__ import annotations
 

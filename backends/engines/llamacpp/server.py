@@ -45,7 +45,8 @@ _LONGEST_SOCKET = 100
 class ServerSettings:
     """What the library is told. `rows` are read in one pass; `exact` computes attention in 32 bits.
 
-    `kept_mib` of RAM keep conversations beside the one that was read last.
+    `kept_mib` of RAM keep conversations beside the one that was read last. A file that is not `mapped` is
+    read into memory of the library's own.
     """
 
     text: Path
@@ -57,6 +58,7 @@ class ServerSettings:
     exact: bool = False
     kept_mib: int = 0
     gpus: GpuShare = field(default_factory=GpuShare)
+    mapped: bool = True
 
 
 class Server:
@@ -102,6 +104,8 @@ def server_params(library: Any, settings: ServerSettings, socket: Path) -> Any:
         params.mmproj.path = str(settings.mmproj)
     if settings.most_picture_tokens is not None:
         params.image_max_tokens = settings.most_picture_tokens
+    if not settings.mapped:
+        params.load_mode = library.llama_load_mode.LLAMA_LOAD_MODE_NONE
     params.n_ctx, params.n_parallel = settings.context_tokens, 1
     params.n_batch = params.n_ubatch = settings.rows
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings.threads

@@ -31,6 +31,21 @@ def later(path: Path) -> None:
     os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns + 1_000_000_000))
 
 
+def retrain(folder: Path, which: Callable[[str], bool]) -> None:
+    """Change the numbers of some tensors; sizes, headers and the time of the last change stay."""
+    path = folder / "model.safetensors"
+    about, content = path.stat(), bytearray(path.read_bytes())
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    chosen = [name for name in header if name != "__metadata__" and which(name)]
+    assert chosen
+    for name in chosen:
+        begin, end = (8 + length + offset for offset in header[name]["data_offsets"])
+        content[begin:end] = bytes(number ^ 1 for number in content[begin:end])
+    path.write_bytes(content)
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns + (os.name == "nt")))
+
+
 def other_config(folder: Path) -> None:
     path = folder / "config.json"
     document = json.loads(path.read_text(encoding="utf-8")) | {"image_seq_length": 17}
@@ -40,11 +55,13 @@ def other_config(folder: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda folder: later(folder / "model.safetensors"),
+        lambda folder: retrain(folder, lambda _: True),
+        lambda folder: retrain(folder, lambda name: name.endswith("multi_modal_projector.linear_1.weight")),
+        lambda folder: retrain(folder, lambda name: name.endswith("layers.1.input_layernorm.weight")),
         other_config,
         lambda folder: (folder / "chat_template.jinja").write_text("other", encoding="utf-8"),
     ],
-    ids=["weights", "config", "template"],
+    ids=["weights", "projector", "norm", "config", "template"],
 )
 def test_another_checkpoint_has_another_name(request_: Request, change: Callable[[Path], object]) -> None:
     before = targets(request_)
@@ -54,11 +71,51 @@ def test_another_checkpoint_has_another_name(request_: Request, change: Callable
     assert before.mmproj != after.mmproj
 
 
-def test_what_does_not_matter_keeps_the_name(request_: Request, tmp_path: Path) -> None:
-    before = targets(request_)
-    (request_.folder / "README.md").write_text("new", encoding="utf-8")
-    later(request_.folder / "config.json")
-    assert targets(request_) == before
+def new_readme(folder: Path) -> Path:
+    (folder / "README.md").write_text("new", encoding="utf-8")
+    return folder
+
+
+def touched(folder: Path) -> Path:
+    for path in folder.iterdir():
+        later(path)
+    return folder
+
+
+def renamed(folder: Path) -> Path:
+    return folder.rename(folder.with_name("another name"))
+
+
+def copied(folder: Path) -> Path:
+    copy = shutil.copytree(folder, folder.parent / "elsewhere" / "copy", copy_function=shutil.copyfile)
+    shutil.rmtree(folder)
+    return copy
+
+
+@pytest.mark.parametrize("change", [new_readme, touched, renamed, copied])
+def test_what_does_not_matter_keeps_the_files(request_: Request, change: Callable[[Path], Path]) -> None:
+    made = convert(request_, lambda *_: None, Flag())
+    moved = replace(request_, folder=change(request_.folder))
+    assert find(moved) == made
+    told: list[object] = []
+    assert convert(moved, lambda *step: told.append(step), Flag()) == made
+    assert told == []
+
+
+def test_files_of_an_earlier_version_go_as_others_do(request_: Request) -> None:
+    """Their names began with the folder's."""
+    request_.cache.mkdir()
+    earlier = [
+        request_.cache / f"模型-{'0' * 20}-{end}" for end in ("q8_0.gguf", "layout.json", "q4_0.gguf.part")
+    ]
+    for path in earlier:
+        path.write_bytes(bytes(100))
+    assert find(request_) is None
+    made = convert(request_, lambda *_: None, Flag())
+    trim(request_.cache, sum(entry.nbytes for entry in entries(request_.cache)) - 1, keep={made.text})
+    assert [path.exists() for path in earlier] == [False, True, False]
+    clear(request_.cache)
+    assert not any(path.exists() for path in earlier)
 
 
 def test_each_type_and_layout_has_its_file(request_: Request) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event as Flag
@@ -117,6 +118,9 @@ def test_it_is_made_once_until_the_file_changes(numbered: Path, tmp_path: Path) 
     assert repair(numbered, cache, Layout.ROTATED, lambda *step: again.append(step), Flag()) == made
     assert (again, made.read_bytes()) == ([], written[1])
     assert [entry.path for entry in entries(cache)] == [made]
+    elsewhere = shutil.copyfile(numbered, tmp_path / "renamed.gguf")
+    assert repair(elsewhere, cache, Layout.ROTATED, lambda *step: again.append(step), Flag()) == made
+    assert again == []
     other = published(numbered, layers=11, kind="f32")
     assert repair(other, cache, Layout.ROTATED, lambda *_: None, Flag()) != made
 

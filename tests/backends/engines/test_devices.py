@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 import torch
@@ -111,6 +112,17 @@ def test_threads_follow_the_processors_this_process_may_use(monkeypatch: pytest.
         torch.set_num_threads(before)
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     assert 1 <= threads <= allowed
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has such quotas")
+def test_a_containers_quota_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("backends.hardware.cgroup.cpu_limit", lambda: 1.0)
+    before = torch.get_num_threads()
+    try:
+        assert use_physical_cores() == 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_persons_choice_of_threads_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
 import pytest
 
+from backends.conversion.types import Offers
 from backends.errors import SettingInvalid
 from backends.placement import ladder
-from backends.placement.ladder import Rung, Shortage
+from backends.placement.converted import offered
+from backends.placement.ladder import Rung, Shortage, When
 from backends.placement.moving import why_reload
 from backends.placement.needs import needs
 from backends.placement.planner import plan
@@ -74,6 +80,53 @@ class TestAround:
         step = next(one for one in steps if one.rung is Rung.CPU)
         assert (step.plan.engine, step.plan.precision) == ("llamacpp", "q8_0")
         assert "q8_0 instead of fp16: answers may differ a little." in map(str, step.costs)
+
+    @pytest.mark.parametrize(
+        ("preset", "overrides"),
+        [
+            ("cpu", {"engine": "transformers"}),
+            ("auto", {"engine": "transformers"}),
+            ("custom", {"precision": "fp32"}),
+            ("custom", {"precision": "bf16"}),
+        ],
+    )
+    @pytest.mark.parametrize("when", ["load", "chat"])
+    def test_llama_cpp_is_a_step_from_transformers_in_ram(
+        self, llava_7b: Asked, preset: str, overrides: dict[str, Any], when: When
+    ) -> None:
+        failed = llava_7b.plan(NO_GPU, preset, **overrides)
+        assert failed.engine == "transformers"
+        short = Shortage("cpu", when, 600 * MIB, 0)
+        judge = partial(plan, NO_GPU, llava_7b.model, offers=llava_7b.offers)
+        steps = {one.rung: one for one in ladder.steps(failed, short, llava_7b.model, judge)}
+        step = steps[Rung.LLAMACPP]
+        assert next(rung for rung in steps if rung is not Rung.CONTEXT) is Rung.LLAMACPP
+        assert (step.plan.engine, step.plan.precision) == ("llamacpp", "q8_0")
+        assert step.plan.expected.tokens_per_s > failed.expected.tokens_per_s
+        assert step.freed_bytes > 600 * MIB
+        assert str(step.name) == "Use llama.cpp"
+        said = " ".join(map(str, step.costs))
+        assert "is converted for llama.cpp first, once" in said
+        assert "q8_0 instead of" in said
+        # What was not enough is followed by 4 bits.
+        tried = {failed.request: None, step.request: Rung.LLAMACPP}
+        later = {one.rung: one for one in ladder.steps(failed, short, llava_7b.model, judge, tried)}
+        assert later[Rung.LLAMACPP].plan.precision == "q4_0"
+
+    def test_llama_cpp_is_no_step_where_nothing_can_be_converted(self, llava_7b: Asked) -> None:
+        failed = llava_7b.plan(NO_GPU, engine="transformers")
+        for offers in (Offers(), offered(llava_7b.offers, replace(NO_GPU.cpu, features=("avx",)))):
+            judge = partial(plan, NO_GPU, llava_7b.model, offers=offers)
+            steps = ladder.steps(failed, Shortage("cpu", "chat", 600 * MIB, 0), llava_7b.model, judge)
+            assert Rung.LLAMACPP not in {step.rung for step in steps}
+
+    def test_llama_cpp_is_no_step_from_itself_or_for_a_gpu(self, llava_7b: Asked) -> None:
+        for machine, device in ((NO_GPU, "cpu"), (CARD, "cuda:0")):
+            failed = llava_7b.plan(machine, "auto")
+            short = Shortage(device, "chat", 300 * MIB, 0)
+            judge = partial(plan, machine, llava_7b.model, offers=llava_7b.offers)
+            steps = ladder.steps(failed, short, llava_7b.model, judge)
+            assert Rung.LLAMACPP not in {step.rung for step in steps}
 
     def test_replay_judges_what_was_loaded(self, llava_7b: Asked) -> None:
         made = llava_7b.plan(NO_GPU)

@@ -37,7 +37,13 @@ def told(*steps: tuple[float, str, int, int]) -> list[float | None]:
         ([(0, "converting", 0, 100), (0.5, "converting", 20, 100)], [None, None]),
         ([(0, "converting", 0, 100), (5, "converting", 0, 100)], [None, None]),
         ([(0, "converting", 0, 0), (5, "converting", 0, 0)], [None, None]),
-        ([(0, "comparing", 0, 3), (5, "comparing", 1, 3)], [None, None]),
+        ([(0, "comparing", 0, 4), (5, "comparing", 1, 4), (9, "comparing", 1, 4)], [None, None, None]),
+        ([(0, "comparing", 0, 4), (9, "comparing", 1, 4), (3, "comparing", 2, 4)], [None, None, 6.0]),
+        (
+            [(9, "comparing", 1, 4), (3, "comparing", 2, 4), (1, "comparing", 2, 4), (6, "comparing", 2, 4)],
+            [None, 6.0, 5.0, None],
+        ),
+        ([(9, "comparing", 1, 4), (3, "comparing", 3, 4), (9, "comparing", 0, 4)], [None, 1.5, None]),
         ([(0, "converting", 50, 100), (2, "converting", 60, 100)], [None, 8.0]),
         ([(0, "read", 0, 100), (2, "read", 50, 100), (2, "converting", 5, 100)], [None, 2.0, None]),
         (
@@ -51,7 +57,10 @@ def told(*steps: tuple[float, str, int, int]) -> list[float | None]:
         "the first moment tells little",
         "nothing has moved",
         "no total",
-        "steps are not bytes",
+        "a comparison's first step is of another kind",
+        "its steps tell of each other",
+        "time goes on within a step, until it takes longer than those before",
+        "a comparison that begins anew",
         "what was there already does not count",
         "each stage has its own pace",
         "a second try counts anew",
@@ -67,3 +76,14 @@ def test_a_stage_that_slows_down_is_judged_by_its_last_seconds() -> None:
     slow = [(1.0, "converting", 1000 + 10 * step, 10_000) for step in range(1, 21)]
     assert told(*fast)[-1] == 90.0
     assert told(*fast, *slow)[-1] == 880.0
+
+
+def test_how_long_a_stage_has_lasted() -> None:
+    clock = Clock()
+    pace = Pace(clock)
+    pace.left(Progress("comparing", 0, 0))
+    clock.now += 4
+    pace.left(Progress("comparing", 1, 4))
+    assert pace.lasted == 4
+    pace.left(Progress("converting", 0, 9))
+    assert pace.lasted == 0

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psutil
@@ -305,11 +308,33 @@ def test_what_libraries_print_goes_to_the_log(spawn: Spawn) -> None:
     assert "imported in" in client.log.read_text(encoding="utf-8")
 
 
+def test_ctrl_c_is_heard_once_a_process_is_wholly_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the system hands the signal to another thread than the one that starts it."""
+    reached: list[object] = []
+    started = BaseProcess.start
+
+    def interrupted(process: BaseProcess) -> None:
+        _thread.interrupt_main()
+        started(process)
+        reached.append(process)
+
+    monkeypatch.setattr(BaseProcess, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        WorkerClient("fake", {}, tmp_path / "worker.log")
+    (process,) = reached
+    assert isinstance(process, BaseProcess)
+    process.join(60)  # nobody holds the other end of its pipe
+    assert process.exitcode is not None
+    assert "Traceback" not in (tmp_path / "worker.log").read_text(encoding="utf-8")
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
 def test_ctrl_c_does_not_end_the_process(spawn: Spawn) -> None:
     if sys.platform == "win32":
         pytest.skip("signals to one process exist on POSIX only")
-    import signal
-
     client = spawn()
     os.kill(client.pid, signal.SIGINT)
     loaded(client)

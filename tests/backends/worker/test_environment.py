@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from backends.errors import SnugError
 from backends.settings import load_settings
 from backends.worker.environment import VISIBLE_GPUS, child_environment, show_gpus, visible_gpus
+from tests.backends.worker.conftest import Spawn
 from tests.support.plans import make_plan
 
 
@@ -97,6 +99,23 @@ def test_room_is_left_where_the_person_wants_it(engine: str) -> None:
             assert added == {}
         case _:
             assert 1 <= int(added["OMP_NUM_THREADS"]) <= (os.cpu_count() or 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what GCC's OpenMP says")
+def test_a_worker_forgets_the_terminals_number_of_threads(
+    spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "97")
+    for client, expected in (
+        (spawn("transformers", environment={"OMP_DISPLAY_ENV": "TRUE"}), False),
+        (spawn("transformers", environment={"OMP_DISPLAY_ENV": "TRUE", "OMP_NUM_THREADS": "97"}), True),
+    ):
+        with pytest.raises(SnugError):  # said once the libraries are imported
+            list(client.load(make_plan(tmp_path / "absent")))
+        client.close()
+        shown = client.log.read_text(encoding="utf-8")
+        assert "OMP_NUM_THREADS = '" in shown
+        assert ("OMP_NUM_THREADS = '97'" in shown) is expected
 
 
 def test_a_number_of_threads_outranks_room() -> None:

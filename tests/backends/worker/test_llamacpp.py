@@ -12,23 +12,29 @@ from backends.conversion.types import Conversion, WeightType
 from backends.errors import Cancelled, ContextExceeded, ModelDamaged, WorkerCrashed
 from backends.messages import Done, Message, Progress, Role, SamplingParams, TextDelta, TextPart
 from backends.placement.types import Plan
+from backends.worker.client import Patience
 from backends.worker.task import Task
 from tests.backends.worker.conftest import Spawn
 from tests.support import tiny_gguf, tiny_models
 from tests.support.plans import make_plan
 from tests.support.processes import ask
 
-LONG = SamplingParams(temperature=0.0, max_tokens=900)
+# Seconds of answering: a stop arrives before the end, also where the processor is busy with other things.
+CONTEXT = 16_384
+LONG = SamplingParams(temperature=0.0, max_tokens=16_000)
+# A busy machine is no hung process.
+PATIENT = Patience(cancel_s=120.0, cancel_load_s=120.0)
 
 
 @pytest.fixture(scope="module")
 def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_gguf.write_text(tmp_path_factory.mktemp("gguf") / "endless.gguf", endless=True)
+    path = tmp_path_factory.mktemp("gguf") / "endless.gguf"
+    return tiny_gguf.write_text(path, endless=True, context=CONTEXT)
 
 
 def test_load_ask_stop_and_ask_again(spawn: Spawn, endless: Path) -> None:
-    client = spawn("llamacpp")
-    load = client.load(make_plan(endless, context_tokens=1024))
+    client = spawn("llamacpp", PATIENT)
+    load = client.load(make_plan(endless, context_tokens=CONTEXT))
     stages = [event.stage for event in load if isinstance(event, Progress)]
     assert stages[0] in ("start", "read")
     assert load.report is not None
@@ -50,11 +56,16 @@ def test_load_ask_stop_and_ask_again(spawn: Spawn, endless: Path) -> None:
     assert done.usage.reused_tokens > 0
     (memory,) = again.memory
     assert memory.peak_bytes > memory.weights_bytes > 0
-
-    with pytest.raises(ContextExceeded):
-        list(client.chat("tab", (Message(Role.USER, (TextPart("x" * 3000),)),), LONG))
     client.close()
     assert not client.alive
+
+
+def test_a_question_that_is_too_long_is_refused(spawn: Spawn, endless: Path) -> None:
+    client = spawn("llamacpp")
+    list(client.load(make_plan(endless, context_tokens=1024)))
+    with pytest.raises(ContextExceeded):
+        list(client.chat("tab", (Message(Role.USER, (TextPart("x" * 3000),)),), LONG))
+    assert client.alive
 
 
 def test_a_broken_file_is_named_and_the_process_lives(spawn: Spawn, tmp_path: Path, endless: Path) -> None:
@@ -83,9 +94,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def until_compared(load: Task) -> None:
-    """Wait until layouts are being compared."""
+    """Wait until the process that compares layouts says so."""
     for event in load:
-        if isinstance(event, Progress) and event.stage == "comparing":
+        if isinstance(event, Progress) and event.stage == "comparing" and event.total:
             return
 
 
@@ -124,7 +135,7 @@ def test_a_checkpoint_is_compared_and_converted_once(spawn: Spawn, tmp_path: Pat
 
 def test_calling_off_a_comparison_leaves_no_process(spawn: Spawn, tmp_path: Path, checkpoint: Path) -> None:
     cache = tmp_path / "cache"
-    client = spawn("llamacpp")
+    client = spawn("llamacpp", PATIENT)
     load = client.load(converting(checkpoint, cache))
     until_compared(load)
     load.cancel()
@@ -142,10 +153,10 @@ def test_a_worker_that_is_killed_takes_its_comparison_with_it(
     client = spawn("llamacpp")
     load = client.load(converting(checkpoint, cache))
     until_compared(load)
-    while not (comparing := psutil.Process(client.pid).children()):
-        continue
+    comparing = psutil.Process(client.pid).children()
+    assert comparing
     client.kill()
     with pytest.raises(WorkerCrashed):
         list(load)
-    gone, alive = psutil.wait_procs(comparing, timeout=30)
-    assert (len(gone), alive) == (1, [])
+    _, alive = psutil.wait_procs(comparing, timeout=120)
+    assert alive == []

@@ -26,7 +26,7 @@ class Loading:
         return (Progress(stage, done, 10) for stage, done in self.steps)
 
     def state(self) -> Any:
-        return SimpleNamespace(report="loaded", left_s=None)
+        return SimpleNamespace(report="loaded", left_s=None, lasted_s=None)
 
 
 @pytest.mark.parametrize(

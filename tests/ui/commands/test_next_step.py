@@ -6,6 +6,7 @@ import argparse
 import json
 import shlex
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from backends.errors import PicturesExceeded
+from backends.conversion.types import Conversion, WeightType
+from backends.errors import DiskFull, PicturesExceeded
 from backends.placement.types import Overrides, PlanRequest
 from backends.presets import Preset
 from backends.service import Service
 from backends.settings import load_settings
 from tests.support import checkpoints
+from tests.support.plans import make_plan
 from ui.cli import main
 from ui.commands import ask, batch
 from ui.commands.next_step import Given, saying_the_next_step
@@ -116,6 +119,33 @@ def test_more_pictures_than_were_planned_for_come_with_the_command_that_plans_fo
     words = shlex.split(said.partition("Run: ")[2])
     assert words[2:5] == ["ask", model, "--preset"]
     assert {"context=512", "images=3"} <= set(words)
+
+
+@pytest.mark.parametrize(("kept", "told"), [(3 << 20, True), (0, False)])
+def test_a_disk_that_fills_while_converting_comes_with_the_command_that_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int, told: bool
+) -> None:
+    monkeypatch.setenv("SNUG_HOME", str(tmp_path / "home"))
+    settings = load_settings()
+    settings.converted.mkdir(parents=True)
+    if kept:
+        (settings.converted / "llava-0-q8_0.gguf").write_bytes(bytes(kept))
+    conversion = Conversion(str(settings.converted), WeightType.Q8_0, None, nbytes=500, source_bytes=1000)
+    plan = replace(
+        make_plan("full-disk-conversion"), engine="llamacpp", precision="q8_0", conversion=conversion
+    )
+    say, given = Translator("en"), Given("ask", [], ["what?"])
+    with Service(settings, engine="fake", preload=False) as service:
+        with pytest.raises(DiskFull) as caught, saying_the_next_step(service, given, (), say):
+            list(service.load(plan))
+        said = str(caught.value.remedy_text)
+        assert said.startswith("Free some space")
+        assert ("Models that were converted before take 3.0 MB" in said) is told
+        assert said.endswith("run: python launch.py doctor --clear-converted") is told
+    if told:
+        words = shlex.split(said.partition("run: ")[2])
+        assert main(words[2:]) in (0, 1)
+        assert not list(settings.converted.glob("*.gguf"))
 
 
 def test_nothing_more_to_try_is_said_plainly(model: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,10 +31,21 @@ def test_it_says_how_far_and_how_long() -> None:
     assert 'aria-valuenow="34"' in line
 
 
-def test_comparing_has_no_bar() -> None:
-    line = load_line(replace(CONVERTING, progress=Progress("comparing", 0, 3)), SAY)
-    assert "Comparing with transformers" in line
-    assert "progressbar" not in line
+def test_comparing_says_its_steps_and_its_time() -> None:
+    comparing = ModelState("loading", progress=Progress("comparing", 2, 4), left_s=6.0, lasted_s=15.0)
+    line = unescape(load_line(comparing, SAY))
+    assert "Comparing with transformers what llama.cpp sees, once (2 / 4) - about 6.0 s left" in line
+    assert 'aria-valuenow="50"' in line
+    line = unescape(load_line(replace(comparing, left_s=None), SAY))
+    assert "once (2 / 4) - 15 s so far" in line
+
+
+def test_comparing_that_has_not_begun_has_no_share() -> None:
+    line = load_line(ModelState("loading", progress=Progress("comparing", 0, 0), lasted_s=15.0), SAY)
+    assert 'role="progressbar"' in line
+    assert "15 s so far" in line
+    assert "valuenow" not in line
+    assert "<svg" not in line
 
 
 @pytest.mark.parametrize(

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from html import unescape
 from typing import Any
 
 import pytest
 
 from backends.errors import (
+    Action,
     GpuUnsupported,
     ModelNotFound,
     NotLoaded,
+    WorkerCrashed,
 )
 from backends.placement.types import Overrides, PlanRequest
 from backends.presets import Preset
+from backends.worker.stages import CONVERTING
 from tests.support.machines import gpu
 from tests.support.tab import ASKED, CRASH
+from ui.i18n import Translator
 from ui.web import chat_flow, notices
+
+CONVERTING_CRASH = WorkerCrashed(stage=CONVERTING, detail="It was ended.")
 
 
 @pytest.mark.parametrize(
@@ -24,6 +31,8 @@ from ui.web import chat_flow, notices
         ((), "ready", None, None, None),
         ((), "crashed", None, CRASH, "action.restart"),
         ((), "crashed", NotLoaded(), CRASH, "action.restart"),
+        ((), "crashed", None, CONVERTING_CRASH, "action.convert_again"),
+        ((), "empty", CONVERTING_CRASH, None, "action.convert_again"),
         ((), "empty", NotLoaded(), None, "action.load"),
         (chat_flow.fail(ASKED, CRASH), "ready", None, None, "action.ask_again"),
         (chat_flow.fail(ASKED, CRASH), "loading", None, None, None),
@@ -36,6 +45,8 @@ from ui.web import chat_flow, notices
         "all is well",
         "a crash",
         "a crash outranks the tab",
+        "a crash while converting",
+        "a crash while converting, in this tab",
         "not loaded",
         "back again",
         "coming back",
@@ -50,6 +61,25 @@ def test_the_card_that_helps_most(
 ) -> None:
     card = notices.choose(turns, status, of_tab, of_model)
     assert (card.label if card else None) == label
+
+
+@pytest.mark.parametrize(
+    ("language", "button", "kept"),
+    [
+        ("en", "Convert again", "so is what was converted to its end. The rest is converted again."),
+        ("zh", "重新转换", "其余部分将重新转换"),
+    ],
+)
+def test_a_crash_while_converting_says_what_its_button_does(language: str, button: str, kept: str) -> None:
+    say = Translator(language)
+    card = notices.choose((), "crashed", None, CONVERTING_CRASH)
+    assert card is not None
+    assert card.action is Action.RESTART
+    assert card.button(say) == button
+    assert kept in unescape(card.html(say))
+    other = notices.choose((), "crashed", None, CRASH)
+    assert other is not None
+    assert "Start the model again" in other.html(Translator("en"))
 
 
 @pytest.mark.parametrize("preset", list(Preset))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -90,6 +92,22 @@ def test_steps_of_a_first_and_a_second_load(
     again: list[Progress] = []
     engine.load(plan, again.append, Flag())
     assert "converting" not in {progress.stage for progress in again}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what is mapped")
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="ARM arranges Q8_0, too")
+@pytest.mark.parametrize(("kind", "mapped"), [(WeightType.Q8_0, True), (WeightType.Q4_0, False)])
+def test_weights_lie_in_memory_once(
+    engine: LlamaCppEngine, checkpoints: Checkpoints, cache: Path, kind: WeightType, *, mapped: bool
+) -> None:
+    """What llama.cpp arranges anew would stay in the mapped file as well."""
+    engine.load(plan_for(checkpoints("llava"), cache, kind=kind), lambda _: None, Flag())
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8")
+    assert (f"-{kind.value}.gguf" in maps) is mapped
+    assert (engine.memory()[0].mapped_weights_bytes > 0) is mapped
+    text, done = ask(engine, [user("How many people are wearing red?")])
+    assert text
+    assert done.usage.completion_tokens > 0
 
 
 @pytest.mark.parametrize(

@@ -342,6 +342,13 @@ class TestGpus:
         alone = server_params(library, ServerSettings(Path("m.gguf"), None, 512, 2, 64), Path("s.sock"))
         assert (alone.n_gpu_layers, alone.mmproj_use_gpu) == (0, False)
 
+    @pytest.mark.parametrize(("mapped", "mode"), [(True, "AUTO"), (False, "NONE")])
+    def test_a_file_is_mapped_or_read(self, *, mapped: bool, mode: str) -> None:
+        library = load_library()
+        settings = ServerSettings(Path("m.gguf"), None, 512, 2, 64, mapped=mapped)
+        expected = library.llama_load_mode[f"LLAMA_LOAD_MODE_{mode}"]
+        assert server_params(library, settings, Path("s.sock")).load_mode == expected
+
     @pytest.mark.parametrize(
         ("system", "names"), [("win32", ["127.0.0.1"]), ("linux", ["s.sock"]), ("darwin", ["s.sock"])]
     )
