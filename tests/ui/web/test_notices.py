@@ -8,6 +8,7 @@ import pytest
 
 from backends.errors import (
     GpuUnsupported,
+    KernelsMissing,
     ModelNotFound,
     NotLoaded,
 )
@@ -31,6 +32,7 @@ from ui.web import chat_flow, notices
         (chat_flow.fail(ASKED, CRASH), "ready", CRASH, None, "action.ask_again"),
         (chat_flow.fail(ASKED, CRASH), "loading", CRASH, None, None),
         ((), "ready", NotLoaded(), None, None),
+        ((), "crashed", None, KernelsMissing(device="GPU 0"), ""),
     ],
     ids=[
         "all is well",
@@ -43,6 +45,7 @@ from ui.web import chat_flow, notices
         "another tab started it again",
         "another tab is starting it again",
         "loaded meanwhile",
+        "it would end of that again",
     ],
 )
 def test_the_card_that_helps_most(
