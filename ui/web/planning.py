@@ -57,6 +57,11 @@ def restore(context: Context, session: Session, text: str) -> None:
 
     What the page was started with by name comes first.
     """
+    with session.deciding:
+        _restore(context, session, text)
+
+
+def _restore(context: Context, session: Session, text: str) -> None:
     if kept.leaves_room(text):
         context.service.set_leave_room(True)
     found = kept.from_text(text)
