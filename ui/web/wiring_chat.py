@@ -190,7 +190,9 @@ class Handlers:
             card = current_notice(self.context, session)
             given_back: Draft = None
             model, preset = gr.skip(), gr.skip()
-            if card is not None and _meant(card, say_for(session), rung, said):
+            if card is not None and not _meant(card, say_for(session), rung, said):
+                session.forget_shown()  # what the page shows is not what we think it does
+            elif card is not None:
                 changed, given_back = self._carry_out(session, card, draft, rung)
                 if changed is not None:
                     session.request = changed
@@ -240,7 +242,7 @@ def _meant(card: Notice, say: Translator, rung: str | None, said: str | None) ->
     """Whether a press is for this card: it may have changed before the press arrived, by a press before."""
     if rung is not None:
         return card.action is Action.STEP_DOWN
-    return said is None or said == card.button(say)
+    return not said or said == card.button(say)
 
 
 def _box(session: Session, value: Draft = None) -> Any:  # noqa: ANN401 - the box's update

@@ -14,7 +14,7 @@ from backends.errors import ContextExceeded
 from backends.placement.types import PlanRequest
 from backends.presets import Preset
 from tests.support.tab import ASKED, Tab
-from ui.i18n import Translator
+from ui.i18n import LANGUAGES, Translator
 from ui.web import chat_flow, kept, planning, wiring_chat
 from ui.web.sessions import Session
 from ui.web.wiring_converted import ask, remove
@@ -95,11 +95,11 @@ def test_a_press_that_was_meant_for_the_card_before_does_nothing(tab: Tab) -> No
     tab.session.turns, tab.session.error = chat_flow.fail(ASKED, TOO_LONG), TOO_LONG
     card = current_notice(tab.context, tab.session)
     assert card is not None
-    for language in ("zh", "en"):
+    for language in LANGUAGES:
         tab.session.language = language
         tab.handlers.act(None, tab.request, "Use less memory")
         assert tab.session.turns, "another card's word"
-    tab.handlers.act(None, tab.request, card.button(Translator("en")))
+    tab.handlers.act(None, tab.request, card.button(Translator(tab.session.language)))
     assert tab.session.turns == ()
 
 
