@@ -64,5 +64,19 @@ class SnugError(Exception):
         return f"{self.what_text} {self.why_text} {self.remedy_text}"
 
 
+class InputError(SnugError):
+    """The person's input is wrong."""
+
+    code = "input"
+    exit_code = 2
+
+
+class MachineError(SnugError):
+    """The machine can't do what was asked."""
+
+    code = "machine"
+    exit_code = 3
+
+
 def _rebuild(kind: type[SnugError], values: dict[str, Value]) -> SnugError:
     return kind(**values)

@@ -9,8 +9,8 @@
     |-- MachineError           the machine can't do it              (exit code 3)
     |   |-- OutOfMemory (OutOfGpuMemory, OutOfRam (RamKilled))
     |   |-- DiskFull (AnswersDiskFull), FolderReadOnly (AnswersUnwritable), OutputLost, PortInUse
-    |   |-- DoesNotFit, GpuGone, GpuUnsupported, CpuUnsupported, CannotMove, PackageMissing
-    |   `-- WorkerCrashed, WorkerHung, NotLoaded
+    |   |-- DoesNotFit, GpuGone, GpuUnsupported, KernelsMissing, CpuUnsupported, CannotMove, PackageMissing
+    |   `-- WorkerCrashed, WorkerHung, NotLoaded, ModelReplaced
     |-- Cancelled              the person stopped it                (exit code 130)
     `-- InternalError          a mistake of ours                    (exit code 4)
 
@@ -21,15 +21,10 @@ Each class holds what happened, why (with figures) and what to do, in English; u
 from __future__ import annotations
 
 from backends.error_base import Action as Action  # noqa: PLC0414 - the tree begins here for everybody
+from backends.error_base import InputError as InputError  # noqa: PLC0414
+from backends.error_base import MachineError as MachineError  # noqa: PLC0414
 from backends.error_base import SnugError as SnugError  # noqa: PLC0414
 from backends.text import Text
-
-
-class InputError(SnugError):
-    """The person's input is wrong."""
-
-    code = "input"
-    exit_code = 2
 
 
 class ModelNotFound(InputError):
@@ -164,13 +159,6 @@ class ContextExceeded(InputError):
     why = "It needs {needed_tokens:count} tokens; the plan holds {context_tokens:count}."
     remedy = "Start a new conversation, remove a picture, or set a longer context."
     action = Action.SHORTEN
-
-
-class MachineError(SnugError):
-    """The machine can't do what was asked."""
-
-    code = "machine"
-    exit_code = 3
 
 
 class OutOfMemory(MachineError):
@@ -315,6 +303,15 @@ class GpuUnsupported(MachineError):
     action = Action.WITHOUT_GPU
 
 
+class KernelsMissing(MachineError):
+    """The installed bitsandbytes has no code for a GPU that PyTorch itself can use."""
+
+    code = "kernels_missing"
+    what = "The installed bitsandbytes can't use {device}."
+    why = "It computes with 8-bit and 4-bit weights, and holds no code that this card can run."
+    remedy = "Choose a precision that works without it: bf16, fp16 or fp32, or q8_0 or q4_0 with llama.cpp."
+
+
 class CpuUnsupported(MachineError):
     """The processor lacks instructions that llama.cpp's builds are made of; `features` are their names."""
 
@@ -372,6 +369,16 @@ class NotLoaded(MachineError):
     why = "The question needs a model in memory."
     remedy = "Press Load, then ask again."
     action = Action.RESTART
+
+
+class ModelReplaced(MachineError):
+    """Room for pictures was asked of a model that another one has taken the place of."""
+
+    code = "model_replaced"
+    what = "Another model is loaded now."
+    why = "{model} kept no memory for the pictures; {loaded} has taken its place since."
+    remedy = "Try again, and {loaded} answers; or choose {model}, load it and ask it again."
+    action = Action.RETRY
 
 
 class Cancelled(SnugError):

@@ -84,8 +84,18 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any], str]] = {
 }
 
 
-# For checkpoints that lean on others, which nothing reads yet.
+# For checkpoints that lean on others, which nothing reads.
 _LATER = ("vision_tower", "tokenizer", "template")
+_WHOLE = Text(
+    "cli.whole_only",
+    "Snug reads models that are whole: their folder brings its own vision part, tokenizer and chat template.",
+)
+_LEAVE_OUT = Text(
+    "cli.whole_only_remedy",
+    "Leave the setting out and name such a folder; for LLaVA that is one in the Hugging Face format, such as "
+    "llava-hf/llava-1.5-7b-hf.",
+)
+_CORRECT = Text("cli.setting_remedy", "Correct it and run the command again.")
 
 
 def parse_overrides(settings: Iterable[str]) -> Overrides:
@@ -109,7 +119,7 @@ def parse_overrides(settings: Iterable[str]) -> Overrides:
             field, parse, takes = _KEYS[key]
             overrides = replace(overrides, **{field: _parsed(parse, key, value, takes)})
         elif key in _LATER:
-            raise _invalid(key, value, "this version reads complete checkpoints, which need no such setting")
+            raise _refused(key, value, _WHOLE, _LEAVE_OUT)
         else:
             known = [*_KEYS, "device_map", "max_memory.cuda:0"]
             near = difflib.get_close_matches(key, known, n=1)
@@ -190,10 +200,10 @@ def _invalid(key: str, value: str, detail: str) -> SettingInvalid:
     return _refused(key, value, Text.of("cli.setting", "{detail}.", detail=detail[:1].upper() + detail[1:]))
 
 
-def _refused(key: str, value: str, detail: Text) -> SettingInvalid:
+def _refused(key: str, value: str, detail: Text, remedy: Text = _CORRECT) -> SettingInvalid:
     return SettingInvalid(
         name=f"--set {key}",
         value=f'"{value}"' if len(value) <= _SHOWN else f'"{value[:_SHOWN]}..."',
         detail=detail,
-        suggestion=Text("cli.setting_remedy", "Correct it and run the command again."),
+        suggestion=remedy,
     )

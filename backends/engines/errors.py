@@ -26,6 +26,7 @@ from backends.errors import (
     GpuGone,
     GpuUnsupported,
     InternalError,
+    KernelsMissing,
     ModelDamaged,
     ModelUnsupported,
     OutOfGpuMemory,
@@ -51,8 +52,9 @@ _NO_GPU = (
     *("GPU is lost", "has fallen off the bus", "No CUDA GPUs are available"),
 )
 # What CUDA and its libraries say of a card that nothing was compiled for.
+_NO_KERNEL = "no kernel image is available"
 _NO_CODE = (
-    "no kernel image is available",
+    _NO_KERNEL,
     "is not compatible with the current PyTorch",
     "CUDA capability sm_",
 )
@@ -152,6 +154,13 @@ def _is_ours(error: BaseException) -> bool:
     return found
 
 
+def _came_through(error: BaseException, package: str) -> bool:
+    """Whether the error names `package`, or its code was running."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    names = (str(frame.f_globals.get("__name__", "")) for frame in frames)
+    return package in str(error) or any(name.partition(".")[0] == package for name in names)
+
+
 USE_LLAVA = Text(
     "engine.use_llava", "Choose a model in the Hugging Face format of LLaVA, or the starter model."
 )
@@ -191,21 +200,25 @@ def _device(error: BaseException, message: str, stage: str, gpus: Sequence[int])
         return _out_of_gpu_memory(message, stage, gpus)
     if not isinstance(error, RuntimeError | AssertionError):
         return None
-    return _by_message(message, stage, gpus)
+    kernels = _NO_KERNEL in message and _came_through(error, "bitsandbytes")
+    return _by_message(message, stage, gpus, kernels=kernels)
 
 
-def _by_message(message: str, stage: str, gpus: Sequence[int]) -> SnugError | None:
+def _by_message(message: str, stage: str, gpus: Sequence[int], *, kernels: bool) -> SnugError | None:
     if any(mark in message for mark in _GPU_ALLOCATION):
         return _out_of_gpu_memory(message, stage, gpus)
     if any(mark in message for mark in _NO_CODE):
-        return _unsupported(gpus)
+        return _unsupported(gpus, kernels=kernels)
     if any(mark in message for mark in _NO_GPU):
         return _gpu_gone(message, gpus)
     return None
 
 
-def _unsupported(gpus: Sequence[int]) -> GpuUnsupported:
-    """Which GPUs the installed torch has no code for: its own list tells, CUDA's message does not."""
+def _unsupported(gpus: Sequence[int], *, kernels: bool) -> GpuUnsupported | KernelsMissing:
+    """Which GPUs the installed torch has no code for: its own list tells, CUDA's message does not.
+
+    `kernels`: it was said to bitsandbytes, whose code is for a list of its own.
+    """
     try:
         capabilities = [torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count())]
         names = tuple(torch.cuda.get_arch_list())
@@ -214,6 +227,8 @@ def _unsupported(gpus: Sequence[int]) -> GpuUnsupported:
     lacking = [at for at, capability in enumerate(capabilities) if not has_code(capability, names)]
     numbers = [gpus[at] if at < len(gpus) else at for at in lacking]
     detail = Text("engine.no_code", "CUDA finds no code in it that this card can run.")
+    if not lacking and kernels:
+        return KernelsMissing(device=_gpu_name(0 if len(gpus) == 1 else None, gpus))
     if not lacking and len(gpus) == 1:
         numbers = list(gpus)
     elif lacking:

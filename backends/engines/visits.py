@@ -17,10 +17,12 @@ from backends.engines.placing import DISK, Unit
 from backends.engines.reading import Extent, Reader, extents
 from backends.engines.tensors import Slot, Stored, identity, read_stored, slots_of
 from backends.errors import ModelDamaged
+from backends.models.geometry import visited_experts
 from backends.text import Text
 
 # Weights of a mixture's experts: [experts, out, in].
 _EXPERTS_DIM = 3
+_EXPERTS = ".experts."
 # What files hold, as a rule: weights in float32 were converted while loading, into memory of their own.
 _HALVES = (torch.bfloat16, torch.float16)
 
@@ -69,6 +71,7 @@ def attach(
     handles = []
     # Before any hook is there: files are looked into, which can fail.
     visits = [_Visit(unit, slots, stored, reader) if slots else None for unit, _, slots in placed]
+    reader.expect(_looked_up(model, [slot for visit in visits if visit for slot in visit.mapped]))
     for (unit, module, _), visit in zip(placed, visits, strict=True):
         device = torch.device(unit.runs)
         handles.append(
@@ -97,7 +100,8 @@ class _Visit:
         self._read = tuple(extent for extent in found if not _stays(extent, on_disk[extent.name], unit))
         reader.expect(sum(extent.read_bytes for extent in self._read))
         read = {extent.name for extent in self._read}
-        self._mapped = [(name, stored[name]) for name in on_disk if name not in read]
+        self.mapped = [slot for name, slot in on_disk.items() if name not in read]
+        self._mapped = [(slot.name, stored[slot.name]) for slot in self.mapped]
         self._files = sorted({stored[name].file for name in on_disk}) or [""]
         self._resting: list[torch.Tensor] = []
 
@@ -140,6 +144,25 @@ def _may_be_mapped(slot: Slot) -> bool:
     if sys.platform == "win32":  # weights are read into memory of their own there
         return False
     return not slot.buffer and slot.place == "cpu" and slot.read().dtype in _HALVES
+
+
+def _looked_up(model: nn.Module, mapped: Sequence[Slot]) -> int:
+    """Bytes that a pass of one token reads of tensors on the disk that are used mapped.
+
+    An embedding's row is next to nothing. Of a mixture's experts each token visits a few: the system has room
+    for everything else as long as those of one pass fit beside it, since what is read in every pass is never
+    what it has not used for longest.
+    """
+    config = getattr(model, "config", None)
+    visited = visited_experts(config.to_dict()) if config is not None else None
+    total = 0
+    for slot in mapped:
+        shape = slot.read().shape
+        if _EXPERTS in f".{slot.name}" and len(shape) == _EXPERTS_DIM:
+            total += slot.nbytes * min(visited or shape[0], shape[0]) // max(1, shape[0])
+        elif not isinstance(slot.module, nn.Embedding):
+            total += slot.nbytes
+    return total
 
 
 def _stays(extent: Extent, slot: Slot, unit: Unit) -> bool:

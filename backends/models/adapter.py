@@ -196,11 +196,16 @@ def _unsupported(folder: Path, detail: Text) -> ModelUnsupported:
 def _homeless(folder: Path, detail: Text) -> ModelUnsupported:
     remedy = Text(
         "adapter.base_remedy",
-        "Put that model beside it or into a model folder, or say in a terminal where it is: --set base=PATH.",
+        "Put that model beside it or into a model folder, or say where it is: under Custom on the page, or "
+        "with --set base=PATH in a terminal.",
     )
     return ModelUnsupported(path=str(folder), detail=detail, suggestion=remedy)
 
 
 def _foreign(folder: Path, detail: Text) -> ModelUnsupported:
-    remedy = Text("adapter.foreign_remedy", "Name the model that it was trained on: --set base=PATH.")
+    remedy = Text(
+        "adapter.foreign_remedy",
+        "Name the model that it was trained on: under Custom on the page, or with --set base=PATH in a "
+        "terminal.",
+    )
     return ModelUnsupported(path=str(folder), detail=detail, suggestion=remedy)

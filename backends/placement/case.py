@@ -20,7 +20,8 @@ from backends.presets import Policy
 CPU, DISK = "cpu", "disk"
 # What a system reads of a mapped file at least, and what is read of others at once (engines.reading).
 _PAGE, _READ_BLOCK = 4096, 8 * 1024**2
-_EYES = (ModuleKind.VISION, ModuleKind.PROJECTOR)
+# What encodes pictures.
+EYES = (ModuleKind.VISION, ModuleKind.PROJECTOR)
 # All that two modules have in common that are alike.
 _alike = attrgetter(*(field.name for field in fields(Module) if field.name != "name"))
 # The engine of safetensors models, and of GGUF files.
@@ -171,7 +172,7 @@ def loads(case: Case, layout: Layout) -> dict[str, Load]:
         runner.visiting = max(runner.visiting, nbytes)
         found.setdefault(device, Load()).weights += count * nbytes
         # A plan without pictures answers none (placement.pictures): its eyes are never read.
-        if device == DISK and (case.work.images or module.kind not in _EYES):
+        if device == DISK and (case.work.images or module.kind not in EYES):
             reading = read_bytes(case, module, layout.precision, with_gpu=bool(gpus))
             found[CPU].reading = max(found[CPU].reading, reading)
     return found

@@ -9,6 +9,7 @@ from backends.placement import budget, speed
 from backends.placement.case import (
     CPU,
     DISK,
+    EYES,
     Case,
     Layout,
     disk_share,
@@ -20,6 +21,7 @@ from backends.placement.case import (
     placed_bytes,
 )
 from backends.placement.estimate import kv_cache_per_layer
+from backends.placement.pictures import encoded_alone, tiles_at_once
 from backends.placement.types import DeviceShare, Expected, Verdict
 from backends.presets import LONGEST_WAIT_S, READING_TOKENS_PER_S
 
@@ -145,10 +147,37 @@ def _expected(case: Case, layout: Layout) -> Expected:
     width = layout.precision.width
     per_token = speed.decode_seconds(parts, case.model.text, case.work, width)
     first = speed.first_token_seconds(parts, case.model.text, case.model.vision, case.work, case.read_as)
+    first += _bringing_eyes(case, layout)
     load = speed.load_seconds(
         case.hardware, case.model.weights_bytes, layout.precision, on_gpu=bool(layout.gpus)
     )
     return Expected.of(load, first, per_token)
+
+
+def _bringing_eyes(case: Case, layout: Layout) -> float:
+    """Seconds in which a vision part that rests elsewhere comes to where it runs, for a question's pictures.
+
+    It comes whole for every pass that encodes: of each picture, or of each tile, where the engine encodes
+    them one after the other. The words of a conversation never meet it.
+    """
+    vision, work, has_gpu = case.model.vision, case.work, bool(layout.gpus)
+    streams = has_gpu and layout.mode == "stream"
+    if vision is None or not work.images or not (streams or DISK in layout.devices):
+        return 0.0
+    streamed = on_disk = 0
+    for module, device, count in case.counted(layout):
+        if module.kind not in EYES:
+            continue
+        nbytes = placed_bytes(module, device, layout.precision, has_gpu=has_gpu)
+        if device == DISK:
+            on_disk += count * (min(nbytes, module.nbytes) or nbytes)  # as stored, converted after reading
+        elif device == CPU and streams:
+            streamed += count * nbytes
+    passes, family = 1, case.model.family
+    if encoded_alone(family):
+        passes = work.images * vision.max_tiles // tiles_at_once(family, vision.max_tiles)
+    rates = _rates(case, layout, layout.gpus[0] if has_gpu else CPU)
+    return passes * (streamed / rates.link + on_disk / rates.disk)
 
 
 def _parts(case: Case, layout: Layout) -> list[tuple[speed.Rates, speed.Work]]:
@@ -183,7 +212,7 @@ def _parts(case: Case, layout: Layout) -> list[tuple[speed.Rates, speed.Work]]:
             sums[1] += count
             sums[2] += count * module.active_parameters
             sums[7] += count * _half_full(case, module, width)
-        if module.kind in (ModuleKind.VISION, ModuleKind.PROJECTOR):
+        if module.kind in EYES:
             sums[3] += count * module.parameters
     return [(_rates(case, layout, device), speed.Work(*sums)) for device, sums in found.items()]
 

@@ -56,6 +56,7 @@ _PARTS: Mapping[ModuleKind, Text] = MappingProxyType(
 # Fields of Overrides that the page has a control for, in its order.
 SETTINGS: Mapping[str, Text] = MappingProxyType(
     {
+        "base": Text("custom.base", "The LoRA's model"),
         "engine": Text("custom.engine", "Engine"),
         "gpus": Text("custom.gpus", "GPUs to use"),
         "gpu_layers": Text("custom.gpu_layers", "Layers on the GPU"),

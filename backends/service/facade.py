@@ -94,6 +94,10 @@ class Service:
         """
         return self._library.inspect(model, base)
 
+    def is_adapter(self, model: str) -> bool:
+        """Whether it is a LoRA, which needs the model that it was trained on, found or not."""
+        return self._library.is_adapter(model)
+
     def _model(self, request: PlanRequest) -> ModelInfo:
         return self.inspect(request.model, request.overrides.base)
 

@@ -9,6 +9,7 @@ from backends.conversion.offer import offers
 from backends.conversion.types import Offers
 from backends.errors import SnugError
 from backends.hardware.llama_build import llama_version
+from backends.models.adapter import is_adapter
 from backends.models.catalog import entries, find, resolve
 from backends.models.identify import identify
 from backends.models.types import ModelEntry, ModelInfo
@@ -48,6 +49,14 @@ class Library:
         with self._lock:
             self._known[path, whole] = (_stamps(path, info), info)
         return info
+
+    def is_adapter(self, model: str) -> bool:
+        """Whether it is a LoRA, which needs another model; also where that one is not found."""
+        try:
+            path = resolve(model, self._settings)
+        except SnugError:
+            return False
+        return path.is_dir() and is_adapter(path)
 
     def offers(self, model: str, base: str | None = None) -> Offers:
         """What the model can be converted to for llama.cpp, and what of it is ready. Raises as `inspect`.

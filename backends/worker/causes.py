@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from backends.text import Text
 from backends.worker.logs import last_exception
 
@@ -29,6 +31,11 @@ _NTSTATUS = {
 _NO_MEMORY = frozenset({0xC0000017, 0xC000012D})
 _KILLED = -9
 
+# What bitsandbytes prints before it ends the process: it raises nothing.
+_NO_KERNEL = re.compile(
+    r"^Error no kernel image is available\b.* at line \d+ in file .*\bcsrc\b", re.MULTILINE
+)
+
 _MEMORY_ERRORS = frozenset({"MemoryError", "OutOfMemoryError"})
 
 
@@ -45,6 +52,11 @@ def ran_out_of_ram(exit_code: int | None, log_tail: str, *, oom_kills: int) -> b
     if exit_code & 0xFFFFFFFF in _NO_MEMORY:
         return True
     return exit_code > 0 and last_exception(log_tail) == "MemoryError"
+
+
+def lacked_kernels(exit_code: int | None, log_tail: str) -> bool:
+    """Whether bitsandbytes ended a process because it has no code for the GPU."""
+    return exit_code is not None and exit_code > 0 and _NO_KERNEL.search(log_tail) is not None
 
 
 def why_it_ended(exit_code: int | None, log_tail: str) -> Text:

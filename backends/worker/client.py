@@ -16,12 +16,12 @@ from pathlib import Path
 
 import psutil
 
-from backends.errors import NotLoaded, RamKilled, SnugError, WorkerCrashed, WorkerHung
+from backends.errors import KernelsMissing, NotLoaded, RamKilled, SnugError, WorkerCrashed, WorkerHung
 from backends.hardware.cgroup import oom_kills
 from backends.messages import Done, Message, SamplingParams
 from backends.placement.types import Plan
 from backends.text import Text
-from backends.worker.causes import ran_out_of_ram, why_it_ended
+from backends.worker.causes import lacked_kernels, ran_out_of_ram, why_it_ended
 from backends.worker.logs import tail
 from backends.worker.process import main
 from backends.worker.protocol import (
@@ -293,6 +293,11 @@ class WorkerClient:
                 stage=stage,
                 needed_bytes=sum(share.total_bytes for share in shares if share.device == "cpu"),
                 free_bytes=psutil.virtual_memory().available,
+            )
+        if lacked_kernels(exit_code, said):
+            gpus = self._plan.visible_gpus if self._plan is not None else ()
+            return KernelsMissing(
+                device=f"GPU {gpus[0]}" if len(gpus) == 1 else Text("engine.a_gpu", "A GPU")
             )
         return WorkerCrashed(stage=stage, detail=why_it_ended(exit_code, said))
 

@@ -186,6 +186,9 @@ class FakeService:
     def inspect(self, model: str, base: str | None = None) -> ModelInfo:
         return FAKE_MODEL
 
+    def is_adapter(self, model: str) -> bool:
+        return False
+
     def needs(self, request: PlanRequest, hardware: HardwareSnapshot | None = None) -> Needs:
         raise ModelNotFound(path=request.model, detail="Nobody knows what it would need.")
 

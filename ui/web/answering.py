@@ -61,15 +61,19 @@ def answer(
             elif time.monotonic() - drawn >= _REDRAW_S:
                 drawn = time.monotonic()
                 yield
-        climbing.answered(session)
+        with session.deciding:
+            climbing.answered(session)
     except NotLoaded as error:
         # When the load failed, why it failed says more than that nothing is loaded.
         _fail(session, context.loader.error or error)
     except OutOfMemory as error:
-        climbing.failed(context, session, error)
-        _fail(session, error)
+        with session.deciding:
+            climbing.failed(context, session, error)
+            _fail(session, error)
     except SnugError as error:
-        _fail(session, error)
+        with session.deciding:
+            climbing.refused(context, session, error)
+            _fail(session, error)
     except Exception as error:  # noqa: BLE001 - the last line of defence
         # A mistake of ours must not leave the tab waiting for ever.
         _LOG.exception("an answer broke off")

@@ -173,6 +173,13 @@ def for_machine(overrides: Overrides, hardware: HardwareSnapshot) -> Kept:
     return Kept(overrides, _said(tuple(dropped), why))
 
 
+def without_base(overrides: Overrides) -> Kept:
+    """What another model leaves before it is read: all but the model that a LoRA belongs to."""
+    if overrides.base is None:
+        return Kept(overrides)
+    return Kept(without(overrides, "base"), _said(("base",), Text("kept.base", "it was for another LoRA")))
+
+
 def detail_range(model: ModelInfo) -> range:
     """The numbers of tokens that a picture may be given; empty for families with one size only."""
     if model.vision is None or not model.vision.dynamic:
@@ -193,6 +200,11 @@ def number(field: str, value: float | None) -> int | None:
             suggestion=_LEAVE_EMPTY,
         )
     return int(value)
+
+
+def named_model(written: str | None) -> str | None:
+    """A model that a person typed or pasted, by its folder or its name; None when the field is empty."""
+    return (written or "").strip().strip('"').strip() or None
 
 
 def folder(written: str | None) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from backends.errors import OutOfMemory
+from backends.errors import OutOfMemory, SnugError
 from backends.placement.ladder import Rung, Step, When
 from backends.placement.types import Plan, PlanRequest
 from backends.service.recovery import Offer
@@ -35,6 +35,7 @@ class Climb:
     `offer` are the steps after `failure`. `tried` are the requests that ran out since something was last
     answered, with the rung that led to each; `led` the rung of every request that a step asked for. `taken`
     are the steps that can be undone, the last one first to go; `seen` the one whose notice was put away.
+    `refused` is what was loaded when a question had more pictures than that keeps memory for.
     """
 
     failure: Failure | None = None
@@ -43,3 +44,4 @@ class Climb:
     led: dict[PlanRequest, Rung] = field(default_factory=dict)
     taken: list[Taken] = field(default_factory=list)
     seen: Taken | None = None
+    refused: tuple[SnugError, PlanRequest] | None = None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
-from backends.errors import OutOfMemory, PicturesExceeded, SnugError
+from backends.errors import ModelReplaced, OutOfMemory, PicturesExceeded, SnugError
 from backends.placement.ladder import When
 from backends.placement.types import Plan, PlanRequest
 from backends.presets import QUESTION_TOKENS
@@ -74,14 +75,29 @@ def undo(context: Context, session: Session) -> PlanRequest | None:
     return climb.taken.pop().before
 
 
+def refused(context: Context, session: Session, error: SnugError) -> None:
+    """Note which model has no memory for a question's pictures, while that is still known."""
+    state = context.service.state()
+    if isinstance(error, PicturesExceeded) and state.status == "ready" and state.plan is not None:
+        session.climb.refused = error, state.plan.request
+
+
 def make_room(context: Context, session: Session, error: SnugError | None) -> PlanRequest | None:
-    """Load the model again with memory for the pictures of `error`; returns the request that does so."""
-    plan = context.service.state().plan
-    asked = session.request or context.start
-    if not isinstance(error, PicturesExceeded) or plan is None or plan.request.model != asked.model:
-        return None  # what refused is not loaded any more
-    overrides = replace(plan.request.overrides, images=int(str(error.values["pictures"])))
-    request = replace(plan.request, overrides=overrides)
+    """Load the model that refused the pictures of `error` again, with memory for them.
+
+    Returns the request that does so; None where another model has taken its place, which is said instead.
+    """
+    if not isinstance(error, PicturesExceeded):
+        return None
+    known, plan = session.climb.refused, context.service.state().plan
+    asked = known[1] if known is not None and known[0] is error else session.request or context.start
+    if plan is not None and plan.request.model != asked.model:
+        labels = {entry.key: entry.label for entry in context.service.models()}
+        names = [labels.get(key, Path(key).name or key) for key in (asked.model, plan.request.model)]
+        session.error = ModelReplaced(model=names[0], loaded=names[1])
+        return None
+    before = plan.request if plan is not None else asked
+    request = replace(before, overrides=replace(before.overrides, images=int(str(error.values["pictures"]))))
     return request if _load(context, session, request) else None
 
 

@@ -53,6 +53,15 @@ def bar(segments: Sequence[Segment], total: float, description: str, *, limit: f
     )
 
 
+def undo_chip(setting: str, name: str, value: str, title: str) -> str:
+    """A button that takes back the `setting` of that name; `title` says so."""
+    return (
+        f'<button type="button" class="sn-chip" data-undo="{esc(setting)}" title="{esc(title)}" '
+        f'aria-label="{esc(f"{name}: {value}. {title}")}">{esc(name)}: <b>{esc(value)}</b>'
+        '<span aria-hidden="true"> ×</span></button>'
+    )
+
+
 def badge(kind: str, text: str) -> str:
     """A small label with a coloured dot; the colour repeats what the text says."""
     return f'<span class="sn-badge sn-{kind}"><i aria-hidden="true"></i>{esc(text)}</span>'

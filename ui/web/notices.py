@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from backends.errors import Action, GpuUnsupported, NotLoaded, OutOfMemory, SnugError
+from backends.errors import Action, GpuUnsupported, KernelsMissing, NotLoaded, OutOfMemory, SnugError
 from backends.hardware.types import Gpu
 from backends.placement.ladder import Step
 from backends.placement.types import PlanRequest
@@ -80,7 +80,9 @@ def choose(
 
     The model's trouble, then the tab's, then a step that can be undone, then an unanswered question.
     """
-    if status == "crashed" and of_model is not None and not isinstance(of_model, OutOfMemory):
+    # Started as it was, it would end of these again.
+    again = not isinstance(of_model, OutOfMemory | KernelsMissing)
+    if status == "crashed" and of_model is not None and again:
         return Notice(of_model, action=Action.RESTART, label=_label(of_model), way=after_crash(of_model))
     for error in (of_tab, of_model):
         # Another tab may have started the model again meanwhile: then there is nothing left to start.

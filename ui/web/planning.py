@@ -42,12 +42,13 @@ def settle(context: Context, session: Session, model: str, preset: Preset) -> No
         overrides, dropped = kept.overrides, kept.dropped
     if model != asked.model:
         session.draft_plan = None
+        based = by_hand.without_base(overrides)
         try:
-            kept = by_hand.for_model(overrides, context.service.inspect(model))
+            kept = by_hand.for_model(based.overrides, context.service.inspect(model))
         except SnugError:
             # The plan's card says what is wrong with the model; the settings wait for another one.
-            kept = by_hand.Kept(overrides)
-        overrides, dropped = kept.overrides, (*dropped, *kept.dropped)
+            kept = by_hand.Kept(based.overrides)
+        overrides, dropped = kept.overrides, (*dropped, *based.dropped, *kept.dropped)
     session.request = PlanRequest(model, preset, overrides)
     session.notes, session.problem = dropped, None
 
@@ -57,19 +58,29 @@ def restore(context: Context, session: Session, text: str) -> None:
 
     What the page was started with by name comes first.
     """
+    with session.deciding:
+        _restore(context, session, text)
+
+
+def _restore(context: Context, session: Session, text: str) -> None:
     if kept.leaves_room(text):
         context.service.set_leave_room(True)
     found = kept.from_text(text)
     if found is None or context.start != PlanRequest("starter"):
         return
-    try:
-        model = context.service.inspect(found.model)
-    except SnugError:
-        gone = Text.of("kept.model", "The model {model} is not there any more.", model=found.model)
-        session.notes = (gone,)
-        return
     of_preset = by_hand.for_preset(found.overrides, found.preset)
-    of_model = by_hand.for_model(of_preset.overrides, model, own_map=True)  # kept with this model's name
+    try:
+        model = context.service.inspect(found.model, found.overrides.base)
+    except SnugError:
+        if found.overrides.base is None or not context.service.is_adapter(found.model):
+            gone = Text.of("kept.model", "The model {model} is not there any more.", model=found.model)
+            session.notes = (gone,)
+            return
+        # The plan's card says what is wrong with the model that the LoRA belongs to.
+        of_model = by_hand.Kept(of_preset.overrides)
+    else:
+        # Kept with this model's name.
+        of_model = by_hand.for_model(of_preset.overrides, model, own_map=True)
     of_machine = by_hand.for_machine(of_model.overrides, context.service.usable())
     session.request = PlanRequest(found.model, found.preset, of_machine.overrides)
     session.notes = (*of_preset.dropped, *of_model.dropped, *of_machine.dropped)

@@ -46,11 +46,12 @@ def custom_updates(
         session.draft_plan,
         limited=session.limited,
         leave_room=context.service.leave_room,
+        adapter=context.service.is_adapter(request.model),
     )
     parts = tuple((gpu.index, gpu.name, gpu.total_bytes) for gpu in hardware.gpus)
     key = (
         say.language, request, plan_key(plan), model and model.path, parts, session.elsewhere,
-        about.draft, session.draft_plan, session.limited, about.leave_room,
+        about.draft, session.draft_plan, session.limited, about.leave_room, about.adapter,
     )  # fmt: skip
     if not session.changed("custom.", key):
         return [gr.skip()] * len(custom_panel.NAMES)
@@ -67,7 +68,7 @@ def plan_key(plan: Plan | SnugError) -> object:
 
 def _model(context: Context, request: PlanRequest) -> ModelInfo | None:
     try:
-        return context.service.inspect(request.model)
+        return context.service.inspect(request.model, request.overrides.base)
     except SnugError:
         return None
 

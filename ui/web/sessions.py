@@ -52,7 +52,8 @@ class Session:
     are for another machine. `asking_to_clear` is set while the person is asked whether converted files shall
     go, `came_free` the bytes that the last such removal freed. `climb` is the way down when memory runs out.
     `written` is what we wrote into fields whose change events are still to come, by panel. Whoever decides
-    about the plan holds `deciding`.
+    about the plan, or acts on what the tab shows, holds `deciding`: of two clicks at once, the second sees
+    what the first has done. A load is begun under it and an answer asked for; neither goes on under it.
     """
 
     ident: str

@@ -12,9 +12,12 @@ from typing import Any, TypeAlias
 import gradio as gr
 
 from backends.errors import Action
+from backends.placement.types import PlanRequest
+from ui.i18n import Translator
 from ui.web import chat_flow, climbing, theme
 from ui.web.answering import answer, import_pictures, prime
 from ui.web.context import Context, say_for
+from ui.web.notices import Notice
 from ui.web.panels import generation as generation_panel
 from ui.web.panels.generation import Generation
 from ui.web.sessions import Session
@@ -66,12 +69,13 @@ class Handlers:
         session.error = problem
         if problem is not None:
             return self._whole(session, gr.skip(), _refuse(session, files, readable))
-        if chat_flow.waiting(session.turns) or not (text.strip() or readable):
-            return self._whole(session, gr.skip(), gr.skip())
-        pictures = [session.draft_images[path] for path in readable]
-        session.ask(chat_flow.ask(session.turns, chat_flow.question(text, pictures)))
-        session.draft_images = {}
-        return self._whole(session, _box(session), _leaving(text, _parts(draft)[1]))
+        with session.deciding:
+            if chat_flow.waiting(session.turns) or not (text.strip() or readable):
+                return self._whole(session, gr.skip(), gr.skip())
+            pictures = [session.draft_images[path] for path in readable]
+            session.ask(chat_flow.ask(session.turns, chat_flow.question(text, pictures)))
+            session.draft_images = {}
+            return self._whole(session, _box(session), _leaving(text, _parts(draft)[1]))
 
     def stream(  # noqa: PLR0917 - Gradio passes inputs by position
         self,
@@ -123,9 +127,10 @@ class Handlers:
         """A turn's button, or an example."""
         session = self.context.session(request)
         given_back: Draft = None
-        if not chat_flow.waiting(session.turns):
-            given_back = self._change_turn(session, event, draft)
-        return self._whole(session, _box(session, given_back))
+        with session.deciding:
+            if not chat_flow.waiting(session.turns):
+                given_back = self._change_turn(session, event, draft)
+            return self._whole(session, _box(session, given_back))
 
     def _change_turn(self, session: Session, event: gr.EventData, draft: Draft) -> Draft:
         """Carry out the button; returns what the message box gets back."""
@@ -160,59 +165,84 @@ class Handlers:
     def clear(self, request: gr.Request) -> list[Any]:
         """Begin a new conversation; a running answer ends first, and takes the old one with it."""
         session = self.context.session(request)
-        if session.clear():
-            self.stop(request)
-        session.error = None
-        return self._whole(session)
+        with session.deciding:
+            if session.clear():
+                self.stop(request)
+            session.error = None
+            return self._whole(session)
 
-    def act(self, draft: Draft, request: gr.Request) -> list[Any]:
-        """The card's button. Outputs: the conversation, message box, model, preset, then `Page.live`."""
-        return self._act(draft, request)
+    def act(self, draft: Draft, request: gr.Request, said: str | None = None) -> list[Any]:
+        """The card's button, which `said` that (None: whatever it says now).
+
+        Outputs: the conversation, message box, model, preset, then `Page.live`.
+        """
+        return self._act(draft, request, said=said)
 
     def step(self, event: gr.EventData, draft: Draft, request: gr.Request) -> list[Any]:
         """Another step than the one that the card's button takes. Outputs as of `act`."""
-        return self._act(draft, request, str(event.rung))
+        return self._act(draft, request, rung=str(event.rung))
 
-    def _act(self, draft: Draft, request: gr.Request, rung: str | None = None) -> list[Any]:
+    def _act(
+        self, draft: Draft, request: gr.Request, *, rung: str | None = None, said: str | None = None
+    ) -> list[Any]:
         session = self.context.session(request)
-        card = current_notice(self.context, session)
-        if rung is not None and card is not None and card.action is not Action.STEP_DOWN:
-            card = None  # the card has changed before the press arrived
+        with session.deciding:
+            card = current_notice(self.context, session)
+            given_back: Draft = None
+            model, preset = gr.skip(), gr.skip()
+            if card is not None and not _meant(card, say_for(session), rung, said):
+                session.forget_shown()  # what the page shows is not what we think it does
+            elif card is not None:
+                changed, given_back = self._carry_out(session, card, draft, rung)
+                if changed is not None:
+                    session.request = changed
+                    model, preset = gr.update(value=changed.model), gr.update(value=changed.preset.value)
+            return self._whole(session, _box(session, given_back), model, preset)
+
+    def _carry_out(
+        self, session: Session, card: Notice, draft: Draft, rung: str | None
+    ) -> tuple[PlanRequest | None, Draft]:
+        """Do what the card's button says; what is asked for instead, and what the message box gets back."""
+        if card.action is None:
+            return None, None
         given_back: Draft = None
-        model, preset = gr.skip(), gr.skip()
-        if card is not None and card.action is not None:
-            session.dismissed, session.error = card.error, None
-            if card.action is Action.MORE_PICTURES:
-                changed = climbing.make_room(self.context, session, card.error)
-            elif rung is None:
-                changed = act_on_model(self.context, session, card.action, card.error)
-            else:
-                changed = climbing.take(self.context, session, rung)
-            if changed is not None:
-                session.request = changed
-                model, preset = gr.update(value=changed.model), gr.update(value=changed.preset.value)
-            if card.action is Action.SHORTEN:
-                given_back = _given_back(session.turns, len(session.turns) - 1, draft)
-                session.turns = ()
-            if card.action is Action.RETRY and session.turns and not chat_flow.waiting(session.turns):
-                session.ask(chat_flow.regenerate(session.turns))
-            # The question that ran out of memory is asked again as soon as the next plan is loaded.
-            room = card.action in (Action.STEP_DOWN, Action.MORE_PICTURES)
-            if room and changed and chat_flow.unanswered(session.turns):
-                session.ask(chat_flow.regenerate(session.turns))
-        return self._whole(session, _box(session, given_back), model, preset)
+        session.dismissed, session.error = card.error, None
+        if card.action is Action.MORE_PICTURES:
+            changed = climbing.make_room(self.context, session, card.error)
+        elif rung is None:
+            changed = act_on_model(self.context, session, card.action, card.error)
+        else:
+            changed = climbing.take(self.context, session, rung)
+        if card.action is Action.SHORTEN:
+            given_back = _given_back(session.turns, len(session.turns) - 1, draft)
+            session.turns = ()
+        if card.action is Action.RETRY and session.turns and not chat_flow.waiting(session.turns):
+            session.ask(chat_flow.regenerate(session.turns))
+        # The question that ran out of memory is asked again as soon as the next plan is loaded.
+        room = card.action in (Action.STEP_DOWN, Action.MORE_PICTURES)
+        if room and changed and chat_flow.unanswered(session.turns):
+            session.ask(chat_flow.regenerate(session.turns))
+        return changed, given_back
 
     def dismiss(self, request: gr.Request) -> list[Any]:
         """Put the card away."""
         session = self.context.session(request)
-        card = current_notice(self.context, session)
-        if card is not None:
-            if card.taken is not None:
-                session.climb.seen = card.taken
-            elif card.error is None and session.turns:
-                session.turns = (*session.turns[:-1], replace(session.turns[-1], status="done"))
-            session.dismissed, session.error = card.error, None
-        return refresh(self.context, session)
+        with session.deciding:
+            card = current_notice(self.context, session)
+            if card is not None:
+                if card.taken is not None:
+                    session.climb.seen = card.taken
+                elif card.error is None and session.turns:
+                    session.turns = (*session.turns[:-1], replace(session.turns[-1], status="done"))
+                session.dismissed, session.error = card.error, None
+            return refresh(self.context, session)
+
+
+def _meant(card: Notice, say: Translator, rung: str | None, said: str | None) -> bool:
+    """Whether a press is for this card: it may have changed before the press arrived, by a press before."""
+    if rung is not None:
+        return card.action is Action.STEP_DOWN
+    return not said or said == card.button(say)
 
 
 def _box(session: Session, value: Draft = None) -> Any:  # noqa: ANN401 - the box's update
@@ -275,7 +305,7 @@ def wire(page: Page, generation: Generation, context: Context) -> None:
         half.act(handlers.turn_act, chat.message, whole, **at_once).then(**answering)
     chat.clear.click(handlers.clear, None, [*conversation, *page.live], **at_once)
     acted = [*conversation, chat.message, page.setup.model, page.setup.preset, *page.live]
-    chat.act.click(handlers.act, chat.message, acted, **at_once).then(**answering)
+    chat.act.click(handlers.act, [chat.message, chat.act], acted, **at_once).then(**answering)
     chat.notice.step(handlers.step, chat.message, acted, **at_once).then(**answering)
     chat.dismiss.click(handlers.dismiss, None, page.live, **at_once)
 

@@ -19,9 +19,10 @@ def ask(context: Context, session: Session) -> None:  # noqa: ARG001 - as the ot
 
 def remove(context: Context, session: Session) -> None:
     """The person means it."""
-    if session.asking_to_clear:
+    with session.deciding:
+        meant, session.asking_to_clear = session.asking_to_clear, False
+    if meant:
         session.came_free = context.service.clear_converted()
-    session.asking_to_clear = False
 
 
 def keep(context: Context, session: Session) -> None:  # noqa: ARG001 - as the others

@@ -64,6 +64,7 @@ def wire(page: Page, context: Context) -> None:
         event(handle, component, outputs, trigger_mode="always_last", **quiet)
 
     _wire_values(custom, context, on)
+    _wire_typed(custom, context, on)
     _wire_limits(custom, context, on)
     _wire_map(custom, context, on)
 
@@ -83,14 +84,15 @@ def wire(page: Page, context: Context) -> None:
     custom.kept.change(None, custom.kept, None, js=theme.ON_KEEP)
 
 
+def _sets(context: Context, field: str, parse: Callable[[Any], Any]) -> Callable[[Session, Any], None]:
+    def act(session: Session, value: Any) -> None:  # noqa: ANN401 - any component's value
+        made: dict[str, Any] = {field: parse(value)}
+        change(context, session, replace((session.request or context.start).overrides, **made))
+
+    return act
+
+
 def _wire_values(custom: Custom, context: Context, on: Callable[..., None]) -> None:
-    def sets(field: str, parse: Callable[[Any], Any]) -> Callable[[Session, Any], None]:
-        def act(session: Session, value: Any) -> None:  # noqa: ANN401 - any component's value
-            made: dict[str, Any] = {field: parse(value)}
-            change(context, session, replace((session.request or context.start).overrides, **made))
-
-        return act
-
     parsers: dict[str, Callable[[Any], Any]] = {
         **{field: partial(by_hand.number, field) for field in _NUMBERS},
         "precision": lambda value: value or None,
@@ -98,15 +100,7 @@ def _wire_values(custom: Custom, context: Context, on: Callable[..., None]) -> N
     }
     for field, parse in parsers.items():
         component = getattr(custom, field)
-        on(component.input, component, sets(field, parse), field)
-
-    def choose_folder(session: Session, written: str | None) -> None:
-        if not session.is_echo("custom.offload_dir=", written or ""):
-            session.problem = None
-            sets("offload_dir", by_hand.folder)(session, written)
-
-    # What is pasted changes a text without a key: `input` would not tell.
-    on(custom.offload_dir.change, custom.offload_dir, choose_folder, "offload_dir")
+        on(component.input, component, _sets(context, field, parse), field)
 
     def choose_engine(session: Session, value: str) -> None:
         kept = by_hand.for_engine((session.request or context.start).overrides, _ENGINES.get(value))
@@ -121,9 +115,24 @@ def _wire_values(custom: Custom, context: Context, on: Callable[..., None]) -> N
     on(custom.leave_room.input, custom.leave_room, leave_room, "leave_room")
 
     def choose_gpus(session: Session, chosen: list[int]) -> None:
-        sets("gpus", lambda value: _gpus(context, session, value))(session, chosen)
+        _sets(context, "gpus", lambda value: _gpus(context, session, value))(session, chosen)
 
     on(custom.gpus.input, custom.gpus, choose_gpus, "gpus")
+
+
+def _wire_typed(custom: Custom, context: Context, on: Callable[..., None]) -> None:
+    def typed(field: str, parse: Callable[[str | None], str | None]) -> Callable[[Session, str | None], None]:
+        def act(session: Session, written: str | None) -> None:
+            if not session.is_echo(f"custom.{field}=", written or ""):
+                session.problem = None
+                _sets(context, field, parse)(session, written)
+
+        return act
+
+    # What is pasted changes a text without a key: `input` would not tell.
+    for field, parse in (("base", by_hand.named_model), ("offload_dir", by_hand.folder)):
+        component = getattr(custom, field)
+        on(component.change, component, typed(field, parse), field)
 
 
 def _wire_limits(custom: Custom, context: Context, on: Callable[..., None]) -> None:

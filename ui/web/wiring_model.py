@@ -171,14 +171,7 @@ def wire(page: Page, context: Context) -> None:
 
     def load(request: gr.Request) -> list[Any]:
         session = context.session(request)
-        if session.elsewhere is not None:
-            return refresh(context, session)
-        plan = make_plan(context, session.request or context.start)
-        session.error = None
-        if isinstance(plan, Plan):
-            context.loader.load(plan)
-        else:
-            session.error = plan
+        begin_load(context, session)
         return refresh(context, session)
 
     def unload(request: gr.Request) -> list[Any]:
@@ -201,6 +194,21 @@ def wire(page: Page, context: Context) -> None:
     )
     setup.load.click(load, None, page.live, **quiet)
     setup.unload.click(unload, None, page.live, **quiet)
+
+
+def begin_load(context: Context, session: Session) -> None:
+    """Begin to load what the tab asks for, unless that is what comes into memory already."""
+    with session.deciding:
+        request, state = session.request or context.start, context.service.state()
+        same = state.plan is not None and state.plan.request == request
+        if session.elsewhere is not None or (same and state.status == "loading"):
+            return  # pressed twice: a load that gave way to itself would begin anew
+        session.error = None
+        plan = make_plan(context, request)
+        if isinstance(plan, Plan):
+            context.loader.load(plan)
+        else:
+            session.error = plan
 
 
 def act_on_model(

@@ -27,6 +27,7 @@ from backends.errors import (
     GpuGone,
     GpuUnsupported,
     InternalError,
+    KernelsMissing,
     ModelDamaged,
     ModelUnsupported,
     OutOfGpuMemory,
@@ -229,6 +230,44 @@ def test_a_gpu_that_torch_has_no_code_for(
     assert str(found.what_text) == f"The installed PyTorch can't use {named}."
     assert why in str(found.why_text)
     assert found.action == "without_gpu"
+
+
+def _raise_in(module: str, error: Exception) -> Exception:
+    """`error` as it comes out of a function of `module`."""
+    space: dict[str, Any] = {"__name__": module, "error": error}
+    exec("def fails():\n    raise error", space)
+    with pytest.raises(type(error)) as caught:
+        space["fails"]()
+    return caught.value
+
+
+OPS = "bitsandbytes.backends.cuda.ops"
+# (the code that was running, what was said, the GPUs' capabilities, whose lack it is)
+WHOSE = {
+    "bitsandbytes lacks it": (OPS, NO_KERNEL, [(8, 6)], "bitsandbytes can't use GPU 4"),
+    "PyTorch lacks it as well": (OPS, NO_KERNEL, [(6, 1)], "PyTorch can't use GPU 4"),
+    "nobody else was at work": ("transformers.models", NO_KERNEL, [(8, 6)], "PyTorch can't use GPU 4"),
+    "the message names it": ("torch.ops", f"bitsandbytes: {NO_KERNEL}", [(8, 6)], "bitsandbytes can't use"),
+    "PyTorch's own words": (OPS, KEPLER, [(8, 6)], "PyTorch can't use GPU 4"),
+    "nobody knows which GPU": (OPS, NO_KERNEL, [(8, 6), (8, 6)], "bitsandbytes can't use A GPU"),
+}
+
+
+@pytest.mark.parametrize("name", WHOSE)
+def test_what_bitsandbytes_lacks_is_not_laid_to_pytorch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, message, capabilities, said = WHOSE[name]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capabilities[index])
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_86"])
+
+    error = _raise_in(module, RuntimeError(message))
+    found = translate(error, "answering", gpus=(4,) if len(capabilities) == 1 else (0, 1))
+
+    assert said in str(found.what_text)
+    assert isinstance(found, KernelsMissing if "bitsandbytes" in said else GpuUnsupported)
+    if isinstance(found, KernelsMissing):
+        assert "8-bit and 4-bit" in str(found.why_text)
+        assert "bf16, fp16" in str(found.remedy_text)
 
 
 def test_what_moving_lacks_is_told_with_its_figures() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from backends.worker.causes import ran_out_of_ram, why_it_ended
+from backends.worker.causes import lacked_kernels, ran_out_of_ram, why_it_ended
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "engine.py", line 3, in load\n'
 
@@ -49,3 +49,22 @@ def test_cause(exit_code: int | None, log: str, expected: str) -> None:
 )
 def test_ran_out_of_ram(exit_code: int | None, log: str, kills: int, *, expected: bool) -> None:
     assert ran_out_of_ram(exit_code, log, oom_kills=kills) is expected
+
+
+NO_KERNEL = "Error no kernel image is available for execution on the device at line 380 in file "
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "log", "expected"),
+    [
+        pytest.param(1, f"loading\n{NO_KERNEL}/src/csrc/ops.cu\n", True, id="Linux"),
+        pytest.param(1, f"{NO_KERNEL}D:\\a\\bitsandbytes\\csrc\\ops.cu", True, id="Windows"),
+        pytest.param(1, "Error invalid argument at line 380 in file /src/csrc/ops.cu", False, id="another"),
+        pytest.param(1, TRACEBACK + f"RuntimeError: {NO_KERNEL}csrc", False, id="somebody quotes it"),
+        pytest.param(-6, f"{NO_KERNEL}/src/csrc/ops.cu\n", False, id="ended by something else later"),
+        pytest.param(0, f"{NO_KERNEL}/src/csrc/ops.cu\n", False, id="a quiet end"),
+        pytest.param(None, f"{NO_KERNEL}/src/csrc/ops.cu\n", False, id="nothing known"),
+    ],
+)
+def test_bitsandbytes_without_code_for_the_gpu(exit_code: int | None, log: str, *, expected: bool) -> None:
+    assert lacked_kernels(exit_code, log) is expected

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
@@ -12,132 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from backends.errors import Action, OutOfGpuMemory, OutOfRam, RamKilled
-from backends.hardware.describe import read_file
-from backends.hardware.types import HardwareSnapshot
 from backends.placement.ladder import Rung
-from backends.placement.types import Credit, Overrides, PlanRequest
-from backends.presets import Preset
-from backends.service import Service
-from backends.settings import load_settings
-from tests.support import checkpoints
-from tests.support.processes import children
+from tests.support.climbing_tab import Open
 from ui.i18n import LANGUAGES, Translator
 from ui.web import climbing, notices
-from ui.web.context import Context, Loader
-from ui.web.wiring_chat import Handlers
 from ui.web.wiring_model import current_notice
-
-HARDWARE = Path(__file__).resolve().parents[2] / "hardware"
-LIVE = 99
-PATIENCE_S = 60.0
-
-
-class Tab:
-    """One tab over the real service; models load in the background as on the page."""
-
-    def __init__(self, home: Path, request: PlanRequest, hardware: HardwareSnapshot) -> None:
-        settings = replace(load_settings({"SNUG_HOME": str(home)}), model_folders=())
-        self.service = Service(settings, preload=False, engine="fake")
-        self.service.calibrate = lambda: None  # type: ignore[method-assign]
-        machine: Any = self.service._machine
-        machine.snapshot = lambda *_args, **_more: hardware
-        machine.usable = lambda *_args: hardware
-        machine.credit = lambda *_args: Credit()
-        self.loader = Loader(self.service)
-        self.context = Context(self.service, settings, self.loader, request)
-        self.handlers = Handlers(self.context, LIVE)
-        self.request: Any = SimpleNamespace(session_hash="one")
-        self.session = self.context.session(self.request)
-
-    def load(self) -> None:
-        self.loader.load(self.service.plan(self.session.request or self.context.start))
-        self.wait(lambda: not self.loader.busy)
-
-    def wait(self, what: Callable[[], bool]) -> None:
-        """Give background threads time; nothing here depends on how much."""
-        begun, pause = time.monotonic(), threading.Event()
-        while not what():
-            assert time.monotonic() - begun < PATIENCE_S
-            pause.wait(0.01)
-
-    def ask(self, text: str, *files: Path) -> None:
-        self.handlers.submit({"text": text, "files": [str(file) for file in files]}, self.request)
-        self.answer()
-
-    def answer(self) -> None:
-        list(self.handlers.stream(None, 0.2, 1, 64, "", request=self.request))
-
-    def press(self) -> list[Any]:
-        """The card's button; what it says about the message box, the model and the preset."""
-        updates = self.handlers.act({"text": "a draft", "files": []}, self.request)[2:5]
-        self.answer()
-        self.wait(lambda: not self.loader.busy)
-        return updates
-
-    @property
-    def card(self) -> notices.Notice | None:
-        return current_notice(self.context, self.session)
-
-    def says(self, language: Any = "en") -> str:
-        assert self.card is not None
-        return self.card.html(Translator(language)) + "|" + self.card.button(Translator(language))
-
-
-Open = Callable[..., Tab]
-
-
-@pytest.fixture
-def open_tab(tmp_path: Path) -> Iterator[Open]:
-    tabs: list[Tab] = []
-    before = children()
-
-    def make(name: str = "llava", machine: str = "no_gpu_32gb", **overrides: Any) -> Tab:
-        model = checkpoints.llava_15_7b(tmp_path / name)
-        request = PlanRequest(str(model), Preset.AUTO, Overrides(**overrides))
-        tabs.append(Tab(tmp_path / "家 home", request, read_file(HARDWARE / f"{machine}.json")))
-        return tabs[-1]
-
-    yield make
-    for tab in tabs:
-        tab.service.close()
-    assert children() <= before
-
-
-@pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    path = tmp_path / "a picture.png"
-    Image.new("RGB", (32, 24), "red").save(path)
-    return path
-
-
-def test_more_pictures_than_planned_get_their_memory_with_one_press(open_tab: Open, picture: Path) -> None:
-    tab = open_tab(images=0, context_tokens=2048)
-    tab.load()
-    tab.ask("what is this?", picture)
-
-    assert "It has 1; the plan counts 0 (pictures per chat)." in tab.says()
-    assert tab.says().endswith("|Make room for them")
-    tab.press()
-
-    plan = tab.service.state().plan
-    assert plan is not None
-    assert (plan.images, plan.context_tokens) == (1, 2048), "all else stays as it was set"
-    assert tab.session.request == plan.request
-    assert tab.session.turns[-1].answer.startswith("I see 1 picture."), "and the question is asked again"
-    assert tab.card is None
-
-
-def test_pictures_that_no_context_holds_say_so_instead(open_tab: Open, picture: Path) -> None:
-    tab = open_tab(images=0, context_tokens=512)
-    tab.load()
-    tab.ask("what is this?", picture)
-    tab.press()
-
-    assert "576" in tab.says(), "what is loaded stays, and why it can't be"
-    assert tab.service.state().status == "ready"
 
 
 @pytest.mark.parametrize(
@@ -295,6 +173,19 @@ def test_a_step_that_is_offered_no_more_does_nothing(open_tab: Open, rung: str) 
     before = tab.service.state().plan, tab.session.turns, tab.session.request
     tab.handlers.step(SimpleNamespace(rung=rung), None, tab.request)  # type: ignore[arg-type]
     assert (tab.service.state().plan, tab.session.turns, tab.session.request) == before
+
+
+def test_a_second_press_does_not_undo_what_the_first_has_done(open_tab: Open) -> None:
+    tab = open_tab()
+    tab.load()
+    tab.ask("oom-over:1500")
+    said = tab.says().rpartition("|")[2]
+    for _ in range(2):
+        tab.handlers.act(None, tab.request, said)
+    tab.answer()
+    tab.wait(lambda: not tab.loader.busy)
+    assert len(tab.session.climb.taken) == 1
+    assert tab.says().endswith("|Undo")
 
 
 def test_an_answer_forgets_what_ran_out_before(open_tab: Open) -> None:

@@ -10,6 +10,7 @@ import pytest
 from backends.errors import (
     Action,
     GpuUnsupported,
+    KernelsMissing,
     ModelNotFound,
     NotLoaded,
     WorkerCrashed,
@@ -40,6 +41,7 @@ CONVERTING_CRASH = WorkerCrashed(stage=CONVERTING, detail="It was ended.")
         (chat_flow.fail(ASKED, CRASH), "ready", CRASH, None, "action.ask_again"),
         (chat_flow.fail(ASKED, CRASH), "loading", CRASH, None, None),
         ((), "ready", NotLoaded(), None, None),
+        ((), "crashed", None, KernelsMissing(device="GPU 0"), ""),
     ],
     ids=[
         "all is well",
@@ -54,6 +56,7 @@ CONVERTING_CRASH = WorkerCrashed(stage=CONVERTING, detail="It was ended.")
         "another tab started it again",
         "another tab is starting it again",
         "loaded meanwhile",
+        "it would end of that again",
     ],
 )
 def test_the_card_that_helps_most(

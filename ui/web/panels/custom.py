@@ -22,7 +22,7 @@ from ui.overrides import command_line
 from ui.web import by_hand, kept
 from ui.web.drawing import Shown
 from ui.web.format import error_card, short_gpu
-from ui.web.html import badge, esc
+from ui.web.html import badge, esc, undo_chip
 from ui.web.panels import engines
 from ui.web.panels.engines import Running
 
@@ -40,6 +40,7 @@ class Custom:
 
     box: gr.Accordion
     intro: gr.HTML
+    base: gr.Textbox
     engine: gr.Dropdown
     gpus: gr.CheckboxGroup
     gpu_layers: gr.Slider
@@ -89,7 +90,7 @@ class About:
     """What the panel is drawn from.
 
     `draft` is the text in the map's editor, when a person wrote there; `limited` the number of the GPU whose
-    limit is shown.
+    limit is shown; `adapter` says that the model is a LoRA.
     """
 
     request: PlanRequest
@@ -102,6 +103,7 @@ class About:
     cost: PictureCost | None = None
     limited: int | None = None
     leave_room: bool = False
+    adapter: bool = False
 
     @property
     def running(self) -> Running:
@@ -114,6 +116,7 @@ def build(say: Translator) -> Custom:
     """Lay the panel out; the first tick fills it."""
     with gr.Accordion(say("setup.custom"), open=False, elem_id="custom") as box:
         intro = gr.HTML("", apply_default_css=False, elem_id="custom-intro", js_on_load=_UNDO)
+        base = gr.Textbox("", visible=False, interactive=True, elem_id="base")
         engine = gr.Dropdown([("", "")], value="", filterable=False, interactive=True, elem_id="engine")
         gpus = gr.CheckboxGroup([], visible=False, interactive=True, elem_id="gpus")
         gpu_layers = gr.Slider(
@@ -149,7 +152,7 @@ def build(say: Translator) -> Custom:
                           elem_id="map-json")  # fmt: skip
         kept_text = gr.Textbox("", visible=False)
     return Custom(
-        box, intro, engine, gpus, gpu_layers, precision, room, context, images, detail, cost, mode,
+        box, intro, base, engine, gpus, gpu_layers, precision, room, context, images, detail, cost, mode,
         memory_box, which, limit, ram, offload, map_box, text, check, use, auto, reset, command, json,
         kept_text,
     )  # fmt: skip
@@ -159,6 +162,7 @@ def view(say: Translator, about: About) -> dict[str, Shown]:
     """How every component looks, by its name."""
     return {
         **_frame(say, about),
+        "base": _base(say, about),
         **_devices(say, about),
         **_work(say, about),
         **_memory(say, about),
@@ -212,26 +216,20 @@ def _frame(say: Translator, about: About) -> dict[str, Shown]:
 
 def _chips(say: Translator, about: About) -> list[str]:
     """A button for each setting that was made by hand: it goes back to automatic."""
+
+    def chip(setting: str, name: str, value: str) -> str:
+        return undo_chip(setting, name, value, say("custom.undo", name=name))
+
     overrides, found = about.request.overrides, []
     for field in by_hand.set_fields(overrides):
         name = say.text(by_hand.name_of(field))
         if field == "max_memory":
             for device, nbytes in overrides.max_memory:
-                found.append(
-                    _chip(say, f"max_memory:{device}", _device_name(say, about, device), human_bytes(nbytes))
-                )
+                named = _device_name(say, about, device)
+                found.append(chip(f"max_memory:{device}", named, human_bytes(nbytes)))
         else:
-            found.append(_chip(say, field, name, _value(say, field, getattr(overrides, field))))
+            found.append(chip(field, name, _value(say, field, getattr(overrides, field))))
     return found
-
-
-def _chip(say: Translator, setting: str, name: str, value: str) -> str:
-    title = say("custom.undo", name=name)
-    return (
-        f'<button type="button" class="sn-chip" data-undo="{esc(setting)}" title="{esc(title)}" '
-        f'aria-label="{esc(f"{name}: {value}. {title}")}">{esc(name)}: <b>{esc(value)}</b>'
-        '<span aria-hidden="true"> ×</span></button>'
-    )
 
 
 def _value(say: Translator, field: str, value: Any) -> str:  # noqa: ANN401 - any setting's value
@@ -250,6 +248,13 @@ def _device_name(say: Translator, about: About, device: str) -> str:
     gpus = {f"cuda:{gpu.index}": short_gpu(gpu.name) for gpu in about.hardware.gpus}
     name = say("hardware.ram") if device == "cpu" else gpus.get(device, device)
     return f"{device.removeprefix('cuda:')} · {name}" if len(gpus) > 1 and device in gpus else name
+
+
+def _base(say: Translator, about: About) -> Shown:
+    """The field for the model that a LoRA belongs to; it names the one that was found."""
+    found = about.model.adapter.base if about.model and about.model.adapter else say("custom.automatic")
+    props = {**_words(say, about, "base"), "placeholder": found, "visible": about.adapter}
+    return Shown(props, about.request.overrides.base or "")
 
 
 def _devices(say: Translator, about: About) -> dict[str, Shown]:
@@ -298,11 +303,7 @@ def _work(say: Translator, about: About) -> dict[str, Shown]:
     sees = model is None or model.vision is not None
     detail = by_hand.detail_range(model) if model else range(0)
     bounds = {"minimum": detail[0], "maximum": detail[-1]} if len(detail) > 1 else {}
-    context = (
-        _words(say, about, "context_tokens", most=most)
-        if most
-        else _words(say, about, "context_tokens", most=0)
-    )
+    context = _words(say, about, "context_tokens", most=most)
     pictures = _words(say, about, "images")
     if not sees:
         pictures["info"] = say("custom.text_only")
