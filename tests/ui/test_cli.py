@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from tests.support.checkpoints import llama
-from tests.support.programs import running
+from tests.support.programs import hearing_ctrl_c, running
 
 ROOT = Path(__file__).parents[2]
 PLAN_KEYS = {
@@ -287,14 +287,27 @@ def test_output_that_has_nowhere_to_go(arguments: tuple[str, ...], snug: Snug) -
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_ctrl_c_while_answering_is_calm(snug: Snug) -> None:
-    with running(
-        [sys.executable, "-m", "ui.cli", "ask", "starter", "Describe everything.", "--set", "context=512"],
-        cwd=snug.folder,
-        env=environment(snug.home),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
+    with (
+        hearing_ctrl_c(),
+        running(
+            [
+                sys.executable,
+                "-m",
+                "ui.cli",
+                "ask",
+                "starter",
+                "Describe everything.",
+                "--set",
+                "context=512",
+            ],
+            cwd=snug.folder,
+            env=environment(snug.home),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process,
+    ):
         # The home folder appears once the command is under way; then any moment is a fair one.
         while not snug.home.exists() and process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):  # others may need the processor
