@@ -13,7 +13,7 @@ from backends.errors import InputError
 from backends.models.types import ModelInfo, ModuleKind
 from backends.placement import ladder_words as words
 from backends.placement.case import CPU, DISK, GGUF_ENGINE
-from backends.placement.types import DeviceShare, Overrides, Plan, PlanRequest
+from backends.placement.types import DeviceShare, EngineName, Overrides, Plan, PlanRequest
 from backends.placement.workload import LEAST_PICTURE_TOKENS
 from backends.presets import MEANT, QUESTION_TOKENS, Preset
 from backends.text import Text
@@ -244,7 +244,7 @@ class _Climb:
         if self.device != CPU:
             yield self._on_cpu(None, engine=self.failed.request.overrides.engine)
 
-    def _on_cpu(self, precision: str | None, engine: str | None = None) -> PlanRequest:
+    def _on_cpu(self, precision: str | None, engine: EngineName | None = None) -> PlanRequest:
         """The preset for processors, which prefers llama.cpp, without settings that belong to GPUs."""
         asked = self.failed.request
         limits = tuple(limit for limit in asked.overrides.max_memory if not limit[0].startswith("cuda:"))
