@@ -72,11 +72,14 @@ def test_at_load_the_question_that_waited_is_answered(open_tab: Open) -> None:
     assert tab.session.turns[-1].status == "failed"
     assert isinstance(tab.session.error, OutOfRam)
     assert "ran out of memory while loading" in tab.says()
-    assert tab.says().endswith("|Load in 8-bit")
+    assert tab.says().endswith("|Use llama.cpp")
+    assert "is converted for llama.cpp first, once" in tab.says()
 
     tab.press()
     assert tab.session.turns[-1].answer.endswith("You said: hello")
-    assert tab.service.state().plan.precision == "int8"  # type: ignore[union-attr]
+    plan = tab.service.state().plan
+    assert plan is not None
+    assert (plan.engine, plan.precision) == ("llamacpp", "q8_0")
 
 
 def test_at_load_without_a_question_another_tab_is_told_as_well(open_tab: Open) -> None:
@@ -86,7 +89,7 @@ def test_at_load_without_a_question_another_tab_is_told_as_well(open_tab: Open) 
     theirs = current_notice(tab.context, tab.context.session(other))
 
     assert theirs is not None
-    assert theirs.button(Translator("en")) == "Load in 8-bit"
+    assert theirs.button(Translator("en")) == "Use llama.cpp"
     tab.press()
     assert tab.session.turns == ()
     assert tab.service.state().status == "ready"
