@@ -57,8 +57,9 @@ class SnugError(Exception):
 
     @property
     def remedy_text(self) -> Text:
-        """What to do."""
-        return self._text("remedy", self.remedy)
+        """What to do: `next_step`, where it is among the values, and what the class says otherwise."""
+        step = self.values.get("next_step")
+        return step if isinstance(step, Text) else self._text("remedy", self.remedy)
 
     def __str__(self) -> str:
         return f"{self.what_text} {self.why_text} {self.remedy_text}"

@@ -126,12 +126,6 @@ class PicturesExceeded(InputError):
     remedy = "Plan for {pictures:count} pictures per chat, or ask about fewer."
     action = Action.MORE_PICTURES
 
-    @property
-    def remedy_text(self) -> Text:
-        """The next step where it is known."""
-        step = self.values.get("next_step")
-        return step if isinstance(step, Text) else super().remedy_text
-
 
 class SettingInvalid(InputError):
     """An option or setting that does not exist or has an impossible value."""
@@ -184,12 +178,6 @@ class OutOfMemory(MachineError):
             free_bytes=self.values.get("free_bytes", 0),
         )
 
-    @property
-    def remedy_text(self) -> Text:
-        """The next step where it is known."""
-        step = self.values.get("next_step")
-        return step if isinstance(step, Text) else super().remedy_text
-
 
 class OutOfGpuMemory(OutOfMemory):
     """A GPU allocation failed."""
@@ -224,12 +212,6 @@ class DiskFull(MachineError):
     what = "The disk is full."
     why = "{needed_bytes:bytes} are needed in {path} and {free_bytes:bytes} are free."
     remedy = "Free some space, or set SNUG_HOME to a folder on another disk."
-
-    @property
-    def remedy_text(self) -> Text:
-        """The next step where it is known."""
-        step = self.values.get("next_step")
-        return step if isinstance(step, Text) else super().remedy_text
 
 
 class FolderReadOnly(MachineError):
