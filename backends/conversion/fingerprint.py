@@ -20,10 +20,12 @@ _SMALL_FILES = (
 )
 # A page: a disk reads no less.
 _BLOCK = 4096
-# 2 MiB at most, however large the weights are. A checkpoint of 7 B with a tower has 370 matrices: what was
-# trained further in one of them alone, such as the projector, is noticed.
-_IN_TENSORS = 384
-_EVENLY = 128
+# 17 MiB at most, however large the weights are; 3 MiB of a checkpoint of 7 B with a tower, which has 690
+# tensors. What was trained further in one of them alone, a norm or a projector, is noticed.
+_IN_TENSORS = 4096
+_EVENLY, _IN_ONE_FILE = 128, 512
+# Of taller tables the end is looked at, too: there are the words that a training adds.
+_TALL = 8192
 
 
 class _Place(NamedTuple):
@@ -47,9 +49,9 @@ class _State(NamedTuple):
 def fingerprint(folder: Path) -> str:
     """A hexadecimal digest of what is in the checkpoint, wherever it lies and whenever it was copied there.
 
-    Of the weights samples are read, at most 2 MiB, and again only after a file's size or one of its times has
-    changed. Another training shows in nearly every block; a change of a few numbers, such as one row of one
-    matrix, may go unnoticed. Raises OSError, and what reading headers raises.
+    Of the weights samples are read, and again only after a file's size or one of its times has changed.
+    Another training shows in nearly every block; a change of a few numbers, such as one row in the middle of
+    one matrix, may go unnoticed. Raises OSError, and what reading headers raises.
     """
     digest = hashlib.sha256(f"version {_VERSION}".encode())
     for name in _SMALL_FILES:
@@ -81,13 +83,20 @@ def _of_checkpoint(folder: Path, states: Sequence[_State]) -> bytes:
 
 @lru_cache(maxsize=64)
 def _of_file(path: Path, state: _State) -> bytes:
-    return _read(path.parent, _evenly((state,), _IN_TENSORS + _EVENLY))
+    return _read(path.parent, _evenly((state,), _IN_ONE_FILE))
 
 
 def _in_tensors(tensors: Iterable[Stored]) -> list[_Place]:
-    """A place in each of the largest tensors; of many that are equally large, some of any layer."""
-    ranked = sorted(tensors, key=lambda one: (-one.tensor.nbytes, _chance(one)))
-    return [_place(one) for one in ranked[:_IN_TENSORS]]
+    """A place in each tensor, of more than 4,096 in any of them; and the end of each tall table."""
+    ranked = sorted(tensors, key=_chance)
+    tall = [one for one in ranked if one.tensor.shape and one.tensor.shape[0] > _TALL][:_EVENLY]
+    return [*(_place(one) for one in ranked[:_IN_TENSORS]), *(_end(one) for one in tall)]
+
+
+def _end(stored: Stored) -> _Place:
+    tensor = stored.tensor
+    length = min(_BLOCK, tensor.nbytes)
+    return _Place(tensor.file, stored.begin + tensor.nbytes - length, length)
 
 
 def _place(stored: Stored) -> _Place:

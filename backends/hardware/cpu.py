@@ -65,7 +65,7 @@ def usable_cores(total: int) -> int:
         cores = len(siblings) if None not in siblings else max(1, len(allowed) * total // logical)
     quota = cgroup.cpu_limit() if sys.platform == "linux" else None
     if quota is not None:
-        cores = min(cores, int(quota))
+        cores = min(cores, int(quota + 0.5))  # of 1.9 processors two threads make more than one
     return max(1, min(cores, total))
 
 

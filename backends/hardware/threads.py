@@ -7,7 +7,10 @@ from collections.abc import Mapping, MutableMapping
 
 # Shells, notebooks and other programs set these for themselves. A 1 that is left over there would make a
 # model several times slower, a number of hyperthreads a bit.
-_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_THREAD_LIMIT")
+_COUNTS = (
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_THREAD_LIMIT"),
+    "VECLIB_MAXIMUM_THREADS",
+)
 
 
 def enter(environment: Mapping[str, str], environ: MutableMapping[str, str] = os.environ) -> None:

@@ -24,9 +24,12 @@ _BLOCK = re.compile(r"(?:.*?\.)?(?P<tail>[^.]+\.\d+\..+)")
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether `folder` holds an adapter and no whole model of its own."""
+    """Whether `folder` holds an adapter and no whole model of its own; not one that may not be entered."""
     whole = ("model.safetensors", "model.safetensors.index.json")
-    return (folder / _CONFIG).is_file() and not any((folder / name).is_file() for name in whole)
+    try:
+        return (folder / _CONFIG).is_file() and not any((folder / name).is_file() for name in whole)
+    except OSError:
+        return False
 
 
 def read_adapter(

@@ -175,9 +175,9 @@ def _check_folder(path: Path) -> None:
         )
     if not path.is_dir():
         raise ModelNotFound(path=str(path), detail=Text("model.no_folder", "The folder does not exist."))
-    if (path / "config.json").is_file() or is_adapter(path):
-        return
     try:
+        if (path / "config.json").is_file() or is_adapter(path):
+            return
         inside = sorted(path.iterdir())
     except OSError as error:
         detail = Text("model.closed_folder", "The folder can't be read.")

@@ -199,14 +199,14 @@ def _parts(case: Case, layout: Layout) -> list[tuple[speed.Rates, speed.Work]]:
         if module.kind in (ModuleKind.LAYER, ModuleKind.NORM, ModuleKind.HEAD):
             # A module that is moved is moved whole; in place, or mapped, only the experts visited are read.
             moved = from_ram or (device == DISK and (has_gpu or _converts(case, layout)))
-            whole = moved or module.idle_parameters == 0
-            read = nbytes if whole else nbytes * module.active_parameters // module.parameters
+            visited = _visited(module, nbytes)
+            read = nbytes if moved else visited
             if device == DISK:
                 sums[5] += count * (min(read, module.nbytes) or read)  # as stored, converted after reading
             elif from_ram:
                 sums[4] += count * read
             # What has come is read once more, by the kernels.
-            sums[0] += count * read
+            sums[0] += count * visited
             sums[6] += count * nbytes
         if module.kind is ModuleKind.LAYER:
             sums[1] += count
@@ -215,6 +215,13 @@ def _parts(case: Case, layout: Layout) -> list[tuple[speed.Rates, speed.Work]]:
         if module.kind in EYES:
             sums[3] += count * module.parameters
     return [(_rates(case, layout, device), speed.Work(*sums)) for device, sums in found.items()]
+
+
+def _visited(module: Module, nbytes: int) -> int:
+    """Of the `nbytes` of a module those that one token reads: of a mixture's experts a few."""
+    if not module.idle_parameters:
+        return nbytes
+    return nbytes * module.active_parameters // module.parameters
 
 
 def _converts(case: Case, layout: Layout) -> bool:

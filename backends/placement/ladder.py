@@ -256,6 +256,7 @@ class _Climb:
             engine=engine,
             cpu_layers_mode=None,
             device_map=None,
+            offload_dir=None,
             max_memory=limits,
         )
         return replace(asked, preset=Preset.CPU, overrides=overrides)

@@ -161,7 +161,7 @@ def cpu_rates(
         numbers=vectors * (_NUMBERS_FP32 if fp32 else _NUMBERS_HALF),
         packed=fp32,
         new_length_s=_CPU_NEW_LENGTH_FP32_S if fp32 else _CPU_NEW_LENGTH_HALF_S,
-        attending=(hardware.cpu.gflops_fp32 or _CPU_GFLOPS) * 1e9 * _ATTENDING,
+        attending=_cpu_math(hardware.cpu, Precision("fp32", "float32")) * _ATTENDING,
     )
 
 

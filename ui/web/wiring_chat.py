@@ -72,7 +72,8 @@ class Handlers:
         with session.deciding:
             if chat_flow.waiting(session.turns) or not (text.strip() or readable):
                 return self._whole(session, gr.skip(), gr.skip())
-            pictures = [session.draft_images[path] for path in readable]
+            # A picture that left the box meanwhile leaves the question, too.
+            pictures = [session.draft_images[path] for path in readable if path in session.draft_images]
             session.ask(chat_flow.ask(session.turns, chat_flow.question(text, pictures)))
             session.draft_images = {}
             return self._whole(session, _box(session), _leaving(text, _parts(draft)[1]))

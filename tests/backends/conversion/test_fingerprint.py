@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -37,6 +38,44 @@ def zeros(folder: Path, side: int) -> Path:
     index = {"weight_map": weight_map}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     return folder
+
+
+def words_and_norms(folder: Path) -> dict[str, tuple[int, int]]:
+    """A checkpoint of a tall table, matrices larger than it, and norms; where each lies in the file."""
+    shapes = {"embed": [9000, 8], **{f"layers.{at}.weight": [300, 300] for at in range(500)}}
+    shapes |= {f"layers.{at}.norm": [64] for at in range(500)}
+    places: dict[str, tuple[int, int]] = {}
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 2 * math.prod(shape)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+        places[name] = begin, end
+    raw = json.dumps(header).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(raw).to_bytes(8, "little") + raw)
+        file.truncate(8 + len(raw) + end)
+    (folder / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+    return {name: (8 + len(raw) + begin, 8 + len(raw) + end) for name, (begin, end) in places.items()}
+
+
+@pytest.mark.parametrize(
+    ("tensor", "last"),
+    [
+        pytest.param("layers.7.norm", 128, id="a norm among a thousand tensors"),
+        pytest.param("layers.499.weight", 2 * 300**2, id="one matrix"),
+        pytest.param("embed", 3 * 16, id="words that were added at the end"),
+    ],
+)
+def test_a_training_of_little_is_noticed(tmp_path: Path, tensor: str, last: int) -> None:
+    place = words_and_norms(tmp_path)[tensor]
+    before = fingerprint(tmp_path)
+    with (tmp_path / "model.safetensors").open("r+b") as file:
+        file.seek(place[1] - last)
+        file.write(b"\1" * last)
+    later = (tmp_path / "model.safetensors").stat().st_mtime_ns + 1_000_000_000
+    os.utime(tmp_path / "model.safetensors", ns=(later, later))
+
+    assert fingerprint(tmp_path) != before
 
 
 def bytes_read() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import pytest
 from backends.errors import ContextExceeded
 from backends.placement.types import PlanRequest
 from backends.presets import Preset
+from tests.support.climbing_tab import PATIENCE_S
 from tests.support.tab import ASKED, Tab
 from ui.i18n import LANGUAGES, Translator
 from ui.web import chat_flow, kept, planning, wiring_chat
@@ -53,6 +55,14 @@ def others_wait(session: Session) -> bool:
     return not free[0]
 
 
+def until(what: Callable[[], bool]) -> None:
+    """Give a thread of the page time; nothing here depends on how much."""
+    begun, pause = time.monotonic(), threading.Event()
+    while not what():
+        assert time.monotonic() - begun < PATIENCE_S
+        pause.wait(0.01)
+
+
 @pytest.mark.parametrize("name", PRESSES)
 def test_what_is_looked_at_stays_so_until_it_is_acted_on(
     name: str, tab: Tab, monkeypatch: pytest.MonkeyPatch
@@ -81,8 +91,7 @@ def test_what_is_looked_at_stays_so_until_it_is_acted_on(
 def test_a_load_that_is_begun_twice_goes_on(tab: Tab) -> None:
     tab.service.load_hold = True
     begin_load(tab.context, tab.session)
-    while not tab.service.loads:
-        threading.Event().wait(0.01)
+    until(lambda: bool(tab.service.loads))
     begin_load(tab.context, tab.session)
     assert not tab.service.go.is_set(), "nothing was called off"
     tab.service.go.set()
@@ -121,8 +130,7 @@ def test_files_are_removed_once_and_nobody_waits_for_that(tab: Tab, monkeypatch:
 def test_the_tab_that_asks_for_something_else_loads_that(tab: Tab) -> None:
     tab.service.load_hold = True
     begin_load(tab.context, tab.session)
-    while not tab.service.loads:
-        threading.Event().wait(0.01)
+    until(lambda: bool(tab.service.loads))
     tab.session.request = replace(tab.context.start, preset=Preset.LOW)
     begin_load(tab.context, tab.session)
     tab.loader.wait()
