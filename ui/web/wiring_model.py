@@ -252,6 +252,7 @@ def _other_request(
 
 def _use_transformers(context: Context, session: Session, request: PlanRequest) -> PlanRequest:
     """Load the same with the other engine, at once."""
+    session.climb.unfit.add(request.model)
     kept = for_engine(request.overrides, "transformers")
     changed = replace(request, overrides=kept.overrides)
     session.notes = kept.dropped
