@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from backends.errors import Action, GpuUnsupported, KernelsMissing, NotLoaded, OutOfMemory, SnugError
 from backends.hardware.types import Gpu
 from backends.placement.ladder import Step
-from backends.placement.types import PlanRequest
+from backends.placement.types import Overrides, PlanRequest
 from backends.presets import Preset
 from backends.service.recovery import Offer
 from backends.text import Text
@@ -111,6 +111,11 @@ def without_gpus(request: PlanRequest, error: GpuUnsupported, present: Sequence[
         return replace(request, preset=Preset.CPU, overrides=kept.overrides)
     overrides = replace(overrides, gpus=left)
     return replace(request, preset=by_hand.preset_for(overrides, request.preset), overrides=overrides)
+
+
+def in_sixteen_bits(overrides: Overrides) -> Overrides:
+    """What bitsandbytes has no part in; layers that were counted for narrower weights are placed anew."""
+    return replace(overrides, precision="bf16", gpu_layers=None, device_map=None)
 
 
 def _of_error(error: SnugError, offer: Offer | None, way: WayOut | None) -> Notice:

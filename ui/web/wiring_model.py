@@ -28,7 +28,7 @@ from ui.web.panels.custom import Custom
 from ui.web.panels.header import Header
 from ui.web.panels.setup import Setup
 from ui.web.panels.whatif import WhatIf
-from ui.web.planning import hardware_of, leave, make_plan, settle
+from ui.web.planning import change, hardware_of, leave, make_plan, settle
 from ui.web.redrawing import above_plan, converted_updates, custom_updates, whatif_updates
 from ui.web.route import route
 from ui.web.sessions import Session
@@ -38,7 +38,9 @@ TICK_S = 2.0
 _LOADING_TICK_S = 0.4
 _TICKS_TO_REPEAT = 10
 # What is loaded is loaded here.
-_OF_THIS_MACHINE = (Action.RESTART, Action.WITHOUT_GPU, Action.USE_TRANSFORMERS, Action.CLEAR_CONVERTED)
+_OF_THIS_MACHINE = (
+    Action.RESTART, Action.WITHOUT_GPU, Action.SIXTEEN_BITS, Action.USE_TRANSFORMERS, Action.CLEAR_CONVERTED
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +232,9 @@ def act_on_model(
         case Action.CLEAR_CONVERTED:
             context.service.clear_converted()
             _restart(context, request)
+        case Action.SIXTEEN_BITS:
+            change(context, session, notices.in_sixteen_bits(request.overrides))
+            return session.request
         case _:
             return _other_request(context, action, error, request)
     return None
