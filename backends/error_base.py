@@ -20,6 +20,7 @@ class Action(StrEnum):
     PICK_MODEL = "pick_model"
     RETRY = "retry"
     WITHOUT_GPU = "without_gpu"
+    SIXTEEN_BITS = "sixteen_bits"
     USE_TRANSFORMERS = "use_transformers"
     CLEAR_CONVERTED = "clear_converted"
 

@@ -292,6 +292,7 @@ class KernelsMissing(MachineError):
     what = "The installed bitsandbytes can't use {device}."
     why = "It computes with 8-bit and 4-bit weights, and holds no code that this card can run."
     remedy = "Choose a precision that works without it: bf16, fp16 or fp32, or q8_0 or q4_0 with llama.cpp."
+    action = Action.SIXTEEN_BITS
 
 
 class CpuUnsupported(MachineError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import count, takewhile
@@ -78,19 +78,25 @@ class Step:
         return self.plan.request
 
 
-def steps(
-    failed: Plan, shortage: Shortage, model: ModelInfo, judge: Judge, tried: Tried = MappingProxyType({})
+def steps(  # noqa: PLR0917 - what happened, and what a step is judged by
+    failed: Plan,
+    shortage: Shortage,
+    model: ModelInfo,
+    judge: Judge,
+    tried: Tried = MappingProxyType({}),
+    without: Collection[Rung] = (),
 ) -> Iterator[Step]:
     """The steps that help, in the ladder's order, each worked out when it is asked for.
 
     `judge` plans a request on the machine as it is now. A step is left out when its plan does not fit,
     frees too little of what ran out, does not do what its rung says, or is among `tried`: the requests
     that ran out of memory before, each with the rung that led to it (None for the person's own). Each of
-    them doubles what a step must free, and a rung that was not enough comes again after the others.
+    them doubles what a step must free, and a rung that was not enough comes again after the others. The rungs
+    of `without` are left out: they are known to lead nowhere.
     """
     climb = _Climb(failed, shortage, model, judge, tried)
     last = {Rung.CPU: 2, Rung.DISK: 2} | dict.fromkeys({*tried.values()} - {None, Rung.CPU, Rung.DISK}, 1)
-    for rung in sorted(Rung, key=lambda rung: last.get(rung, 0)):
+    for rung in sorted((rung for rung in Rung if rung not in without), key=lambda rung: last.get(rung, 0)):
         step = climb.step(rung)
         if step is not None:
             yield step

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -20,7 +20,7 @@ from backends.models.identify import ensure_loadable
 from backends.models.types import ModelEntry, ModelInfo
 from backends.placement import moving
 from backends.placement.converted_words import not_installed
-from backends.placement.ladder import Tried, When
+from backends.placement.ladder import Rung, Tried, When
 from backends.placement.needs import Needs
 from backends.placement.needs import needs as find_needs
 from backends.placement.planner import plan as make_plan
@@ -136,14 +136,16 @@ class Service:
         *,
         prompt_tokens: int = 0,
         tried: Tried = MappingProxyType({}),
+        without: Collection[Rung] = (),
     ) -> Offer:
         """Find what to try after `failed` ran out of memory: the ladder's steps, each with its own plan.
 
         `prompt_tokens` is the length of the conversation that must still fit, `tried` the requests that ran
-        out before, with the rungs that led to them. Raises what `inspect` raises.
+        out before, with the rungs that led to them; the rungs of `without` are left out.
+        Raises what `inspect` raises.
         """
         shortage = recovery.shortage_of(error, failed, when, prompt_tokens)
-        return recovery.offer(error, failed, shortage, self._model, self.plan, tried)
+        return recovery.offer(error, failed, shortage, self._model, self.plan, tried, without)
 
     def usable(self) -> HardwareSnapshot:
         """The hardware that plans count on: without GPUs that the installed torch can't use."""

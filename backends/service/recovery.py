@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from backends.errors import OutOfGpuMemory, OutOfMemory, RamKilled
 from backends.models.types import ModelInfo
 from backends.placement import ladder
-from backends.placement.ladder import Judge, Shortage, Step, Tried, When
+from backends.placement.ladder import Judge, Rung, Shortage, Step, Tried, When
 from backends.placement.ladder_words import device_name
 from backends.placement.types import Plan, PlanRequest
 from backends.text import Text
@@ -43,9 +43,10 @@ def offer(  # noqa: PLR0917 - what happened, and what a step is judged by
     inspect: Callable[[PlanRequest], ModelInfo],
     judge: Judge,
     tried: Tried,
+    without: Collection[Rung] = (),
 ) -> Offer:
     """Find the steps that help. Raises what `inspect` raises."""
-    steps = tuple(ladder.steps(failed, shortage, inspect(failed.request), judge, tried))
+    steps = tuple(ladder.steps(failed, shortage, inspect(failed.request), judge, tried, without))
     nothing = None if steps else ladder.nothing_left(failed, shortage)
     return Offer(_named(error, failed, shortage), failed, steps, nothing)
 

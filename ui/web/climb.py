@@ -35,7 +35,9 @@ class Climb:
     `offer` are the steps after `failure`. `tried` are the requests that ran out since something was last
     answered, with the rung that led to each; `led` the rung of every request that a step asked for. `taken`
     are the steps that can be undone, the last one first to go; `seen` the one whose notice was put away.
-    `refused` is what was loaded when a question had more pictures than that keeps memory for.
+    `refused` is what was loaded when a question had more pictures than that keeps memory for. `unfit` are the
+    models that transformers were asked to load after llama.cpp had failed to, `converted_again` the requests
+    that were loaded again after a process had ended while it converted.
     """
 
     failure: Failure | None = None
@@ -45,3 +47,5 @@ class Climb:
     taken: list[Taken] = field(default_factory=list)
     seen: Taken | None = None
     refused: tuple[SnugError, PlanRequest] | None = None
+    unfit: set[str] = field(default_factory=set)
+    converted_again: set[PlanRequest] = field(default_factory=set)

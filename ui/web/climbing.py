@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from backends.errors import ModelReplaced, OutOfMemory, PicturesExceeded, SnugError
-from backends.placement.ladder import When
+from backends.placement.ladder import Rung, When
 from backends.placement.types import Plan, PlanRequest
 from backends.presets import QUESTION_TOKENS
 from backends.service import ModelState
@@ -126,9 +126,16 @@ def _remember(context: Context, session: Session, found: Failure) -> None:
     climb = session.climb
     climb.failure, climb.offer = found, None
     climb.tried[found.plan.request] = climb.led.get(found.plan.request)
+    # llama.cpp would fail as it did, and lead back to transformers.
+    without = (Rung.LLAMACPP,) if found.plan.request.model in climb.unfit else ()
     try:
         climb.offer = context.service.next_step(
-            found.error, found.plan, found.when, prompt_tokens=found.prompt_tokens, tried=dict(climb.tried)
+            found.error,
+            found.plan,
+            found.when,
+            prompt_tokens=found.prompt_tokens,
+            tried=dict(climb.tried),
+            without=without,
         )
     except SnugError:
         # The model's folder went away meanwhile: the error speaks for itself.

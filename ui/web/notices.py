@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from backends.errors import Action, GpuUnsupported, KernelsMissing, NotLoaded, OutOfMemory, SnugError
 from backends.hardware.types import Gpu
 from backends.placement.ladder import Step
-from backends.placement.types import PlanRequest
+from backends.placement.types import Overrides, PlanRequest
 from backends.presets import Preset
 from backends.service.recovery import Offer
 from backends.text import Text
@@ -75,20 +75,23 @@ def choose(
     offer_for: Callable[[SnugError], Offer | None] = lambda _error: None,
     taken: Taken | None = None,
     way_out_of: Callable[[SnugError], WayOut | None] = lambda _error: None,
+    converted_again: bool = False,
 ) -> Notice | None:
     """The one card that helps most now.
 
     The model's trouble, then the tab's, then a step that can be undone, then an unanswered question.
+    `converted_again`: after a crash while it converted, the model was loaded again already.
     """
     # Started as it was, it would end of these again.
     again = not isinstance(of_model, OutOfMemory | KernelsMissing)
     if status == "crashed" and of_model is not None and again:
-        return Notice(of_model, action=Action.RESTART, label=_label(of_model), way=after_crash(of_model))
+        return _crashed(of_model, Action.RESTART, after_crash(of_model, again=converted_again))
     for error in (of_tab, of_model):
         # Another tab may have started the model again meanwhile: then there is nothing left to start.
         over = error is not None and error.action is Action.RESTART and status in ("ready", "loading")
         if error is not None and not over:
-            return _of_error(error, offer_for(error), way_out_of(error))
+            crash = after_crash(error, again=converted_again)
+            return _of_error(error, offer_for(error), way_out_of(error), crash)
     if taken is not None:
         return Notice(action=Action.UNDO_STEP, label="action.undo_step", taken=taken)
     if status == "ready" and unanswered(turns):
@@ -113,19 +116,30 @@ def without_gpus(request: PlanRequest, error: GpuUnsupported, present: Sequence[
     return replace(request, preset=by_hand.preset_for(overrides, request.preset), overrides=overrides)
 
 
-def _of_error(error: SnugError, offer: Offer | None, way: WayOut | None) -> Notice:
+def in_sixteen_bits(overrides: Overrides) -> Overrides:
+    """What bitsandbytes has no part in; layers that were counted for narrower weights are placed anew."""
+    return replace(overrides, precision="bf16", gpu_layers=None, device_map=None)
+
+
+def _of_error(error: SnugError, offer: Offer | None, way: WayOut | None, crash: WayOut | None) -> Notice:
     if offer is not None:
         return _way_on(error, offer)
     if way is not None:
         return Notice(error, action=way.action, label=f"action.{way.action}", way=way)
-    return Notice(error, action=error.action, label=_label(error), way=after_crash(error))
+    return _crashed(error, error.action, crash)
+
+
+def _crashed(error: SnugError, action: Action | None, way: WayOut | None) -> Notice:
+    """With the way on from a crash while it converted, or the error's own `action`."""
+    if way is None:
+        return Notice(error, action=action, label=_label(error))
+    label = "action.convert_again" if way.action is Action.RESTART else f"action.{way.action}"
+    return Notice(error, action=way.action, label=label, way=way)
 
 
 def _label(error: SnugError) -> str:
     if error.action is None:
         return ""
-    if after_crash(error) is not None:
-        return "action.convert_again"
     return "action.load" if isinstance(error, NotLoaded) else f"action.{error.action}"
 
 

@@ -65,11 +65,16 @@ def way_out(error: SnugError, failed: Plan | None, usage: ConvertedUsage) -> Way
     )
 
 
-def after_crash(error: SnugError) -> WayOut | None:
-    """What is true after a process that ended while it converted: nothing half-made is left."""
+def after_crash(error: SnugError, *, again: bool = False) -> WayOut | None:
+    """What is true after a process that ended while it converted: nothing half-made is left.
+
+    `again`: what was converted again has ended like this, too.
+    """
     stage = error.values.get("stage")
     if error.action is not Action.RESTART or not isinstance(stage, Text) or stage.code != _CONVERTING:
         return None
+    if again:
+        return WayOut(Action.USE_TRANSFORMERS, _TRANSFORMERS)
     remedy = Text(
         "way_out.convert",
         "Your conversation and your draft are kept, and so is what was converted to its end. The rest is "

@@ -121,18 +121,21 @@ def _wire_values(custom: Custom, context: Context, on: Callable[..., None]) -> N
 
 
 def _wire_typed(custom: Custom, context: Context, on: Callable[..., None]) -> None:
-    def typed(field: str, parse: Callable[[str | None], str | None]) -> Callable[[Session, str | None], None]:
-        def act(session: Session, written: str | None) -> None:
-            if not session.is_echo(f"custom.{field}=", written or ""):
-                session.problem = None
-                _sets(context, field, parse)(session, written)
-
-        return act
+    def folder(session: Session, written: str | None) -> None:
+        if not session.is_echo("custom.offload_dir=", written or ""):
+            session.problem = None
+            _sets(context, "offload_dir", by_hand.folder)(session, written)
 
     # What is pasted changes a text without a key: `input` would not tell.
-    for field, parse in (("base", by_hand.named_model), ("offload_dir", by_hand.folder)):
-        component = getattr(custom, field)
-        on(component.change, component, typed(field, parse), field)
+    on(custom.offload_dir.change, custom.offload_dir, folder, "offload_dir")
+
+    def named(session: Session, written: str | None) -> None:
+        if by_hand.named_model(written) != (session.request or context.start).overrides.base:
+            _sets(context, "base", by_hand.named_model)(session, written)
+
+    # A model is looked for where the name leads: half a name may lead to a share that does not answer.
+    for event in (custom.base.blur, custom.base.submit):
+        on(event, custom.base, named, "base")
 
 
 def _wire_limits(custom: Custom, context: Context, on: Callable[..., None]) -> None:

@@ -28,17 +28,19 @@ from ui.web.panels.custom import Custom
 from ui.web.panels.header import Header
 from ui.web.panels.setup import Setup
 from ui.web.panels.whatif import WhatIf
-from ui.web.planning import hardware_of, leave, make_plan, settle
+from ui.web.planning import change, hardware_of, leave, make_plan, settle
 from ui.web.redrawing import above_plan, converted_updates, custom_updates, whatif_updates
 from ui.web.route import route
 from ui.web.sessions import Session
-from ui.web.way_out import WayOut, way_out
+from ui.web.way_out import WayOut, after_crash, way_out
 
 TICK_S = 2.0
 _LOADING_TICK_S = 0.4
 _TICKS_TO_REPEAT = 10
 # What is loaded is loaded here.
-_OF_THIS_MACHINE = (Action.RESTART, Action.WITHOUT_GPU, Action.USE_TRANSFORMERS, Action.CLEAR_CONVERTED)
+_OF_THIS_MACHINE = (
+    Action.RESTART, Action.WITHOUT_GPU, Action.SIXTEEN_BITS, Action.USE_TRANSFORMERS, Action.CLEAR_CONVERTED
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ def _action_button(card: notices.Notice | None, say: Translator) -> Any:  # noqa
 
 def current_notice(context: Context, session: Session, *, answering: bool = False) -> notices.Notice | None:
     """The card that the tab shows now; while it is `answering`, no question counts as unanswered."""
-    state = context.service.state()
+    state, asked = context.service.state(), session.request or context.start
     return notices.choose(
         () if answering else session.turns,
         state.status,
@@ -140,7 +142,13 @@ def current_notice(context: Context, session: Session, *, answering: bool = Fals
         offer_for=lambda error: climbing.offer_for(context, session, error),
         taken=climbing.latest(session, state),
         way_out_of=lambda error: _way_out(context, state, error),
+        converted_again=_crashing(state, asked) == asked and asked in session.climb.converted_again,
     )
+
+
+def _crashing(state: ModelState, asked: PlanRequest) -> PlanRequest:
+    """The request that is loaded when the model is started again."""
+    return state.plan.request if state.plan is not None else asked
 
 
 def _way_out(context: Context, state: ModelState, error: SnugError) -> WayOut | None:
@@ -204,11 +212,19 @@ def begin_load(context: Context, session: Session) -> None:
         if session.elsewhere is not None or (same and state.status == "loading"):
             return  # pressed twice: a load that gave way to itself would begin anew
         session.error = None
+        if same:
+            _note_again(session, state.error, request)
         plan = make_plan(context, request)
         if isinstance(plan, Plan):
             context.loader.load(plan)
         else:
             session.error = plan
+
+
+def _note_again(session: Session, error: SnugError | None, request: PlanRequest) -> None:
+    """Note what is loaded again after a crash while it converted: that is not offered a second time."""
+    if error is not None and after_crash(error) is not None:
+        session.climb.converted_again.add(request)
 
 
 def act_on_model(
@@ -220,6 +236,7 @@ def act_on_model(
     request = session.request or context.start
     match action:
         case Action.RESTART:
+            _note_again(session, error, _crashing(context.service.state(), request))
             _restart(context, request)
         case Action.STEP_DOWN:
             return climbing.take(context, session)
@@ -230,6 +247,9 @@ def act_on_model(
         case Action.CLEAR_CONVERTED:
             context.service.clear_converted()
             _restart(context, request)
+        case Action.SIXTEEN_BITS:
+            change(context, session, notices.in_sixteen_bits(request.overrides))
+            return session.request
         case _:
             return _other_request(context, action, error, request)
     return None
@@ -252,6 +272,7 @@ def _other_request(
 
 def _use_transformers(context: Context, session: Session, request: PlanRequest) -> PlanRequest:
     """Load the same with the other engine, at once."""
+    session.climb.unfit.add(request.model)
     kept = for_engine(request.overrides, "transformers")
     changed = replace(request, overrides=kept.overrides)
     session.notes = kept.dropped

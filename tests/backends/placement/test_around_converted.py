@@ -113,6 +113,15 @@ class TestAround:
         later = {one.rung: one for one in ladder.steps(failed, short, llava_7b.model, judge, tried)}
         assert later[Rung.LLAMACPP].plan.precision == "q4_0"
 
+    def test_llama_cpp_is_no_step_where_it_is_known_to_fail(self, llava_7b: Asked) -> None:
+        failed = llava_7b.plan(NO_GPU, engine="transformers")
+        short = Shortage("cpu", "chat", 600 * MIB, 0)
+        judge = partial(plan, NO_GPU, llava_7b.model, offers=llava_7b.offers)
+        every = list(ladder.steps(failed, short, llava_7b.model, judge))
+        rest = list(ladder.steps(failed, short, llava_7b.model, judge, without=(Rung.LLAMACPP,)))
+        assert Rung.LLAMACPP in {step.rung for step in every}
+        assert rest == [step for step in every if step.rung is not Rung.LLAMACPP]
+
     def test_llama_cpp_is_no_step_where_nothing_can_be_converted(self, llava_7b: Asked) -> None:
         failed = llava_7b.plan(NO_GPU, engine="transformers")
         for offers in (Offers(), offered(llava_7b.offers, replace(NO_GPU.cpu, features=("avx",)))):

@@ -115,14 +115,19 @@ def test_the_field_is_connected(tab: Tab, tmp_path: Path) -> None:
         return build_app(tab.service, fake_settings(tmp_path), model=tab.request.model)
 
     app = asyncio.run(build())
-    wired = [
-        function.fn
+    wired = {
+        event: function.fn
         for function in app.fns.values()
         for target, event in function.targets
-        if event == "change" and target is not None and app.blocks[target].elem_id == "base"
-    ]
-    assert len(wired) == 1
-    assert wired[0] is not None
-    request: Any = SimpleNamespace(session_hash="one")
-    sent = wired[0](request, f' "{tab.llava}" ')
-    assert any(f"base={tab.llava}" in str(update) for update in sent)
+        if target in app.blocks and app.blocks[target].elem_id == "base"
+    }
+    assert set(wired) == {"blur", "submit"}, "half a name is not looked for"
+    for tab_name, act in wired.items():
+        assert act is not None
+        request: Any = SimpleNamespace(session_hash=tab_name)
+        sent = act(request, f' "{tab.llava}" ')
+        assert any(f"base={tab.llava}" in str(update) for update in sent)
+        again = act(request, f' "{tab.llava}" ')
+        assert not any("base=" in str(update) for update in again), "what is set already changes nothing"
+        sent = act(request, "")
+        assert not any(f"base={tab.llava}" in str(update) for update in sent)

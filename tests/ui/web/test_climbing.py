@@ -15,7 +15,7 @@ from backends.placement.ladder import Rung
 from tests.support.climbing_tab import Open
 from ui.i18n import LANGUAGES, Translator
 from ui.web import climbing, notices
-from ui.web.wiring_model import current_notice
+from ui.web.wiring_model import act_on_model, current_notice
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,22 @@ def test_at_load_the_question_that_waited_is_answered(open_tab: Open) -> None:
     plan = tab.service.state().plan
     assert plan is not None
     assert (plan.engine, plan.precision) == ("llamacpp", "q8_0")
+
+
+def test_what_llama_cpp_could_not_load_is_not_sent_back_to_it(open_tab: Open) -> None:
+    tab = open_tab("oom-load-bf16", engine="llamacpp")
+    tab.session.request = act_on_model(tab.context, tab.session, Action.USE_TRANSFORMERS, None)
+    tab.wait(lambda: not tab.loader.busy)
+    assert "ran out of memory while loading" in tab.says()
+    offer = tab.session.climb.offer
+    assert offer is not None
+    assert offer.failed.engine == "transformers"
+    assert Rung.LLAMACPP not in {step.rung for step in offer.steps}
+    # Another tab has not seen it fail.
+    other: Any = SimpleNamespace(session_hash="two")
+    theirs = current_notice(tab.context, tab.context.session(other))
+    assert theirs is not None
+    assert theirs.button(Translator("en")) == "Use llama.cpp"
 
 
 def test_at_load_without_a_question_another_tab_is_told_as_well(open_tab: Open) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import unescape
 from typing import Any
 
@@ -18,6 +19,7 @@ from backends.errors import (
 from backends.placement.types import Overrides, PlanRequest
 from backends.presets import Preset
 from backends.worker.stages import CONVERTING
+from tests.support.climbing_tab import Open
 from tests.support.machines import gpu
 from tests.support.tab import ASKED, CRASH
 from ui.i18n import Translator
@@ -41,7 +43,7 @@ CONVERTING_CRASH = WorkerCrashed(stage=CONVERTING, detail="It was ended.")
         (chat_flow.fail(ASKED, CRASH), "ready", CRASH, None, "action.ask_again"),
         (chat_flow.fail(ASKED, CRASH), "loading", CRASH, None, None),
         ((), "ready", NotLoaded(), None, None),
-        ((), "crashed", None, KernelsMissing(device="GPU 0"), ""),
+        ((), "crashed", None, KernelsMissing(device="GPU 0"), "action.sixteen_bits"),
     ],
     ids=[
         "all is well",
@@ -83,6 +85,35 @@ def test_a_crash_while_converting_says_what_its_button_does(language: Any, butto
     other = notices.choose((), "crashed", None, CRASH)
     assert other is not None
     assert "Start the model again" in other.html(Translator("en"))
+
+
+@pytest.mark.parametrize(("preset", "left"), [(Preset.AUTO, Preset.AUTO), (Preset.LOW, Preset.CUSTOM)])
+@pytest.mark.parametrize(
+    ("language", "button"), [("en", "Plan with 16-bit weights"), ("zh", "使用 16 位权重重新规划")]
+)
+def test_without_kernels_one_press_plans_what_needs_none(
+    open_tab: Open, preset: Preset, left: Preset, language: Any, button: str
+) -> None:
+    tab = open_tab(machine="rtx4070_laptop_8gb")
+    by_hand = Overrides(context_tokens=1024)
+    # The planner's own, or a person's.
+    by_hand = replace(by_hand, precision="nf4") if preset is Preset.AUTO else replace(by_hand, gpu_layers=30)
+    asked = replace(tab.context.start, preset=preset, overrides=by_hand)
+    assert tab.service.plan(asked).precision in ("int8", "nf4")
+    tab.session.request, tab.session.error = asked, KernelsMissing(device="GPU 0")
+    tab.session.language = language
+    assert tab.says(language).endswith(f"|{button}")
+
+    tab.press()
+
+    request = tab.session.request
+    assert request == replace(asked, preset=left, overrides=Overrides(context_tokens=1024, precision="bf16"))
+    plan = tab.service.plan(request)
+    assert plan.precision in ("bf16", "fp16")
+    assert plan.gpu_layers > 0, "the GPU itself is as good as before"
+    assert plan.verdict != "no"
+    assert tab.card is None
+    assert bool(tab.session.notes) is (left is not preset)
 
 
 @pytest.mark.parametrize("preset", list(Preset))

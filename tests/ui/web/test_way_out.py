@@ -25,12 +25,13 @@ from backends.errors import (
 from backends.placement.types import Overrides, Plan, PlanRequest
 from backends.presets import Preset
 from backends.service.converted import ConvertedUsage
+from backends.worker.stages import CONVERTING
 from tests.support.fake_service import GIB, make_plan
 from tests.support.tab import Tab
 from ui.i18n import Translator
 from ui.web.notices import choose
 from ui.web.way_out import WayOut, way_out
-from ui.web.wiring_model import act_on_model, current_notice
+from ui.web.wiring_model import act_on_model, begin_load, current_notice
 
 SAY, ZH = Translator("en"), Translator("zh")
 CACHE = Path("/data/converted")
@@ -143,6 +144,43 @@ def test_one_press_clears_and_loads_again(tab: Tab) -> None:
     tab.loader.wait()
     assert tab.service.kept_files.removable_bytes == 0
     assert [plan.request for plan in tab.service.loads] == [CONVERTS.request]
+
+
+@pytest.mark.parametrize("by", ["card", "load"])
+def test_what_crashes_at_each_conversion_is_converted_again_once(tab: Tab, by: str) -> None:
+    state: Any = tab.service._state
+
+    def crashes() -> Any:
+        tab.loader.wait()
+        state.status, state.error, state.plan = (
+            "crashed",
+            WorkerCrashed(stage=CONVERTING, detail="It was ended."),
+            CONVERTS,
+        )
+        card = current_notice(tab.context, tab.session)
+        assert card is not None
+        return card
+
+    tab.session.request = CONVERTS.request
+    first = crashes()
+    assert (first.action, first.button(SAY)) == (Action.RESTART, "Convert again")
+    if by == "card":
+        act_on_model(tab.context, tab.session, first.action, first.error)
+    else:
+        begin_load(tab.context, tab.session)
+
+    second = crashes()
+    assert (second.action, second.button(SAY)) == (Action.USE_TRANSFORMERS, "Use transformers instead")
+    assert "nothing is converted" in second.html(SAY)
+    assert second.button(ZH) == "改用 transformers"
+    # Another request has not been converted again.
+    tab.session.request = replace(CONVERTS.request, overrides=Overrides(context_tokens=512))
+    assert crashes().action is Action.RESTART
+    tab.session.request = CONVERTS.request
+    changed = act_on_model(tab.context, tab.session, second.action, second.error)
+    assert changed == replace(CONVERTS.request, overrides=Overrides(engine="transformers"))
+    tab.loader.wait()
+    assert tab.service.loads[-1].request == changed
 
 
 def test_trouble_of_the_tab_has_nothing_to_do_with_it(tab: Tab) -> None:
