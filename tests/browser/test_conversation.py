@@ -220,21 +220,21 @@ def test_running_out_of_memory_steps_down_answers_and_steps_back(
     card = page.get_by_role("alert")
     expect(card).to_contain_text("ran out of memory while looking at the picture")
     expect(card).to_contain_text("4.0 MB were needed and 1.0 MB were free.")
-    expect(card).to_contain_text("Next step: Use 16-bit weights.")
+    expect(card).to_contain_text("Next step: Use llama.cpp.")
     expect(card).to_contain_text("tokens/s")
     # The next question begins while the card is there: a picture, the same as before, and words.
     add_pictures(page, picture)
     message_box(page).fill("a draft")
 
     # The step is taken, and the question is answered without being asked again.
-    page.get_by_role("button", name="Use 16-bit weights").click()
+    page.get_by_role("button", name="Use llama.cpp").click()
     answer = wait_for_answer(page, 1)
     expect(answer).to_contain_text("I see 1 picture. You said: oom-while-fp32")
     expect(page.get_by_alt_text("Picture 1", exact=False)).to_have_count(1)
     expect(message_box(page)).to_have_value("a draft")
     expect(page.locator("#message img")).to_have_count(1)
-    expect(page.locator("#plan")).to_contain_text("bf16")
-    expect(page.locator("#notice")).to_contain_text("Done: Use 16-bit weights")
+    expect(page.locator("#plan")).to_contain_text("llama.cpp")
+    expect(page.locator("#notice")).to_contain_text("Done: Use llama.cpp")
 
     # Undone: the plan is what it was, and nothing of the conversation is lost.
     page.get_by_role("button", name="Undo", exact=True).click()

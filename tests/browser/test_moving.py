@@ -61,7 +61,7 @@ def test_fewer_layers_on_the_gpu_are_moved_while_the_draft_waits(page: Page, pla
     wait_for_answer(page, 1)
     message_box(page).fill("a draft")
 
-    take_layers(page, 0.75)
+    take_layers(page, 0.7)
     expect(page.locator("#setup-note")).to_contain_text(IN_MEMORY)
     expect(page.locator("#load")).to_have_text("Rearrange")
     page.locator("#load").click()
