@@ -38,7 +38,8 @@ def aligned_memory(nbytes: int) -> memoryview:
     """Memory that such reads may go to, in huge pages where the system has them (Linux). Raises OSError.
 
     A disk is asked for pieces that lie together in RAM. Scattered pages of 4 KiB make many small requests of
-    one read: the same disk gave 0.9 to 1.9 GB/s into them, from run to run, and 2.9 GB/s into huge pages.
+    one read: the same disk gave 0.9 to 1.9 GB/s into them, from run to run, and 2.9 GB/s into huge pages
+    (benchmarks.kernels).
     """
     if sys.platform == "win32":
         return memoryview(mmap.mmap(-1, nbytes))

@@ -38,8 +38,8 @@ _CPU_QUANTIZED_GBPS = {"int8": 0.8, "nf4": 0.4}
 _BF16_NATIVE, _BF16_AMX, _BF16_EMULATED, _FP16_EMULATED = 3.5, 6.0, 1 / 7, 1 / 12
 _HALF_READ_NATIVE, _HALF_READ_EMULATED = 0.6, 0.4
 # A CPU's attention to one token reads keys and values again for every head that shares them; in float32 those
-# come from its caches then, and bf16 is slow. PyTorch 2.13's kernel alone, 2,048 to 4,096 tokens, beside the
-# rate of float32 vectors: 0.8 to 1.0, shared by 4 and by 8 heads 2.1 to 2.3, in bf16 0.17 to 0.23.
+# come from its caches then, and bf16 is slow. PyTorch 2.13's kernel alone (benchmarks.kernels), beside the
+# rate of float32 vectors: 0.8 to 1.0, shared by 4 and by 8 heads 2.0 to 2.6, in bf16 0.17 to 0.23.
 _ATTENTION_FP32, _ATTENTION_SHARED_FP32, _ATTENTION_HALF = 0.9, 2.2, 0.2
 # Numbers that norms, activation functions and sums pass over, for each token and layer: this many times the
 # hidden width and the MLP's.
@@ -47,8 +47,8 @@ _HIDDEN_PASSES, _MLP_PASSES = 8, 3
 # Such numbers of a CPU for each byte that it reads of float32 weights.
 _NUMBERS_FP32, _NUMBERS_HALF = 0.12, 0.04
 # Attention's products over many rows. PyTorch's kernel for CPUs computes them in float32 for every precision:
-# 0.75 to 0.85 of the plain products' rate, alone, for 577 to 4,096 keys and heads of 64 to 128 numbers. Of a
-# GPU's rate this is a guess.
+# 0.66 to 0.85 of the plain products' rate, alone, for 577 to 4,096 keys (benchmarks.kernels). Of a GPU's rate
+# this is a guess.
 _ATTENDING, _GPU_ATTENDING = 0.8, 1 / 3
 # From a question to its first pass: template, tokens, opening pictures.
 _QUESTION_S = 0.005
