@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Any
+from typing import Any, Protocol
 
 from backends.engines.pictures import PictureReader, ReadPicture
 from backends.engines.template import ChatTemplate
@@ -46,8 +46,20 @@ class Prompt:
         return sum(span.end - span.start for span in self.spans)
 
 
+class Prompts(Protocol):
+    """Writes conversations as one model was trained to read them."""
+
+    def build(self, messages: Sequence[Message]) -> Prompt:
+        """The prompt that the next answer continues."""
+        ...
+
+    def settled(self, messages: Sequence[Message]) -> tuple[Prompt, int]:
+        """A prompt with the draft that ends `messages`, and how many of its tokens no draft can change."""
+        ...
+
+
 class PromptBuilder:
-    """Renders conversations for one model."""
+    """`Prompts` of a model with a chat template."""
 
     def __init__(self, template: ChatTemplate, tokenizer: Any, reader: PictureReader | None) -> None:
         self._template = template
@@ -66,11 +78,7 @@ class PromptBuilder:
 
         Found by rendering two different drafts: what they share does not depend on the text.
         """
-        one, other = (self.build(_with_draft(messages, text)) for text in ("Why?", "7 x"))
-        shared = sum(
-            1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one.keys, other.keys, strict=False))
-        )
-        return one, shared
+        return settled(self, messages)
 
     def _adds_start(self, text: str) -> bool:
         """Whether the tokenizer should add its start token: not when the template wrote it."""
@@ -101,6 +109,15 @@ class PromptBuilder:
         if len(spans) != len(pictures):
             raise _lost()
         return Prompt(tuple(written), tuple(keys), tuple(spans))
+
+
+def settled(prompts: Prompts, messages: Sequence[Message]) -> tuple[Prompt, int]:
+    """`Prompts.settled` for any builder, by writing two different drafts."""
+    one, other = (prompts.build(_with_draft(messages, text)) for text in ("Why?", "7 x"))
+    shared = sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one.keys, other.keys, strict=False))
+    )
+    return one, shared
 
 
 def _lost() -> InternalError:

@@ -23,7 +23,7 @@ from backends.models.gguf_files import holds_gguf
 from backends.models.gguf_header import is_gguf
 from backends.models.linears import are_turned, kept_linears
 from backends.models.naming import loaded_names
-from backends.models.originals import in_common_words, not_yet, original_family, original_names
+from backends.models.originals.recognise import in_common_words, not_yet, original_family, original_names
 from backends.models.registry import known_types
 from backends.models.renaming import renamed
 from backends.models.runnable import ensure_runnable

@@ -1,0 +1,1 @@
+"""Talking with checkpoints in their authors' own layouts: their words, pictures and formats."""
