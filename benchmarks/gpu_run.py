@@ -17,9 +17,9 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 from backends.engines.arrangement import Arrangement
 from backends.engines.devices import is_streamed, runtime_units
 from backends.engines.kv import empty_cache
-from backends.engines.loading import load_options
 from backends.engines.offload import OffloadFolder
 from backends.engines.one_by_one import encode_alone
+from backends.engines.options import load_options
 from backends.placement.types import Plan
 from benchmarks.gpu_models import Kind, picture_inputs, pieces
 

@@ -80,21 +80,11 @@ _KEYS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "engine": ("engine", _one_of("transformers", "llamacpp", "remote"), "transformers, llamacpp or remote"),
     "cpu_layers_mode": ("cpu_layers_mode", _one_of("compute", "stream"), "compute or stream"),
     "offload_dir": ("offload_dir", str, "a folder"),
-    "base": ("base", str, "the folder of the model that a LoRA belongs to"),
+    "base": ("base", str, "the folder of the model that a LoRA or a bare projector belongs to"),
+    "vision_tower": ("vision_tower", str, "the folder of a CLIP vision tower"),
+    "tokenizer": ("tokenizer", str, "the folder of a tokenizer"),
+    "template": ("template", str, "the name of a conversation format, such as v1 or vqa"),
 }
-
-
-# For checkpoints that lean on others, which nothing reads.
-_LATER = ("vision_tower", "tokenizer", "template")
-_WHOLE = Text(
-    "cli.whole_only",
-    "Snug reads models that are whole: their folder brings its own vision part, tokenizer and chat template.",
-)
-_LEAVE_OUT = Text(
-    "cli.whole_only_remedy",
-    "Leave the setting out and name such a folder; for LLaVA that is one in the Hugging Face format, such as "
-    "llava-hf/llava-1.5-7b-hf.",
-)
 _CORRECT = Text("cli.setting_remedy", "Correct it and run the command again.")
 
 
@@ -118,8 +108,6 @@ def parse_overrides(settings: Iterable[str]) -> Overrides:
         elif key in _KEYS:
             field, parse, takes = _KEYS[key]
             overrides = replace(overrides, **{field: _parsed(parse, key, value, takes)})
-        elif key in _LATER:
-            raise _refused(key, value, _WHOLE, _LEAVE_OUT)
         else:
             known = [*_KEYS, "device_map", "max_memory.cuda:0"]
             near = difflib.get_close_matches(key, known, n=1)

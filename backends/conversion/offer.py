@@ -39,6 +39,9 @@ _WORD_BYTES = 24
 # The tower's layouts differ by a row at most: any of them stands for the others' sizes.
 _ANY_LAYOUT = Layout.PLAIN
 _UNREADABLE = Text("offer.unreadable", "It can't be converted for llama.cpp: its files are not as expected.")
+_LAYOUT = Text(
+    "offer.layout", "llama.cpp gets no file in its authors' own layout here: transformers loads it."
+)
 _ADAPTER = Text("offer.adapter", "llama.cpp gets no LoRA here: it is merged by transformers, while loading.")
 
 
@@ -53,8 +56,8 @@ def offers(model: ModelInfo, cache: Path, *, library: str = "") -> Offers:
         return Offers()
     if model.adapter is not None:
         return Offers(why_not=_ADAPTER)
-    if model.unloadable is not None:
-        return Offers(why_not=model.unloadable)
+    if model.layout != "native":
+        return Offers(why_not=_LAYOUT)
     try:
         return Offers(tuple(_variants(model, cache, library)))
     except (ModelUnsupported, ModelDamaged, ModelNotFound) as error:

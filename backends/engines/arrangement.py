@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Event as Flag
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -34,18 +35,26 @@ from backends.messages import Progress
 from backends.placement.moving import Move, Stuck, ordered
 
 Free = Callable[[str], int]
+_NOTHING: Mapping[str, Stored] = MappingProxyType({})
 
 
 class Arrangement:
     """Which tensor rests where, and the hooks that let the model run like that.
 
-    Made right after loading; the hooks that transformers left on the model make way for ours.
+    Made right after loading; the hooks that transformers left on the model make way for ours. `stored` tells
+    where tensors lie in files that transformers knows nothing of.
     """
 
     @torch.no_grad()
-    def __init__(self, model: Any, placed: Sequence[Unit], folder: OffloadFolder | None) -> None:
+    def __init__(
+        self,
+        model: Any,
+        placed: Sequence[Unit],
+        folder: OffloadFolder | None,
+        stored: Mapping[str, Stored] = _NOTHING,
+    ) -> None:
         self._model = model
-        self._stored: dict[str, Stored] = taken_over(model)
+        self._stored: dict[str, Stored] = taken_over(model) | dict(stored)
         remove_hook_from_submodules(model)
         self._folder = folder
         self._placed: tuple[Unit, ...] = ()

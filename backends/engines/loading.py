@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event as Flag
 from typing import Any
@@ -14,13 +13,19 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from backends.engines.base import ProgressSink
 from backends.engines.detail import limit_detail
-from backends.engines.devices import compute_dtype, runtime_map
 from backends.engines.errors import USE_LLAVA
 from backends.engines.one_by_one import encode_alone
+from backends.engines.options import load_options
+from backends.engines.originals.building import build
+from backends.engines.originals.voice import Voice
+from backends.engines.originals.voices import voice_of
 from backends.engines.progress import read_ahead, tensor_sizes, watched, weight_files
+from backends.engines.tensors import Stored
 from backends.engines.windows import keep_windows_small
 from backends.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from backends.messages import Progress
+from backends.models.originals.opening import open_recipe
+from backends.models.originals.types import Recipe
 from backends.placement.types import Plan
 from backends.text import Text
 
@@ -33,12 +38,18 @@ _TOKENIZERS = (
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model ready to run. `processor` is the tokenizer itself for models without eyes."""
+    """A model ready to run. `processor` is the tokenizer itself for models without eyes.
+
+    `voice` writes prompts in place of a chat template, and of the processor, which is None then. `stored` is
+    where tensors lie in files of other layouts.
+    """
 
     model: Any
     processor: Any
     tokenizer: Any
     supports_images: bool
+    voice: Voice | None = None
+    stored: Mapping[str, Stored] = field(default_factory=dict)
 
 
 def load_model(
@@ -50,6 +61,9 @@ def load_model(
     `SnugError`s of its own; upstream ones pass through.
     """
     folder = Path(plan.model_path)
+    recipe = open_recipe(folder, plan.companions)
+    if recipe is not None:
+        return _load_recipe(plan, recipe, progress, cancel, offload_folder)
     if not (folder / "config.json").is_file():
         raise ModelNotFound(
             path=str(folder), detail=Text("model.no_config", "The folder has no config.json.")
@@ -79,43 +93,24 @@ def load_model(
     return Loaded(model, processor, tokenizer, hasattr(processor, "image_processor"))
 
 
-def load_options(plan: Plan, offload_folder: Path | None = None) -> dict[str, Any]:
-    """The keyword arguments of `from_pretrained` that carry out `plan`."""
-    dtype = compute_dtype(plan)
-    options: dict[str, Any] = {
-        "dtype": dtype,
-        "device_map": runtime_map(plan),
-        "use_safetensors": True,
-        "trust_remote_code": False,
-        "local_files_only": True,
-    }
-    if offload_folder is not None:
-        options["offload_folder"] = str(offload_folder)
-    if plan.precision == "int8":
-        options["quantization_config"] = transformers.BitsAndBytesConfig(
-            load_in_8bit=True,
-            llm_int8_enable_fp32_cpu_offload=plan.int8_fp32_cpu_offload,
-            llm_int8_skip_modules=all_but(plan.quantized),
-        )
-    elif plan.precision == "nf4":
-        options["quantization_config"] = transformers.BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=dtype,
-            llm_int8_enable_fp32_cpu_offload=plan.int8_fp32_cpu_offload,
-            llm_int8_skip_modules=all_but(plan.quantized),
-        )
-    return options
-
-
-def all_but(modules: Iterable[str]) -> list[str]:
-    """The pattern, as transformers takes it, of everything that lies outside of `modules`.
-
-    It says which layers bitsandbytes leaves alone; a family may hold more of them than any list of names has.
-    """
-    inside = "|".join(re.escape(name) for name in modules)
-    return [rf"(?!(?:{inside})(?:\.|$)).*"]
+def _load_recipe(
+    plan: Plan, recipe: Recipe, progress: ProgressSink, cancel: Flag, offload_folder: Path | None
+) -> Loaded:
+    """Load a checkpoint in another layout, or one with a LoRA, as a model of today's classes."""
+    progress(Progress("start", 0, 0))
+    model, info, stored = build(plan, recipe, progress, cancel, offload_folder)
+    progress(Progress("place", 0, 0))
+    _refuse_gaps(info, recipe.folder)
+    model.eval()
+    keep_windows_small()
+    voice = voice_of(recipe, model)
+    if voice is not None:
+        return Loaded(model, None, voice.tokenizer, voice.sees, voice, stored)
+    encode_alone(model)
+    processor = _processor(recipe.tokenizer, model.config)
+    limit_detail(processor, plan.image_tokens)
+    tokenizer = getattr(processor, "tokenizer", processor)
+    return Loaded(model, processor, tokenizer, hasattr(processor, "image_processor"), stored=stored)
 
 
 def _config(folder: Path) -> Any:

@@ -12,7 +12,7 @@ import torch
 from backends.engines.cache import TEXT_CHUNK, Prefix, PrefixStore, borders, is_croppable
 from backends.engines.loading import Loaded
 from backends.engines.pictures import FeatureStore, PictureReader, open_picture
-from backends.engines.prompt import Prompt, PromptBuilder
+from backends.engines.prompt import Prompt, PromptBuilder, Prompts
 from backends.engines.runner import MERGING, ChunkRunner, Interrupted, WholeRunner
 from backends.engines.template import ChatTemplate
 from backends.errors import ContextExceeded
@@ -66,7 +66,7 @@ class ChunkedPath:
     """Prefills in chunks and keeps them for the conversation's next prompt."""
 
     def __init__(
-        self, builder: PromptBuilder, runner: ChunkRunner, store: PrefixStore, context: int, text_chunk: int
+        self, builder: Prompts, runner: ChunkRunner, store: PrefixStore, context: int, text_chunk: int
     ) -> None:
         self._builder = builder
         self._runner = runner
@@ -225,10 +225,18 @@ def choose_path(
     reader = None
     if loaded.supports_images:
         reader = PictureReader(loaded.processor, template.image_token, config.image_token_id)
+    prompts = PromptBuilder(template, loaded.tokenizer, reader)
+    return chunked_path(loaded.model, prompts, context, device=device, dtype=dtype, streamed=streamed)
+
+
+def chunked_path(
+    model: Any, prompts: Prompts, context: int, *, device: torch.device, dtype: torch.dtype, streamed: bool
+) -> ChunkedPath:
+    """Chunks of what `prompts` writes, for a causal decoder with a cache that can be cut back."""
     return ChunkedPath(
-        PromptBuilder(template, loaded.tokenizer, reader),
-        ChunkRunner(loaded.model, FeatureStore(loaded.model, dtype, device), device),
-        PrefixStore(config, context),
+        prompts,
+        ChunkRunner(model, FeatureStore(model, dtype, device), device),
+        PrefixStore(model.config, context),
         context,
         _STREAMED_CHUNK if streamed else TEXT_CHUNK,
     )

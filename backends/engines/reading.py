@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from backends.engines.located import fill, some
 from backends.engines.tensors import Stored
 from backends.hardware.others import available_ram
 from backends.hardware.uncached import ALIGNED, aligned_memory, open_uncached
@@ -69,6 +70,9 @@ def extents(wanted: Iterable[tuple[str, Stored]]) -> tuple[Extent, ...]:
     headers: dict[str, tuple[int, dict[str, Any]]] = {}
     found = []
     for name, stored in wanted:
+        if (at := stored.place) is not None:
+            found.append(Extent(name, stored.file, at.offset, at.dtype, at.shape, stored.dtype))
+            continue
         if stored.file not in headers:
             headers[stored.file] = _header(stored.file)
         start, entries = headers[stored.file]
@@ -151,7 +155,7 @@ class Reader:
         if stream is None:
             with FileIO(file, "rb") as cached:
                 _announce(cached, wanted)
-                yield partial(_fill, cached)
+                yield partial(fill, cached)
             return
         if self._block is None:
             self._block = aligned_memory(_BLOCK)
@@ -196,15 +200,6 @@ def _announce(stream: FileIO, wanted: Iterable[Extent]) -> None:
             os.posix_fadvise(stream.fileno(), extent.offset, extent.read_bytes, os.POSIX_FADV_WILLNEED)
 
 
-def _fill(stream: FileIO, offset: int, target: torch.Tensor) -> None:
-    """Read exactly as many bytes as `target` has."""
-    view = target.numpy().data
-    done = 0
-    stream.seek(offset)
-    while done < len(view):
-        done += _some(stream.readinto(view[done:]), stream)
-
-
 def _fill_past_cache(stream: FileIO, block: memoryview, offset: int, target: torch.Tensor) -> None:
     """The same by way of `block`: such reads begin, end and arrive where the system says."""
     view = target.numpy().data
@@ -213,13 +208,7 @@ def _fill_past_cache(stream: FileIO, block: memoryview, offset: int, target: tor
         before = (offset + done) % ALIGNED
         stream.seek(offset + done - before)
         wanted = min(len(block), -(-(before + len(view) - done) // ALIGNED) * ALIGNED)
-        found = _some((stream.readinto(block[:wanted]) or 0) - before, stream)
+        found = some((stream.readinto(block[:wanted]) or 0) - before, stream)
         count = min(found, len(view) - done)
         view[done : done + count] = block[before : before + count]
         done += count
-
-
-def _some(count: int | None, stream: FileIO) -> int:
-    if not count or count < 0:
-        raise OSError(errno.EIO, "the file is shorter than it was", str(stream.name))
-    return count

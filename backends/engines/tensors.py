@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from backends.engines.located import Place, window
 from backends.engines.placing import DISK
 
 # Classes whose weights bitsandbytes stores in fewer bits.
@@ -62,11 +63,15 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Where the values of a tensor are in a safetensors file, and the dtype that they are used in."""
+    """Where the values of a tensor are, and the dtype that they are used in.
+
+    Under `key` in a safetensors file, or at `place` in a file of any format.
+    """
 
     file: str
     key: str
     dtype: torch.dtype
+    place: Place | None = None
 
 
 def slots_of(model: nn.Module, name: str) -> Iterator[Slot]:
@@ -112,9 +117,12 @@ def read_stored(wanted: Iterable[tuple[str, Stored]]) -> dict[str, torch.Tensor]
     takes the pages back whenever it needs them. `own` makes a copy that stays.
     """
     files: dict[str, list[tuple[str, Stored]]] = {}
-    for name, stored in wanted:
-        files.setdefault(stored.file, []).append((name, stored))
     found: dict[str, torch.Tensor] = {}
+    for name, stored in wanted:
+        if stored.place is None:
+            files.setdefault(stored.file, []).append((name, stored))
+        else:
+            found[name] = window(stored.place).to(stored.dtype)
     for file, entries in files.items():
         with safe_open(file, framework="pt", device="cpu") as opened:
             for name, stored in entries:

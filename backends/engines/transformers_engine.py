@@ -25,7 +25,7 @@ from backends.engines.devices import compute_dtype, is_streamed, runtime_units, 
 from backends.engines.errors import as_snug_errors
 from backends.engines.loading import Loaded, load_model
 from backends.engines.offload import OffloadFolder
-from backends.engines.paths import Path, choose_path
+from backends.engines.paths import Path, choose_path, chunked_path
 from backends.engines.placing import first_device, runs_alike
 from backends.engines.readiness import check_gpus, check_memory, room
 from backends.engines.report import Meter, make_report
@@ -78,7 +78,7 @@ class TransformersEngine:
                 loaded = load_model(plan, progress, cancel, self._folder.path if self._folder else None)
                 self._loaded = loaded
                 if any(device != "cpu" for _, device in plan.device_map):
-                    self._arrangement = Arrangement(loaded.model, runtime_units(plan), self._folder)
+                    self._arrangement = _arranged(loaded, plan, self._folder)
                 context = _context(loaded.model.config, plan)
                 self._prepare(loaded, plan, context)
                 report = make_report(loaded, plan, context, time.perf_counter() - begun)
@@ -105,7 +105,7 @@ class TransformersEngine:
         arrangement = self._arrangement
         if arrangement is None:
             # A model that lies in RAM as a whole needs none until now.
-            arrangement = self._arrangement = Arrangement(loaded.model, runtime_units(old), None)
+            arrangement = self._arrangement = _arranged(loaded, old, None)
         plan = replace(plan, visible_gpus=old.visible_gpus)  # what this process sees, and counts by
         before, context = arrangement.placed, _context(loaded.model.config, plan)
         with as_snug_errors("moving the model", plan.model_path, plan.offload_dir, plan.visible_gpus):
@@ -232,24 +232,40 @@ class TransformersEngine:
             check_number(self._plan, messages)
 
     def _prepare(self, loaded: Loaded, plan: Plan, context: int) -> None:
-        template = choose_template(loaded.processor, loaded.tokenizer, image_token(loaded))
         device = torch.device(first_device(runtime_units(plan)))
         self._sees = loaded.supports_images
-        self._path = choose_path(
-            loaded,
-            template,
-            context,
-            device=device,
-            dtype=compute_dtype(plan),
-            streamed=is_streamed(plan),
-        )
+        if loaded.voice is not None:
+            prompts, stops = loaded.voice.prompts, loaded.voice.stop_ids
+            self._path = chunked_path(
+                loaded.model,
+                prompts,
+                context,
+                device=device,
+                dtype=compute_dtype(plan),
+                streamed=is_streamed(plan),
+            )
+        else:
+            template = choose_template(loaded.processor, loaded.tokenizer, image_token(loaded))
+            stops = stop_ids(loaded, template)
+            self._path = choose_path(
+                loaded,
+                template,
+                context,
+                device=device,
+                dtype=compute_dtype(plan),
+                streamed=is_streamed(plan),
+            )
         self._speaker = Speaker(
             tokenizer=loaded.tokenizer,
-            stop_ids=stop_ids(loaded, template),
+            stop_ids=stops,
             repetition_penalty=float(loaded.model.generation_config.repetition_penalty or 1.0),
             context_tokens=context,
             device=device,
         )
+
+
+def _arranged(loaded: Loaded, plan: Plan, folder: OffloadFolder | None) -> Arrangement:
+    return Arrangement(loaded.model, runtime_units(plan), folder, loaded.stored)
 
 
 def _give_back() -> None:

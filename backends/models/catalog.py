@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from backends.errors import ModelNotFound, StarterMissing
@@ -14,6 +15,11 @@ from backends.settings import Settings
 from backends.text import Text
 
 STARTER = "starter"
+# Weights as they were published before .safetensors: whole models, and what is added to one.
+_WEIGHTS = frozenset(
+    {"pytorch_model.bin", "pytorch_model.bin.index.json", "mm_projector.bin", "adapter_model.bin"}
+)
+_PARTS = frozenset({"config.json", "tokenizer.model", "tokenizer.json"})
 
 
 def resolve(model: str, settings: Settings, environ: Mapping[str, str] = os.environ) -> Path:
@@ -56,12 +62,28 @@ def resolve(model: str, settings: Settings, environ: Mapping[str, str] = os.envi
     raise ModelNotFound(path=wanted, detail=unknown)
 
 
+def locate(name: str, settings: Settings, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return the folder or file that `name` means: what a checkpoint leans on, which need not be a model.
+
+    Raises ModelNotFound.
+    """
+    try:
+        path = Path(name.strip().strip('"')).expanduser()
+        if path.exists():
+            return path.resolve()
+    except (OSError, RuntimeError, ValueError):
+        pass  # no path: perhaps a name
+    found = find(name, settings, environ)
+    return found if found is not None else resolve(name, settings, environ)
+
+
 def find(name: str, settings: Settings, environ: Mapping[str, str] = os.environ) -> Path | None:
     """Return the folder of the model `name` in the model folders, then in the Hub cache; None without one.
 
     `name` may be a Hub id, or a path of the machine that it was written on: its last part is looked for, too.
+    Vision towers and tokenizers, which are no models to talk with, are found as well.
     """
-    known, hub = _known(settings, environ, gguf=False), _hub_cache(environ)
+    known, hub = _known(settings, environ, gguf=False, whole=False), _hub_cache(environ)
     same = [other for other in known if _last(other) == _last(name)]
     nearest = min(same, key=lambda other: (hub in known[other].parents, other != name), default=None)
     return None if nearest is None else known[nearest]
@@ -85,24 +107,28 @@ def _by_name(item: tuple[str, Path]) -> tuple[str, str]:
     return item[0].casefold(), item[0]
 
 
-def _known(settings: Settings, environ: Mapping[str, str], *, gguf: bool) -> dict[str, Path]:
+def _known(
+    settings: Settings, environ: Mapping[str, str], *, gguf: bool, whole: bool = True
+) -> dict[str, Path]:
     """Every model by the name a person would use; earlier folders win.
 
-    `gguf` counts folders of GGUF files, too, and such files that lie in a model folder themselves.
+    `gguf` counts folders of GGUF files, too, and such files that lie in a model folder themselves; without
+    `whole`, parts of models count as well.
     """
+    is_one = partial(_is_model, gguf=gguf) if whole else _is_part
     known: dict[str, Path] = {}
     for folder in settings.model_folders:
         for path in _folders(folder):
-            if _is_model(path, gguf=gguf):
+            if is_one(path):
                 _note(known, path.name, path)
             if not _is_model(path, gguf=False):
                 # One level more: publisher/model.
                 for inner in _folders(path):
-                    if _is_model(inner, gguf=gguf):
+                    if is_one(inner):
                         _note(known, f"{path.name}/{inner.name}", inner)
         for name, file in models_in(folder).items() if gguf else ():
             known.setdefault(name, file)
-    for name, path in _hub_snapshots(_hub_cache(environ), gguf=gguf):
+    for name, path in _hub_snapshots(_hub_cache(environ), is_one):
         known.setdefault(name, path)
     return known
 
@@ -126,11 +152,21 @@ def _folders(folder: Path) -> list[Path]:
 
 def _is_model(folder: Path, *, gguf: bool) -> bool:
     try:
-        endings = {name.suffix for name in folder.iterdir()}
-        whole = ".safetensors" in endings and (folder / "config.json").is_file()
+        names = {path.name for path in folder.iterdir()}
     except OSError:
         return False
-    return whole or (gguf and ".gguf" in endings)
+    whole = "config.json" in names and any(
+        name.endswith(".safetensors") or name in _WEIGHTS for name in names
+    )
+    return whole or (gguf and any(name.endswith(".gguf") for name in names))
+
+
+def _is_part(folder: Path) -> bool:
+    """Whether `folder` holds a model, or a part of one that others lean on."""
+    try:
+        return any(path.name in _PARTS for path in folder.iterdir())
+    except OSError:
+        return False
 
 
 def _hub_cache(environ: Mapping[str, str]) -> Path:
@@ -143,12 +179,12 @@ def _hub_cache(environ: Mapping[str, str]) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "huggingface" / "hub"
 
 
-def _hub_snapshots(cache: Path, *, gguf: bool) -> Iterator[tuple[str, Path]]:
+def _hub_snapshots(cache: Path, is_one: Callable[[Path], bool]) -> Iterator[tuple[str, Path]]:
     """Yield (owner/name, newest usable snapshot folder); the branch `main` is preferred."""
     for repo in _folders(cache):
         if not repo.name.startswith("models--"):
             continue
-        snapshots = [path for path in _folders(repo / "snapshots") if _is_model(path, gguf=gguf)]
+        snapshots = [path for path in _folders(repo / "snapshots") if is_one(path)]
         if not snapshots:
             continue
         main = _revision(repo / "refs" / "main")

@@ -11,7 +11,7 @@ from typing import Any
 
 from backends.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from backends.models import structure
-from backends.models.adapter import Finder, check_match, is_adapter, merging_not_yet, read_adapter
+from backends.models.adapter import Finder, is_adapter
 from backends.models.caches import layer_shapes, with_caches
 from backends.models.checkpoint import has_safetensors, read_headers, read_json, read_json_if_there
 from backends.models.consistency import check_sizes
@@ -23,11 +23,15 @@ from backends.models.gguf_files import holds_gguf
 from backends.models.gguf_header import is_gguf
 from backends.models.linears import are_turned, kept_linears
 from backends.models.naming import loaded_names
-from backends.models.originals.recognise import in_common_words, not_yet, original_family, original_names
+from backends.models.originals.described import added_by, is_complete, recipe_tensors, with_merged
+from backends.models.originals.headers import Headers
+from backends.models.originals.opening import open_recipe
+from backends.models.originals.recognise import in_common_words
+from backends.models.originals.types import Recipe
 from backends.models.registry import known_types
 from backends.models.renaming import renamed
 from backends.models.runnable import ensure_runnable
-from backends.models.types import ModelFile, ModelInfo, Tensor
+from backends.models.types import Companions, ModelFile, ModelInfo, Tensor
 from backends.models.vision import has_vision, vision_geometry
 from backends.text import Text, shown_name
 
@@ -40,15 +44,19 @@ _ANSWERING = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "Decoder
 _FLOATS = ("bfloat16", "float16", "float32", "float64")
 
 
+_NONE = Companions()
+
+
 def _nowhere(_name: str) -> None:
-    """Look for the base of an adapter in no other place."""
+    """Look for what a checkpoint leans on in no other place."""
 
 
-def identify(path: Path, *, base: Path | None = None, elsewhere: Finder = _nowhere) -> ModelInfo:
+def identify(path: Path, *, companions: Companions = _NONE, elsewhere: Finder = _nowhere) -> ModelInfo:
     """Read what the model in the folder `path` is; a weight file beside its config.json stands for it.
 
     A GGUF file, or a folder with one and no safetensors, is read with the mmproj beside it. A LoRA's folder
-    is read as its base model, which is `base` or lies where the adapter says, beside it, or `elsewhere`.
+    is read as its base model, and checkpoints in their authors' own layouts as the native model that they
+    become; what they lean on is in `companions` or lies where the checkpoint says, beside it, or `elsewhere`.
     Copies that hold only the headers of the weight files are accepted (`weights_present` is False).
     Raises ModelNotFound (no such folder, no config), ModelDamaged (truncated or inconsistent files) or
     ModelUnsupported (an architecture that does not chat, or needs code of its own).
@@ -58,42 +66,67 @@ def identify(path: Path, *, base: Path | None = None, elsewhere: Finder = _nowhe
     if is_gguf(path) or (holds_gguf(path) and not has_safetensors(path)):
         return identify_gguf(path)
     _check_folder(path)
-    return _merged(path, base, elsewhere) if is_adapter(path) else _whole(path)
+    recipe = open_recipe(path, companions, elsewhere)
+    return _whole(path) if recipe is None else _of_recipe(recipe)
 
 
-def _merged(path: Path, base: Path | None, elsewhere: Finder) -> ModelInfo:
-    """The base model with the adapter in `path`."""
-    adapter, whole_model, added = read_adapter(path, base, elsewhere)
-    merged = identify(whole_model)
-    if added and merged.format == "safetensors":
-        weights = [tensor for header in read_headers(whole_model) for tensor in header.tensors]
-        check_match(path, added, whole_model, weights)
+def _of_recipe(recipe: Recipe) -> ModelInfo:
+    """The native model that a checkpoint in another layout, or one with a LoRA, becomes."""
+    headers = Headers()
+    tensors = recipe_tensors(recipe, headers)
+    config, family = dict(recipe.config), str(recipe.config["model_type"])
+    found = _described(
+        recipe.folder,
+        in_common_words(config) if recipe.layout == "cogvlm" else config,
+        family,
+        tensors,
+        {tensor.name: tensor.name for tensor in tensors},
+        processor=picture_processor(recipe.tokenizer) if recipe.layout == "native" else recipe.pictures,
+        own=recipe.layout == "cogvlm",
+    )
+    sizes = {file: file.stat().st_size for file in recipe.weights}
     return replace(
-        merged,
-        path=path,
-        name=path.name,
-        adapter=adapter,
-        unloadable=merged.unloadable or merging_not_yet(adapter),
+        found,
+        format="safetensors" if all(file.suffix == ".safetensors" for file in sizes) else "bin",
+        modules=with_merged(found.modules, recipe, headers),
+        files=tuple(ModelFile(file.name, nbytes) for file, nbytes in sizes.items()),
+        weights_present=is_complete(recipe, headers, sizes),
+        adapter=added_by(recipe, headers),
+        layout=recipe.layout,
+        companions=recipe.companions,
     )
 
 
 def _whole(path: Path) -> ModelInfo:
     """A folder with a config and complete safetensors files, or their headers."""
     config = read_json(path / "config.json")
-    original = original_family(config)
-    family = original or _check_family(path, config)
-    if original:
-        config = in_common_words(config, original)
-    whole = config if original else completed(config)
-    if not original:
-        ensure_runnable(str(path), whole, family, _architecture(config, family))
+    family = _check_family(path, config)
+    ensure_runnable(str(path), completed(config), family, _architecture(config, family))
     headers = read_headers(path)
     tensors = [tensor for header in headers for tensor in header.tensors]
     if not tensors:
         detail = Text("model.no_tensors", "The weight files hold no tensor.")
         raise ModelDamaged(path=str(path), detail=detail, file=headers[0].file)
-    stored = [tensor.name for tensor in tensors]
-    names = original_names(stored, original) if original else tensor_names(stored, config, family)
+    names = tensor_names([tensor.name for tensor in tensors], config, family)
+    return replace(
+        _described(path, config, family, tensors, names, processor=picture_processor(path)),
+        files=tuple(ModelFile(header.file, header.file_bytes) for header in headers),
+        weights_present=all(header.complete for header in headers),
+    )
+
+
+def _described(
+    path: Path,
+    config: Mapping[str, Any],
+    family: str,
+    tensors: Sequence[Tensor],
+    names: Mapping[str, str],
+    *,
+    processor: Mapping[str, Any],
+    own: bool = False,
+) -> ModelInfo:
+    """What config and tensors tell; `own` where the class is Snug's, of which transformers knows nothing."""
+    whole = dict(config) if own else completed(config)
     layers = number(text_config(config), "num_hidden_layers", "n_layer", "num_layers")
     text_family = str(text_config(config).get("model_type", family))
     built = structure.build(
@@ -102,18 +135,17 @@ def _whole(path: Path) -> ModelInfo:
         layers=layers,
         tied=_tied(config),
         visited_experts=visited_experts(whole),
-        rotary=original is not None or rotates(whole),
+        rotary=not own and rotates(whole),
         kept_linears=kept_linears(family) | kept_linears(text_family),
         turned=are_turned(text_family),
     )
     _check_layers(path, built.layers, layers)
-    if not original:
+    if not own:
         check_sizes(path, config, tensors, names, built)
     text = text_geometry(whole, tensors, names, built, folder=str(path), stated=config)
-    vision = vision_geometry(whole, picture_processor(path), tensors, names)
+    vision = vision_geometry(whole, processor, tensors, names)
     shapes = layer_shapes(tensors, names, built)
     modules = with_caches(built.modules, text_config(whole), text, vision, shapes)
-    modules = with_conversions(modules, tensors, names, config)
     return ModelInfo(
         path=path,
         name=path.name,
@@ -125,27 +157,13 @@ def _whole(path: Path) -> ModelInfo:
         weights_bytes=sum(module.nbytes for module in built.modules),
         text=text,
         vision=vision,
-        modules=modules,
-        files=tuple(ModelFile(header.file, header.file_bytes) for header in headers),
-        weights_present=all(header.complete for header in headers),
-        unloadable=not_yet(_architecture(config, family)) if original else None,
+        modules=with_conversions(modules, tensors, names, config),
+        files=(),
     )
 
 
-_ORIGINAL_REMEDY = Text("original.not_yet_remedy", "Use a conversion that transformers supports itself.")
-
-
 def ensure_loadable(model: ModelInfo) -> None:
-    """Check that `model` can be loaded.
-
-    Raises ModelDamaged for a copy of headers only, ModelUnsupported for a layout that is only planned with.
-    """
-    if model.unloadable is not None:
-        raise ModelUnsupported(
-            path=str(model.path),
-            detail=model.unloadable,
-            suggestion=_ORIGINAL_REMEDY,
-        )
+    """Check that `model` can be loaded. Raises ModelDamaged for a copy of headers only."""
     if model.weights_present:
         return
     have = sum(file.nbytes for file in model.files)
@@ -213,19 +231,6 @@ def _check_family(path: Path, config: Mapping[str, Any]) -> str:
     """Return the model type after making sure that transformers can chat with it, with its own code."""
     family = config.get("model_type")
     known = known_types()
-    if "mm_vision_tower" in config and not (path / "adapter_config.json").is_file():
-        # transformers calls its own layout llava, too: it would build a model of the default sizes.
-        raise ModelUnsupported(
-            path=str(path),
-            detail=Text(
-                "model.original_llava",
-                "It is in the layout of the original LLaVA, which Snug does not read yet.",
-            ),
-            suggestion=Text(
-                "model.original_llava_remedy",
-                "Get the same model in the layout of transformers; its name usually ends in -hf.",
-            ),
-        )
     if not isinstance(family, str) or not family:
         if "auto_map" in config:
             raise _needs_code(path, _architecture(config, "The model"))

@@ -7,8 +7,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from backends.text import Text
-
 ModelFormat = Literal["safetensors", "bin", "gguf"]
 
 
@@ -191,7 +189,9 @@ class ModelInfo:
     """Everything that planning needs to know of a model. `modules` are in execution order.
 
     `weights_present` is False for copies that hold the headers of the weight files only: they can be
-    planned with, not loaded. `unloadable` says why a whole checkpoint can't be loaded yet (None: it can).
+    planned with, not loaded.
+    `layout` is whose files these are (`llava`, `cogvlm`, `chatglm`: the authors' own), and `companions` what
+    it leans on, where that was found.
     """
 
     path: Path
@@ -207,9 +207,10 @@ class ModelInfo:
     modules: tuple[Module, ...]
     files: tuple[ModelFile, ...]
     weights_present: bool = True
-    unloadable: Text | None = None
     adapter: Adapter | None = None
     gguf: GgufDetails | None = None
+    layout: str = "native"
+    companions: Companions = Companions()
 
     @property
     def active_parameters(self) -> int:

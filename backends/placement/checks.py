@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from backends.conversion.types import Offers
 from backends.errors import SettingInvalid
 from backends.hardware.notes import note
@@ -14,6 +17,18 @@ from backends.placement.types import Overrides, PlanRequest
 from backends.placement.workload import LEAST_PICTURE_TOKENS
 from backends.presets import Preset
 from backends.text import Text, Value
+
+# Why a checkpoint takes nothing from elsewhere.
+_ITS_OWN: Mapping[str, Text] = MappingProxyType(
+    {
+        "base": Text("check.base", "This model is no LoRA: it is whole and belongs to no other."),
+        "vision_tower": Text("check.vision_tower", "This model takes no vision tower from elsewhere."),
+        "tokenizer": Text(
+            "check.tokenizer", "This model brings its own tokenizer, which is read by its rules."
+        ),
+        "template": Text("check.template", "This model brings its own chat template."),
+    }
+)
 
 
 def check(
@@ -58,9 +73,10 @@ def check(
         )
     if overrides.offload_dir is not None and not overrides.offload_dir.strip():
         raise _invalid("offload_dir", '""', Text("check.no_folder", "It names no folder."), _A_FOLDER)
-    if overrides.base is not None and model.adapter is None:
-        why = Text("check.base", "This model is no LoRA: it is whole and belongs to no other.")
-        raise _invalid("base", overrides.base, why, Text("check.nothing", "no such setting here"))
+    for field in ("base", "vision_tower", "tokenizer", "template"):
+        named = getattr(overrides, field)
+        if named is not None and getattr(model.companions, field) is None:
+            raise _invalid(field, named, _ITS_OWN[field], Text("check.nothing", "no such setting here"))
     if overrides.device_map is not None and overrides.gpu_layers is not None:
         raise _invalid(
             "gpu_layers",

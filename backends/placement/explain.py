@@ -51,7 +51,7 @@ def explain(
     GPUs that are there.
     """
     outcome = chosen.outcome
-    found: list[Text] = [case.model.unloadable] if case.model.unloadable is not None else []
+    found: list[Text] = []
     if outcome.fits:
         found += _placement(case, outcome, others, gpus_idle=gpus_idle)
     else:

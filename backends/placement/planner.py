@@ -345,4 +345,5 @@ def _to_plan(asked: Case, chosen: Candidate, others: list[Candidate], llama: _Ll
         compute_dtype=layout.precision.compute,
         quantized=quantizable(model.modules) if layout.precision.quantized else (),
         conversion=chosen.variant.conversion if chosen.variant is not None else None,
+        companions=model.companions,
     )

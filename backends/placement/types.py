@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from backends.conversion.types import Conversion
+from backends.models.types import Companions
 from backends.presets import Preset
 from backends.text import Text
 
@@ -22,7 +23,8 @@ class Overrides:
 
     `max_memory` is (device id, bytes) pairs; `device_map` (module, device) pairs. `image_tokens` is what one
     picture may take at most: its detail, for families that can scale pictures (others refuse it).
-    `base` is the model that a LoRA belongs to, named like any model.
+    `base` is the model that a LoRA or a bare projector belongs to, `vision_tower` and `tokenizer` are what a
+    checkpoint leaves to others, named like any model; `template` is the name of the conversation's format.
     """
 
     gpus: tuple[int, ...] | None = None
@@ -37,6 +39,9 @@ class Overrides:
     device_map: tuple[tuple[str, str], ...] | None = None
     image_tokens: int | None = None
     base: str | None = None
+    vision_tower: str | None = None
+    tokenizer: str | None = None
+    template: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +156,7 @@ class Plan:
     compute_dtype: str = "float32"
     quantized: tuple[str, ...] = ()
     conversion: Conversion | None = None
+    companions: Companions = field(default_factory=Companions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from backends.placement.ladder import Rung, Tried, When
 from backends.placement.needs import Needs
 from backends.placement.needs import needs as find_needs
 from backends.placement.planner import plan as make_plan
-from backends.placement.types import Plan, PlanRequest
+from backends.placement.types import Overrides, Plan, PlanRequest
 from backends.reports import Measurement, UnloadReport
 from backends.service import recovery
 from backends.service.comparing import Comparison, Sources
@@ -38,6 +38,8 @@ from backends.service.recovery import Offer
 from backends.service.state import ModelState
 from backends.settings import Settings
 from backends.text import Text
+
+_NOTHING_SET = Overrides()
 
 
 class Service:
@@ -87,19 +89,19 @@ class Service:
         """The models that can be chosen."""
         return self._library.models()
 
-    def inspect(self, model: str, base: str | None = None) -> ModelInfo:
-        """Read a model's config and headers; `base` is the model that a LoRA belongs to.
+    def inspect(self, model: str, named: Overrides = _NOTHING_SET) -> ModelInfo:
+        """Read a model's config and headers; `named` has what a person named beside it (a LoRA's base).
 
         Raises ModelNotFound, ModelDamaged or ModelUnsupported.
         """
-        return self._library.inspect(model, base)
+        return self._library.inspect(model, named)
 
     def is_adapter(self, model: str) -> bool:
         """Whether it is a LoRA, which needs the model that it was trained on, found or not."""
         return self._library.is_adapter(model)
 
     def _model(self, request: PlanRequest) -> ModelInfo:
-        return self.inspect(request.model, request.overrides.base)
+        return self.inspect(request.model, request.overrides)
 
     def plan(self, request: PlanRequest, hardware: HardwareSnapshot | None = None) -> Plan:
         """Decide where everything goes, on this machine or on the one described by `hardware`.

@@ -10,15 +10,17 @@ from backends.conversion.types import Offers
 from backends.errors import SnugError
 from backends.hardware.llama_build import llama_version
 from backends.models.adapter import is_adapter
-from backends.models.catalog import entries, find, resolve
+from backends.models.catalog import entries, find, locate, resolve
 from backends.models.identify import identify
-from backends.models.types import ModelEntry, ModelInfo
+from backends.models.types import Companions, ModelEntry, ModelInfo
+from backends.placement.types import Overrides
 from backends.settings import Settings
 
 # What a comparison of layouts chose; and all that conversions leave.
 _NOTED = ".json"
 _MADE = frozenset({".gguf", _NOTED})
 _Stamp = tuple[tuple[str, int, int], ...]
+_NOTHING = Overrides()
 
 
 class Library:
@@ -27,28 +29,37 @@ class Library:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
-        self._known: dict[tuple[Path, Path | None], tuple[_Stamp, ModelInfo]] = {}
+        self._known: dict[tuple[Path, Companions], tuple[_Stamp, ModelInfo]] = {}
         self._offers: dict[Path, tuple[ModelInfo, object, Offers]] = {}
 
     def models(self) -> tuple[ModelEntry, ...]:
         """What the dropdown offers."""
         return entries(self._settings)
 
-    def inspect(self, model: str, base: str | None = None) -> ModelInfo:
-        """Read a model's headers, again only when a file of its folder, or of a LoRA's base, changed.
+    def inspect(self, model: str, named: Overrides = _NOTHING) -> ModelInfo:
+        """Read a model's headers, again only when a file of its folder, or of what it leans on, changed.
 
-        `base` names the model that a LoRA belongs to. Raises ModelNotFound, ModelDamaged or ModelUnsupported.
+        `named` has the base, vision tower, tokenizer and template that a person named. Raises ModelNotFound,
+        ModelDamaged or ModelUnsupported.
         """
         path = resolve(model, self._settings)
-        whole = resolve(base, self._settings) if base is not None else None
+        companions = Companions(
+            base=self._companion(named.base),
+            vision_tower=self._companion(named.vision_tower),
+            tokenizer=self._companion(named.tokenizer),
+            template=named.template,
+        )
         with self._lock:
-            known = self._known.get((path, whole))
+            known = self._known.get((path, companions))
         if known is not None and known[0] == _stamps(path, known[1]):
             return known[1]
-        info = identify(path, base=whole, elsewhere=lambda name: find(name, self._settings))
+        info = identify(path, companions=companions, elsewhere=lambda name: find(name, self._settings))
         with self._lock:
-            self._known[path, whole] = (_stamps(path, info), info)
+            self._known[path, companions] = (_stamps(path, info), info)
         return info
+
+    def _companion(self, name: str | None) -> Path | None:
+        return locate(name, self._settings) if name is not None else None
 
     def is_adapter(self, model: str) -> bool:
         """Whether it is a LoRA, which needs another model; also where that one is not found."""
@@ -58,12 +69,12 @@ class Library:
             return False
         return path.is_dir() and is_adapter(path)
 
-    def offers(self, model: str, base: str | None = None) -> Offers:
+    def offers(self, model: str, named: Overrides = _NOTHING) -> Offers:
         """What the model can be converted to for llama.cpp, and what of it is ready. Raises as `inspect`.
 
         Worked out again only when a file of the model, or the folder of converted files, has changed.
         """
-        info = self.inspect(model, base)
+        info = self.inspect(model, named)
         library, there = llama_version(), _made(self._settings.converted)
         with self._lock:
             known = self._offers.get(info.path)
@@ -83,8 +94,9 @@ class Library:
 
 
 def _stamps(path: Path, info: ModelInfo) -> _Stamp:
-    """The stamp of a model, and of the base that a LoRA is read with."""
-    return _stamp(path) + (_stamp(Path(info.adapter.base)) if info.adapter is not None else ())
+    """The stamp of a model, and of what it leans on."""
+    leant_on = (info.companions.base, info.companions.vision_tower, info.companions.tokenizer)
+    return _stamp(path) + tuple(entry for other in leant_on if other for entry in _stamp(other))
 
 
 def _stamp(path: Path) -> _Stamp:

@@ -25,7 +25,7 @@ def real(model: Any, info: ModelInfo) -> dict[str, list[int]]:
     import bitsandbytes
     import transformers
 
-    from backends.engines.loading import all_but
+    from backends.engines.options import all_but
     from backends.placement.precision import quantizable
 
     options = transformers.BitsAndBytesConfig(

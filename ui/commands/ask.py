@@ -161,7 +161,7 @@ def conversation(options: argparse.Namespace, service: Service) -> tuple[Message
 
 def check_sight(service: Service, asked: PlanRequest) -> None:
     """Refuse a model without eyes before it is loaded. Raises `PicturesUnseen`."""
-    model = service.inspect(asked.model, asked.overrides.base)
+    model = service.inspect(asked.model, asked.overrides)
     if model.vision is None and model.format == "gguf":
         raise MmprojMissing(model=model.name, file=model.path.name)
     if model.vision is None:
@@ -173,7 +173,7 @@ def with_room(service: Service, asked: PlanRequest, messages: tuple[Message, ...
     pictures = sum(len(message.images) for message in messages)
     if pictures < 2 or asked.overrides.images is not None:
         return asked
-    model = service.inspect(asked.model, asked.overrides.base)
+    model = service.inspect(asked.model, asked.overrides)
     if model.vision is None or encoded_alone(model.family):
         return asked
     return replace(asked, overrides=replace(asked.overrides, images=pictures))

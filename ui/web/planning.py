@@ -70,7 +70,7 @@ def _restore(context: Context, session: Session, text: str) -> None:
         return
     of_preset = by_hand.for_preset(found.overrides, found.preset)
     try:
-        model = context.service.inspect(found.model, found.overrides.base)
+        model = context.service.inspect(found.model, found.overrides)
     except SnugError:
         if found.overrides.base is None or not context.service.is_adapter(found.model):
             gone = Text.of("kept.model", "The model {model} is not there any more.", model=found.model)

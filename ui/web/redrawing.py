@@ -68,7 +68,7 @@ def plan_key(plan: Plan | SnugError) -> object:
 
 def _model(context: Context, request: PlanRequest) -> ModelInfo | None:
     try:
-        return context.service.inspect(request.model, request.overrides.base)
+        return context.service.inspect(request.model, request.overrides)
     except SnugError:
         return None
 

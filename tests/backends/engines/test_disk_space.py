@@ -14,8 +14,8 @@ import torch
 import transformers
 from safetensors import safe_open
 
-from backends.engines.loading import load_options
 from backends.engines.offload import OffloadFolder
+from backends.engines.options import load_options
 from backends.engines.transformers_engine import TransformersEngine
 from backends.errors import DiskFull
 from backends.models.identify import identify

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from backends.engines.base import ChatRequest
-from backends.engines.loading import load_options
+from backends.engines.options import load_options
 from backends.engines.progress import weight_files
 from backends.engines.transformers_engine import TransformersEngine
 from backends.errors import Cancelled, ModelDamaged, ModelNotFound, ModelUnsupported, SnugError

@@ -10,7 +10,7 @@ import torch
 import transformers
 from transformers.quantizers.auto import AutoHfQuantizer
 
-from backends.engines.loading import load_options
+from backends.engines.options import load_options
 from backends.models.identify import identify
 from backends.placement.case import placed_bytes
 from backends.placement.precision import Precision

@@ -1,0 +1,107 @@
+"""Carry out a plan on a recipe: a native model, filled from files of another layout, tensor by tensor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from threading import Event as Flag
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import save_file
+
+from backends.engines.base import ProgressSink
+from backends.engines.devices import compute_dtype
+from backends.engines.options import load_options
+from backends.engines.placing import CPU, DISK, covers
+from backends.engines.progress import read_ahead, watched
+from backends.engines.tensors import Stored
+from backends.engines.values import Resting, Value, place_of
+from backends.models.originals.headers import Headers
+from backends.models.originals.types import Recipe
+from backends.placement.types import Plan
+
+# Buffers and norms: buffers never rest on the disk, and reading so little twice costs nothing.
+_SMALL = 1 << 16
+
+
+def build(
+    plan: Plan, recipe: Recipe, progress: ProgressSink, cancel: Flag, folder: Path | None
+) -> tuple[Any, dict[str, Any], dict[str, Stored]]:
+    """Return the model of `recipe`, what transformers tells of the loading, and where its tensors lie.
+
+    What a LoRA changes is merged; where that is to rest on the disk, into files in `folder`. Raises
+    `SnugError`s of its own; upstream ones pass through.
+    """
+    dtype, headers = compute_dtype(plan), Headers()
+    state: dict[str, Value | Resting] = {}
+    stored: dict[str, Stored] = {}
+    sizes: dict[str, int] = {}
+    for name, source in recipe.sources.items():
+        place, device = place_of(source.part, headers), _device(plan, name)
+        same = place.dtype == dtype and plan.precision not in ("int8", "nf4")
+        value = state[name] = Value(headers, source, mapped=same and device == CPU)
+        sizes[name] = value.nbytes
+        if not source.deltas:
+            stored[name] = Stored(str(place.file), source.part.key, dtype, place)
+        if device == DISK and place.nbytes > _SMALL:
+            write = None
+            if source.deltas:
+                if folder is None:
+                    raise RuntimeError("merged weights rest on the disk and there is no folder for them")
+                file = folder / f"{name}.safetensors"
+                stored[name] = Stored(str(file), name, dtype)
+                write = partial(_write, name, value, dtype, file)
+            state[name] = Resting(place.shape, write)
+    read_ahead(recipe.weights)
+    config = configuration(recipe)
+    with watched(sizes, progress, cancel):
+        model, info = model_class(config).from_pretrained(
+            None,
+            config=config,
+            state_dict=state,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # transformers then tells which ones; they are refused afterwards
+            **load_options(_in_ram(plan)),
+        )
+    return model, info, stored
+
+
+def configuration(recipe: Recipe) -> Any:
+    """The native config object of `recipe`."""
+    if recipe.layout == "cogvlm":
+        from backends.engines.originals.cogvlm.configuration import CogVLMConfig
+
+        return CogVLMConfig(**recipe.config)
+    config = dict(recipe.config)
+    return transformers.AutoConfig.for_model(**config)
+
+
+def model_class(config: Any) -> Any:
+    """The class that answers with `config`."""
+    if config.model_type == "cogvlm":
+        from backends.engines.originals.cogvlm.modeling import CogVLMForCausalLM
+
+        return CogVLMForCausalLM
+    seeing = transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    return (
+        seeing[type(config)]
+        if type(config) in seeing
+        else transformers.MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    )
+
+
+def _in_ram(plan: Plan) -> Plan:
+    """The plan with RAM in place of the disk: what rests there has placeholders without values."""
+    placed = tuple((name, CPU if device == DISK else device) for name, device in plan.device_map)
+    return replace(plan, device_map=placed)
+
+
+def _device(plan: Plan, name: str) -> str:
+    return next((device for unit, device in plan.device_map if covers(unit, name)), CPU)
+
+
+def _write(name: str, value: Value, dtype: torch.dtype, file: Path) -> None:
+    save_file({name: value[...].to(dtype).contiguous()}, file)

@@ -1,0 +1,67 @@
+"""Tensors of a recipe, each read when transformers asks for it: windows into files, copies, merged LoRAs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from backends.engines.located import Place, read, window
+from backends.models.originals.headers import Headers
+from backends.models.originals.types import Part, Source
+
+
+def place_of(part: Part, headers: Headers) -> Place:
+    """Where the values of `part` are, as torch reads them. Raises what `Headers.of` does."""
+    found = headers.of(part)
+    dtype: torch.dtype = getattr(torch, found.tensor.dtype)
+    return Place(part.file, found.offset, dtype, found.tensor.shape)
+
+
+class Value:
+    """Stands for a tensor in a state dict: `[...]` gives it. `mapped` where it is used as the file has it.
+
+    Everything else is read into memory of its own: pages of a file that were read through a window stay
+    beside what was made of them until all is loaded.
+    """
+
+    def __init__(self, headers: Headers, source: Source, *, mapped: bool = False) -> None:
+        self._place = place_of(source.part, headers)
+        self._added = [
+            (place_of(delta.up, headers), place_of(delta.down, headers), delta) for delta in source.deltas
+        ]
+        self._mapped = mapped and not source.deltas
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are read."""
+        return self._place.nbytes + sum(up.nbytes + down.nbytes for up, down, _ in self._added)
+
+    def __getitem__(self, _: Any) -> torch.Tensor:
+        values = window(self._place) if self._mapped else read(self._place)
+        for up, down, delta in self._added:
+            # In float32: sums in half precision would lose most of what is added.
+            product = read(up).float() @ read(down).float()
+            values = values.float().add_(product.T if delta.turned else product, alpha=delta.scale)
+        return values
+
+
+class Resting:
+    """Stands for a tensor that stays on the disk: what is made of it holds no values.
+
+    `write` is called first, where its values have to be put into a file.
+    """
+
+    def __init__(self, shape: tuple[int, ...], write: Callable[[], None] | None = None) -> None:
+        self._shape = shape
+        self._write = write
+
+    def __getitem__(self, _: Any) -> Resting:
+        if self._write is not None:
+            self._write()
+        return self
+
+    def to(self, device: Any = None, dtype: torch.dtype | None = None) -> torch.Tensor:  # noqa: ARG002
+        """A placeholder of the dtype that the tensor is used in, whatever the device."""
+        return torch.empty(self._shape, dtype=dtype, device="meta")

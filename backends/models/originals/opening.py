@@ -1,0 +1,40 @@
+"""Finds out in which layout a folder is, and reads its recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from backends.models.adapter import Finder, is_adapter
+from backends.models.checkpoint import read_json_if_there
+from backends.models.originals.chatglm import chatglm_recipe
+from backends.models.originals.cogvlm import cogvlm_recipe
+from backends.models.originals.llava import is_original_llava, llava_recipe
+from backends.models.originals.lora import native_lora_recipe
+from backends.models.originals.recognise import original_family
+from backends.models.originals.types import Companions, Recipe
+
+_NONE = Companions()
+
+
+def _nowhere(_: str) -> None:
+    """Look in no other place."""
+
+
+def open_recipe(folder: Path, companions: Companions = _NONE, finder: Finder = _nowhere) -> Recipe | None:
+    """How the checkpoint in `folder` becomes a native model; None where it is one as it stands.
+
+    `companions` are what a person named; what they left out is looked for where the checkpoint says, beside
+    it, and by `finder`. Raises ModelNotFound, ModelDamaged or ModelUnsupported.
+    """
+    config = read_json_if_there(folder / "config.json")
+    if is_original_llava(folder, config):
+        return llava_recipe(folder, config, companions, finder)
+    if is_adapter(folder):
+        return native_lora_recipe(folder, companions, finder)
+    match original_family(config):
+        case "cogvlm":
+            return cogvlm_recipe(folder, config, companions, finder)
+        case "chatglm":
+            return chatglm_recipe(folder, config, companions, finder)
+        case _:
+            return None
