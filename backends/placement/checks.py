@@ -23,9 +23,7 @@ _ITS_OWN: Mapping[str, Text] = MappingProxyType(
     {
         "base": Text("check.base", "This model is no LoRA: it is whole and belongs to no other."),
         "vision_tower": Text("check.vision_tower", "This model takes no vision tower from elsewhere."),
-        "tokenizer": Text(
-            "check.tokenizer", "This model brings its own tokenizer, which is read by its rules."
-        ),
+        "tokenizer": Text("check.tokenizer", "This model brings its own tokenizer."),
         "template": Text("check.template", "This model brings its own chat template."),
     }
 )
@@ -73,10 +71,7 @@ def check(
         )
     if overrides.offload_dir is not None and not overrides.offload_dir.strip():
         raise _invalid("offload_dir", '""', Text("check.no_folder", "It names no folder."), _A_FOLDER)
-    for field in ("base", "vision_tower", "tokenizer", "template"):
-        named = getattr(overrides, field)
-        if named is not None and getattr(model.companions, field) is None:
-            raise _invalid(field, named, _ITS_OWN[field], Text("check.nothing", "no such setting here"))
+    _check_companions(model, overrides)
     if overrides.device_map is not None and overrides.gpu_layers is not None:
         raise _invalid(
             "gpu_layers",
@@ -84,6 +79,14 @@ def check(
             Text("check.both", "A device map is set, too, and it already places every layer."),
             Text("check.one_of_both", "one of the two only"),
         )
+
+
+def _check_companions(model: ModelInfo, overrides: Overrides) -> None:
+    """What a person named must be something that the model leans on."""
+    for field, why in _ITS_OWN.items():
+        named = getattr(overrides, field)
+        if named is not None and getattr(model.companions, field) is None:
+            raise _invalid(field, named, why, Text("check.nothing", "no such setting here"))
 
 
 def chosen_gpus(hardware: HardwareSnapshot, request: PlanRequest) -> tuple[Gpu, ...]:

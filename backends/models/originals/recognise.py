@@ -1,4 +1,4 @@
-"""Tells checkpoints in their authors' own layouts apart by what their configs say, never by a folder's name."""
+"""Tells checkpoints in their authors' own layouts apart by their configs, never by a folder's name."""
 
 from __future__ import annotations
 
