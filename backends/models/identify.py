@@ -16,23 +16,22 @@ from backends.models.caches import layer_shapes, with_caches
 from backends.models.checkpoint import has_safetensors, read_headers, read_json, read_json_if_there
 from backends.models.consistency import check_sizes
 from backends.models.conversions import with_conversions
-from backends.models.defaults import completed, model_class
+from backends.models.defaults import completed
 from backends.models.geometry import number, rotates, text_config, text_geometry, visited_experts
 from backends.models.gguf import identify_gguf
 from backends.models.gguf_files import holds_gguf
 from backends.models.gguf_header import is_gguf
 from backends.models.linears import are_turned, kept_linears
-from backends.models.naming import loaded_names
 from backends.models.originals.described import added_by, is_complete, recipe_tensors, with_merged
 from backends.models.originals.headers import Headers
 from backends.models.originals.opening import open_recipe
 from backends.models.originals.recognise import in_common_words
 from backends.models.originals.types import Recipe
 from backends.models.registry import known_types
-from backends.models.renaming import renamed
 from backends.models.runnable import ensure_runnable
+from backends.models.tensor_names import architecture, tensor_names
 from backends.models.types import Companions, ModelFile, ModelInfo, Tensor
-from backends.models.vision import has_vision, vision_geometry
+from backends.models.vision import vision_geometry
 from backends.text import Text, shown_name
 
 # Classes of one architecture that label, rank or fill gaps, and never write an answer.
@@ -42,8 +41,6 @@ _OTHER_TASKS = (
 )
 _ANSWERING = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "Decoder", "ModelWithLMHead")
 _FLOATS = ("bfloat16", "float16", "float32", "float64")
-
-
 _NONE = Companions()
 
 
@@ -72,6 +69,10 @@ def identify(path: Path, *, companions: Companions = _NONE, elsewhere: Finder = 
 
 def _of_recipe(recipe: Recipe) -> ModelInfo:
     """The native model that a checkpoint in another layout, or one with a LoRA, becomes."""
+    if recipe.layout == "native":
+        family = _check_family(recipe.folder, recipe.config)
+        named = architecture(recipe.config, family)
+        ensure_runnable(str(recipe.folder), completed(recipe.config), family, named)
     headers = Headers()
     tensors = recipe_tensors(recipe, headers)
     config, family = dict(recipe.config), str(recipe.config["model_type"])
@@ -101,7 +102,7 @@ def _whole(path: Path) -> ModelInfo:
     """A folder with a config and complete safetensors files, or their headers."""
     config = read_json(path / "config.json")
     family = _check_family(path, config)
-    ensure_runnable(str(path), completed(config), family, _architecture(config, family))
+    ensure_runnable(str(path), completed(config), family, architecture(config, family))
     headers = read_headers(path)
     tensors = [tensor for header in headers for tensor in header.tensors]
     if not tensors:
@@ -150,7 +151,7 @@ def _described(
         path=path,
         name=path.name,
         family=family,
-        architecture=_architecture(config, family),
+        architecture=architecture(config, family),
         format="safetensors",
         dtype=_dtype(tensors),
         parameters=sum(module.parameters for module in built.modules),
@@ -233,7 +234,7 @@ def _check_family(path: Path, config: Mapping[str, Any]) -> str:
     known = known_types()
     if not isinstance(family, str) or not family:
         if "auto_map" in config:
-            raise _needs_code(path, _architecture(config, "The model"))
+            raise _needs_code(path, architecture(config, "The model"))
         raise ModelUnsupported(
             path=str(path),
             detail=Text("model.no_type", "Its config.json names no model_type."),
@@ -306,20 +307,6 @@ def _not_answering(path: Path, name: str) -> ModelUnsupported:
         ),
         suggestion=_USE_A_VLM,
     )
-
-
-def tensor_names(stored: Sequence[str], config: Mapping[str, Any], family: str) -> Mapping[str, str]:
-    """Every tensor's name in the loaded model: by transformers' rules, then by the shape of all families."""
-    text = str(text_config(config).get("model_type", family))
-    inside = () if text == family else (model_class(text), text)
-    by_rule = renamed(stored, family, _architecture(config, family), inside)
-    later = loaded_names(by_rule.values(), multimodal=has_vision(config), family=family)
-    return {name: later[new] for name, new in by_rule.items()}
-
-
-def _architecture(config: Mapping[str, Any], family: str) -> str:
-    names = config.get("architectures")
-    return str(names[0]) if isinstance(names, list) and names else family
 
 
 def _tied(config: Mapping[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from backends.models.originals.chatglm import chatglm_recipe
 from backends.models.originals.cogvlm import cogvlm_recipe
 from backends.models.originals.llava import is_original_llava, llava_recipe
 from backends.models.originals.lora import native_lora_recipe
+from backends.models.originals.native import native_recipe
 from backends.models.originals.recognise import original_family
 from backends.models.originals.types import Companions, Recipe
 
@@ -37,4 +38,4 @@ def open_recipe(folder: Path, companions: Companions = _NONE, finder: Finder = _
         case "chatglm":
             return chatglm_recipe(folder, config, companions, finder)
         case _:
-            return None
+            return native_recipe(folder, config)
