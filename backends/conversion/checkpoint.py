@@ -18,8 +18,8 @@ from backends.models.checkpoint import read_headers, read_json
 from backends.models.defaults import completed
 from backends.models.geometry import text_config
 from backends.models.identify import ensure_loadable, identify, picture_processor
-from backends.models.tensor_names import tensor_names
 from backends.models.safetensors_header import Header
+from backends.models.tensor_names import tensor_names
 from backends.models.types import ModelInfo
 from backends.text import Text
 

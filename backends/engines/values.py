@@ -11,6 +11,9 @@ from backends.engines.located import Place, read, window
 from backends.models.originals.headers import Headers
 from backends.models.originals.types import Part, Source
 
+# Rows of a weight that are merged at once: 64 MiB of float32 where the weight is 16,384 wide.
+_ROWS = 1024
+
 
 def place_of(part: Part, headers: Headers) -> Place:
     """Where the values of `part` are, as torch reads them. Raises what `Headers.of` does."""
@@ -23,14 +26,16 @@ class Value:
     """Stands for a tensor in a state dict: `[...]` gives it. `mapped` where it is used as the file has it.
 
     Everything else is read into memory of its own: pages of a file that were read through a window stay
-    beside what was made of them until all is loaded.
+    beside what was made of them until all is loaded. What a LoRA changes is merged in `dtype`, some rows at a
+    time, so that it takes no more memory than any other tensor.
     """
 
-    def __init__(self, headers: Headers, source: Source, *, mapped: bool = False) -> None:
+    def __init__(self, headers: Headers, source: Source, dtype: torch.dtype, *, mapped: bool = False) -> None:
         self._place = place_of(source.part, headers)
         self._added = [
             (place_of(delta.up, headers), place_of(delta.down, headers), delta) for delta in source.deltas
         ]
+        self._dtype = dtype
         self._mapped = mapped and not source.deltas
 
     @property
@@ -40,11 +45,19 @@ class Value:
 
     def __getitem__(self, _: Any) -> torch.Tensor:
         values = window(self._place) if self._mapped else read(self._place)
-        for up, down, delta in self._added:
+        if not self._added:
+            return values
+        added = [(read(up).float(), read(down).float(), delta) for up, down, delta in self._added]
+        merged = torch.empty(values.shape, dtype=self._dtype)
+        for start in range(0, values.shape[0], _ROWS):
+            rows = slice(start, start + _ROWS)
             # In float32: sums in half precision would lose most of what is added.
-            product = read(up).float() @ read(down).float()
-            values = values.float().add_(product.T if delta.turned else product, alpha=delta.scale)
-        return values
+            sums = values[rows].float()
+            for up, down, delta in added:
+                product = down.T[rows] @ up.T if delta.turned else up[rows] @ down
+                sums.add_(product, alpha=delta.scale)
+            merged[rows] = sums
+        return merged
 
 
 class Resting:

@@ -19,7 +19,6 @@ from backends.placement.case import (
     cuda,
     executing_share,
     load_transient,
-    merging_bytes,
 )
 from backends.placement.estimate import Load, kv_cache
 from backends.placement.evaluate import Outcome, evaluate
@@ -198,7 +197,7 @@ def _hopeless(case: Case, precision: Precision, gpus: Sequence[Gpu]) -> bool:
 
 def _can_be_loaded(case: Case, precision: Precision, in_ram: int) -> bool:
     """Whether RAM holds what loading takes for a moment, wherever the weights go."""
-    return max(load_transient(case, precision), merging_bytes(case, precision)) <= in_ram
+    return load_transient(case, precision) <= in_ram
 
 
 def _least(case: Case, precision: Precision) -> int:

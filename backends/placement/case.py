@@ -232,19 +232,13 @@ def load_transient(case: Case, precision: Precision) -> int:
     return largest if precision.compute not in (case.model.dtype, "float32") else 0
 
 
-def merging_bytes(case: Case, precision: Precision) -> int:
-    """RAM for merging a LoRA: the whole model, before any part of it is placed, and the LoRA."""
-    adapter = case.model.adapter
-    return case.model.parameters * precision.width + adapter.nbytes if adapter is not None else 0
-
-
 def disk_share(case: Case, layout: Layout) -> DeviceShare:
     """Sum up the weights that stay on the disk.
 
     What is read from the checkpoint's own files needs no space: it counts as weights and as budget.
     """
     in_place = sum(
-        module.nbytes * (module.parameters - _written(case, module)) // max(1, module.parameters)
+        module.nbytes * (module.parameters - module.converted_parameters) // max(1, module.parameters)
         for module in _on_disk(case, layout)
     )
     budget_bytes = case.budgets[DISK] + in_place
@@ -255,20 +249,17 @@ def disk_share(case: Case, layout: Layout) -> DeviceShare:
 def written_bytes(case: Case, layout: Layout) -> int:
     """Bytes that loading writes to the offload folder, in the dtype that they are used in.
 
-    Those are the weights that loading puts together anew, and all of a model into which a LoRA is merged;
-    all others are read where they lie, converted to their dtype each time.
+    Those are the weights that loading puts together anew, and those that a LoRA changes; all others are read
+    where they lie, converted to their dtype each time.
     """
-    return sum(_written(case, module) for module in _on_disk(case, layout)) * layout.precision.width
+    written = sum(module.converted_parameters for module in _on_disk(case, layout))
+    return written * layout.precision.width
 
 
 def _on_disk(case: Case, layout: Layout) -> Iterator[Module]:
     return (
         module for module, device in zip(case.model.modules, layout.devices, strict=True) if device == DISK
     )
-
-
-def _written(case: Case, module: Module) -> int:
-    return module.parameters if case.model.adapter is not None else module.converted_parameters
 
 
 def budgets(

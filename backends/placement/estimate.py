@@ -42,9 +42,9 @@ CUDA_PROCESS_BYTES = 1100 * MIB
 # of 128 tokens, a picture together with the text before it up to 1,024, and 2,048 where every pass moves
 # weights. The others read the whole prompt in one pass.
 TEXT_ROWS, PICTURE_ROWS, STREAMED_ROWS = 128, 1024, 2048
-_IN_PIECES = frozenset({"llava", "llava_next"})
+_IN_PIECES = frozenset({"llava", "llava_next", "cogvlm"})
 # Text models whose layers all keep every token; others may have sliding windows, which can't be cut back.
-_TEXT_IN_PIECES = frozenset({"llama", "qwen2", "qwen3", "granite", "olmo", "olmo2", "smollm3"})
+_TEXT_IN_PIECES = frozenset({"llama", "qwen2", "qwen3", "granite", "olmo", "olmo2", "smollm3", "glm"})
 # Loading keeps several tensors of a layer in flight, each once as read and once as placed.
 _LOADERS = 4
 

@@ -17,7 +17,6 @@ from backends.placement.case import (
     is_quantized,
     load_transient,
     loads,
-    merging_bytes,
     placed_bytes,
 )
 from backends.placement.estimate import kv_cache_per_layer
@@ -75,8 +74,7 @@ def evaluate(case: Case, layout: Layout) -> Outcome:
     """Judge `layout`."""
     shares = _shares(case, layout)
     ram = next(share for share in shares if share.device == CPU)
-    arriving = ram.weights_bytes + load_transient(case, layout.precision)
-    peak = ram.overhead_bytes + max(arriving, merging_bytes(case, layout.precision))
+    peak = ram.overhead_bytes + ram.weights_bytes + load_transient(case, layout.precision)
     committed = committed_bytes(shares, peak)
     missing = sum(max(0, share.total_bytes - share.budget_bytes) for share in shares if share is not ram)
     # RAM that is missing while loading, while answering and in Windows' promise is the same RAM.

@@ -332,12 +332,11 @@ def late(first: float, longest: float) -> Text:
 
 
 def lora_merged(name: str, rank: int, weights: int, cache: int) -> Text:
-    """A LoRA is merged first, so that it takes nothing afterwards."""
+    """A LoRA is merged, so that it takes nothing afterwards."""
     return Text.of(
         "reason.lora_merged",
-        "The LoRA {name} (rank {rank}) is merged into the weights in RAM before they are placed, so nothing "
-        "of it remains and no offload folder is asked for: {weights:bytes} of weights and {cache:bytes} of "
-        "cache.",
+        "The LoRA {name} (rank {rank}) is merged into the weights one after the other while they are loaded, "
+        "so nothing of it remains: {weights:bytes} of weights and {cache:bytes} of cache.",
         name=name,
         rank=rank,
         weights=weights,

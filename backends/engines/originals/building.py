@@ -42,7 +42,7 @@ def build(
     for name, source in recipe.sources.items():
         place, device = place_of(source.part, headers), _device(plan, name)
         same = place.dtype == dtype and plan.precision not in ("int8", "nf4")
-        value = state[name] = Value(headers, source, mapped=same and device == CPU)
+        value = state[name] = Value(headers, source, dtype, mapped=same and device == CPU)
         sizes[name] = value.nbytes
         if not source.deltas:
             stored[name] = Stored(str(place.file), source.part.key, dtype, place)
