@@ -95,6 +95,7 @@ def _of_recipe(recipe: Recipe) -> ModelInfo:
         adapter=added_by(recipe, headers),
         layout=recipe.layout,
         companions=recipe.companions,
+        templates=recipe.templates,
     )
 
 

@@ -191,7 +191,7 @@ class ModelInfo:
     `weights_present` is False for copies that hold the headers of the weight files only: they can be
     planned with, not loaded.
     `layout` is whose files these are (`llava`, `cogvlm`, `chatglm`: the authors' own), and `companions` what
-    it leans on, where that was found.
+    it leans on, where that was found. `templates` are the formats of a conversation that it may be given.
     """
 
     path: Path
@@ -211,6 +211,7 @@ class ModelInfo:
     gguf: GgufDetails | None = None
     layout: str = "native"
     companions: Companions = Companions()
+    templates: tuple[str, ...] = ()
 
     @property
     def active_parameters(self) -> int:
