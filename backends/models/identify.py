@@ -12,6 +12,7 @@ from typing import Any
 from backends.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from backends.models import structure
 from backends.models.adapter import Finder, is_adapter
+from backends.models.alternatives import nearest_native
 from backends.models.caches import layer_shapes, with_caches
 from backends.models.checkpoint import has_safetensors, read_headers, read_json, read_json_if_there
 from backends.models.consistency import check_sizes
@@ -235,7 +236,7 @@ def _check_family(path: Path, config: Mapping[str, Any]) -> str:
     known = known_types()
     if not isinstance(family, str) or not family:
         if "auto_map" in config:
-            raise _needs_code(path, architecture(config, "The model"))
+            raise _needs_code(path, config, architecture(config, "The model"))
         raise ModelUnsupported(
             path=str(path),
             detail=Text("model.no_type", "Its config.json names no model_type."),
@@ -253,7 +254,7 @@ def _check_family(path: Path, config: Mapping[str, Any]) -> str:
         raise _not_answering(path, family)
     near = difflib.get_close_matches(family, known.chat | known.text, n=1, cutoff=0.75)
     if "auto_map" in config:
-        raise _needs_code(path, family)
+        raise _needs_code(path, config, family)
     raise ModelUnsupported(
         path=str(path),
         detail=Text.of(
@@ -267,7 +268,19 @@ def _check_family(path: Path, config: Mapping[str, Any]) -> str:
     )
 
 
-def _needs_code(path: Path, name: str) -> ModelUnsupported:
+def _needs_code(path: Path, config: Mapping[str, Any], name: str) -> ModelUnsupported:
+    nearest = nearest_native(config)
+    remedy = Text(
+        "model.remote_code_remedy",
+        "Look for a conversion that transformers supports itself (often named -hf).",
+    )
+    if nearest is not None:
+        remedy = Text.of(
+            "model.remote_code_nearest",
+            "The nearest model that needs no code is {repository}; or look for a conversion of this one that "
+            "transformers supports itself (often named -hf).",
+            repository=nearest.repository,
+        )
     return ModelUnsupported(
         path=str(path),
         detail=Text.of(
@@ -275,10 +288,7 @@ def _needs_code(path: Path, name: str) -> ModelUnsupported:
             "{family} runs only with program code from its folder, which Snug never executes.",
             family=shown_name(name),
         ),
-        suggestion=Text(
-            "model.remote_code_remedy",
-            "Look for a conversion that transformers supports itself (often named -hf).",
-        ),
+        suggestion=remedy,
     )
 
 

@@ -48,10 +48,10 @@ class Recipe:
 
     `layout` is `llava`, `cogvlm`, `chatglm` or `native` (today's layout, with a LoRA). `config` is what
     config.json of the native class would say, whole. `sources` has every tensor of the loaded model by its
-    name there. `tokenizer` is the folder that holds the tokenizer's files
-    (None where it is nowhere: enough to plan with), `pictures` the settings of the
-    picture processor (preprocessor_config.json), `template` the name of the conversation's format, one of `templates`.
-    `weights` are the files that are read; `companions` are where what was leaned on was found.
+    name there. `tokenizer` is the folder that holds the tokenizer's files (None where it is nowhere: enough
+    to plan with), `pictures` the settings of the picture processor (preprocessor_config.json), `template` the
+    name of the conversation's format, one of `templates`. `weights` are the files that are read; `companions`
+    are where what was leaned on was found.
     """
 
     folder: Path
