@@ -21,10 +21,8 @@ from backends.engines.tensors import Stored
 from backends.engines.values import Resting, Value, place_of
 from backends.models.originals.headers import Headers
 from backends.models.originals.types import Recipe
+from backends.models.structure import is_buffer
 from backends.placement.types import Plan
-
-# Buffers and norms: buffers never rest on the disk, and reading so little twice costs nothing.
-_SMALL = 1 << 16
 
 
 def build(
@@ -46,7 +44,7 @@ def build(
         sizes[name] = value.nbytes
         if not source.deltas:
             stored[name] = Stored(str(place.file), source.part.key, dtype, place)
-        if device == DISK and place.nbytes > _SMALL:
+        if device == DISK and not is_buffer(name):
             write = None
             if source.deltas:
                 if folder is None:
