@@ -27,7 +27,10 @@ class CogVLMPatchEmbedding(nn.Module):
         """[batch, channels, side, side] -> [batch, positions, hidden]."""
         patches = self.proj(pixels).flatten(2).transpose(1, 2)
         first = self.cls_embedding.expand(len(patches), -1, -1)
-        return torch.cat([first, patches], dim=1) + self.position_embedding.weight
+        whole = torch.cat([first, patches], dim=1)
+        places = torch.arange(whole.shape[1], device=whole.device)
+        out: torch.Tensor = whole + self.position_embedding(places)  # called: its weight may rest elsewhere
+        return out
 
 
 class CogVLMVisionAttention(nn.Module):
