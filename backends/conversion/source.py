@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -41,19 +40,9 @@ def stored_tensors(folder: Path, names: Mapping[str, str]) -> dict[str, Stored]:
     """Every tensor of the checkpoint by its name in the loaded model, which `names` gives for the file's."""
     found: dict[str, Stored] = {}
     for header in read_headers(folder):
-        begins = _begins(folder / header.file)
-        for tensor in header.tensors:
-            found[names.get(tensor.name, tensor.name)] = Stored(tensor, begins[tensor.name])
+        for tensor, begin in zip(header.tensors, header.begins, strict=True):
+            found[names.get(tensor.name, tensor.name)] = Stored(tensor, begin)
     return found
-
-
-def _begins(path: Path) -> dict[str, int]:
-    """Where each tensor's data begins in a file whose header has been checked."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header: dict[str, Any] = json.loads(file.read(length))
-    header.pop("__metadata__", None)
-    return {name: 8 + length + entry["data_offsets"][0] for name, entry in header.items()}
 
 
 class Rows:

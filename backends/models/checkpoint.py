@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -54,15 +55,26 @@ def read_headers(folder: Path) -> tuple[Header, ...]:
     Raises ModelDamaged (missing shard, tensor not where the index says), ModelUnsupported (weights in
     a format that Snug does not read yet) or ModelNotFound (no weights at all).
     """
-    index = folder / _INDEX
-    if (folder / _SINGLE).is_file():
-        return (read_header(folder / _SINGLE),)
-    if index.is_file():
-        return _read_shards(folder, index)
-    raise _explain_absence(folder)
+    # Pickled weights stay refused here: what loads these models would open them itself.
+    headers = read_layout(folder, _SINGLE, read_header)
+    if headers is None:
+        raise explain_absence(folder)
+    return headers
 
 
-def _read_shards(folder: Path, index: Path) -> tuple[Header, ...]:
+def read_layout(folder: Path, single: str, read: Callable[[Path], Header]) -> tuple[Header, ...] | None:
+    """Read by `read` the header of the file `single` of `folder`, or of the shards that its index names.
+
+    None when there is neither. A tensor that lies in two shards is kept in the first. Raises ModelDamaged for
+    a missing shard, or a tensor that is not where the index says, and whatever `read` raises.
+    """
+    index = folder / f"{single}.index.json"
+    if (folder / single).is_file():
+        return (read(folder / single),)
+    return _read_shards(folder, index, read) if index.is_file() else None
+
+
+def _read_shards(folder: Path, index: Path, read: Callable[[Path], Header]) -> tuple[Header, ...]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise _damaged(
@@ -95,7 +107,7 @@ def _read_shards(folder: Path, index: Path) -> tuple[Header, ...]:
     headers: list[Header] = []
     seen: set[str] = set()
     for file in sorted(wanted):
-        header = read_header(folder / file)
+        header = read(folder / file)
         absent = wanted[file] - {tensor.name for tensor in header.tensors}
         if absent:
             detail = Text.of(
@@ -107,9 +119,11 @@ def _read_shards(folder: Path, index: Path) -> tuple[Header, ...]:
             )
             raise _damaged(folder / file, detail)
         # A tensor that lies in two files is loaded once.
-        fresh = tuple(tensor for tensor in header.tensors if tensor.name not in seen)
-        seen.update(tensor.name for tensor in fresh)
-        headers.append(replace(header, tensors=fresh))
+        fresh = [number for number, tensor in enumerate(header.tensors) if tensor.name not in seen]
+        seen.update(tensor.name for tensor in header.tensors)
+        kept = tuple(header.tensors[number] for number in fresh)
+        begins = tuple(header.begins[number] for number in fresh)
+        headers.append(replace(header, tensors=kept, begins=begins))
     return tuple(headers)
 
 
@@ -124,7 +138,8 @@ def _missing(file: str) -> Text:
     return Text.of("checkpoint.missing", "{file} is missing.", file=file)
 
 
-def _explain_absence(folder: Path) -> ModelUnsupported | ModelNotFound:
+def explain_absence(folder: Path) -> ModelUnsupported | ModelNotFound:
+    """The error about a folder without weights that Snug reads, by what lies there instead."""
     names = sorted(path.name for path in folder.iterdir() if path.is_file())
 
     def some(*endings: str) -> str | None:

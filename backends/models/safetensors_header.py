@@ -39,12 +39,16 @@ _DTYPES: dict[str, tuple[str, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """One file's header. `complete` is False for a copy that ends right after its header."""
+    """One file's header. `complete` is False for a copy that ends right after its header.
+
+    `begins` has, for each of the tensors, the byte of the file where its data begins.
+    """
 
     file: str
     file_bytes: int
     tensors: tuple[Tensor, ...]
     complete: bool
+    begins: tuple[int, ...]
 
 
 def read_header(path: Path) -> Header:
@@ -83,7 +87,8 @@ def read_header(path: Path) -> Header:
         ) from error
     spans, tensors = _parse(path, raw)
     complete = _check_spans(path, spans, size - 8 - length)
-    return Header(path.name, size, tensors, complete)
+    begins = tuple(8 + length + begin for begin, _, _ in spans)
+    return Header(path.name, size, tensors, complete, begins)
 
 
 def _damaged(path: Path, detail: Text) -> ModelDamaged:
