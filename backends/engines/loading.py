@@ -24,7 +24,7 @@ from backends.engines.tensors import Stored
 from backends.engines.windows import keep_windows_small
 from backends.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from backends.messages import Progress
-from backends.models.originals.opening import open_recipe
+from backends.models.originals.opening import check_tokenizer, open_recipe
 from backends.models.originals.types import Recipe
 from backends.placement.types import Plan
 from backends.text import Text
@@ -97,6 +97,7 @@ def _load_recipe(
     plan: Plan, recipe: Recipe, progress: ProgressSink, cancel: Flag, offload_folder: Path | None
 ) -> Loaded:
     """Load a checkpoint in another layout, or one with a LoRA, as a model of today's classes."""
+    check_tokenizer(recipe)
     progress(Progress("start", 0, 0))
     model, info, stored = build(plan, recipe, progress, cancel, offload_folder)
     progress(Progress("place", 0, 0))

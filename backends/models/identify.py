@@ -25,7 +25,7 @@ from backends.models.gguf_header import is_gguf
 from backends.models.linears import are_turned, kept_linears
 from backends.models.originals.described import added_by, is_complete, recipe_tensors, with_merged
 from backends.models.originals.headers import Headers
-from backends.models.originals.opening import open_recipe
+from backends.models.originals.opening import check_tokenizer, open_recipe
 from backends.models.originals.recognise import in_common_words
 from backends.models.originals.types import Recipe
 from backends.models.registry import known_types
@@ -166,8 +166,13 @@ def _described(
 
 
 def ensure_loadable(model: ModelInfo) -> None:
-    """Check that `model` can be loaded. Raises ModelDamaged for a copy of headers only."""
+    """Check that `model` can be loaded.
+
+    Raises ModelDamaged for a copy of headers only, and what `check_tokenizer` does.
+    """
     if model.weights_present:
+        if model.layout != "native" and (recipe := open_recipe(model.path, model.companions)) is not None:
+            check_tokenizer(recipe)
         return
     have = sum(file.nbytes for file in model.files)
     raise ModelDamaged(

@@ -35,8 +35,14 @@ _AS_THEY_ARE = (
 )
 # CLIP's own defaults, which its configs leave out.
 _VISION_SIZES = {
-    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
-    "num_channels": 3, "image_size": 224, "patch_size": 32, "projection_dim": 512,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 32,
+    "projection_dim": 512,
 }
 _VISION_AS_THEY_ARE = ("hidden_act", "layer_norm_eps", "attention_dropout", "initializer_range")
 # Every CLIP tower that was published has heads of this width.

@@ -62,14 +62,15 @@ TEMPLATES: tuple[Template, ...] = (
 )
 # Other names under which people know them.
 _ALIASES = {
-
-        "llava_v1": "v1",
-        "llava_v0": "v0",
-        "llama_2": "llava_llama_2",
-        "llava_mistral_instruct": "mistral_instruct"
-    ,
-    "mistral": "mistral_instruct", "chatml": "chatml_direct", "mistral_direct": "chatml_direct",
-    "llava_plain": "plain", "v0_plain": "plain",
+    "llava_v1": "v1",
+    "llava_v0": "v0",
+    "llama_2": "llava_llama_2",
+    "llava_mistral_instruct": "mistral_instruct",
+    "mistral": "mistral_instruct",
+    "chatml": "chatml_direct",
+    "mistral_direct": "chatml_direct",
+    "llava_plain": "plain",
+    "v0_plain": "plain",
 }
 _SAID_IN = ("conv_mode", "conv_template", "conversation_template", "version")
 
