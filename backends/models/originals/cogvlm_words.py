@@ -47,7 +47,7 @@ def find_words(
 
 
 def words_absent(folder: Path, *, own: bool) -> SnugError:
-    """The error about a tokenizer that is in none of the places, or not among the checkpoint's `own` files."""
+    """The error about a tokenizer that is nowhere, or not among the checkpoint's `own` files."""
     if own:
         detail = Text.of("checkpoint.missing", "{file} is missing.", file=_MERGES)
         return ModelDamaged(path=str(folder), detail=detail, file=_MERGES)
