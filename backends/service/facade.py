@@ -174,7 +174,7 @@ class Service:
         )
 
     def _offers(self, request: PlanRequest) -> Offers:
-        return self._library.offers(request.model, request.overrides.base)
+        return self._library.offers(request.model, request.overrides)
 
     def _offers_here(self, request: PlanRequest) -> Offers:
         """What the model can be converted to where llama.cpp is installed."""
