@@ -48,9 +48,10 @@ class Recipe:
 
     `layout` is `llava`, `cogvlm`, `chatglm` or `native` (today's layout, with a LoRA). `config` is what
     config.json of the native class would say, whole. `sources` has every tensor of the loaded model by its
-    name there. `tokenizer` is the folder that holds the tokenizer's files, `pictures` the settings of the
-    picture processor (preprocessor_config.json), `template` the name of the conversation's format.
-    `weights` are the files that are read; `companions` are where what was leaned on was found.
+    name there. `tokenizer` is the folder that holds the tokenizer's files (None where it is nowhere: enough
+    to plan with), `pictures` the settings of the picture processor (preprocessor_config.json), `template` the
+    name of the conversation's format, one of `templates`. `weights` are the files that are read; `companions`
+    are where what was leaned on was found.
     """
 
     folder: Path
@@ -58,7 +59,8 @@ class Recipe:
     config: Mapping[str, Any]
     sources: Mapping[str, Source]
     weights: tuple[Path, ...]
-    tokenizer: Path
+    tokenizer: Path | None
     template: str
     pictures: Mapping[str, Any] = field(default_factory=dict)
     companions: Companions = field(default_factory=Companions)
+    templates: tuple[str, ...] = ()
