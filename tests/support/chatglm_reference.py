@@ -47,8 +47,8 @@ def _table(length: int, dtype: torch.dtype) -> Tensor:
 
 def _turn(states: Tensor, table: Tensor) -> Tensor:
     """Rotate neighbouring pairs in the first half of [heads, length, size]."""
-    half, rest = states.split(_SIZE // 2, dim=-1)
-    even, odd = half.unflatten(-1, (-1, 2)).unbind(-1)
+    half, rest = states.chunk(2, dim=-1)
+    even, odd = half[..., ::2], half[..., 1::2]
     cos, sin = table.unbind(-1)
     turned = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)
     return torch.cat((turned, rest), dim=-1)
@@ -56,7 +56,7 @@ def _turn(states: Tensor, table: Tensor) -> Tensor:
 
 def _attention(kept: Mapping[str, Tensor], at: str, hidden: Tensor, table: Tensor) -> Tensor:
     parts = [linear(hidden, kept[f"{at}{part}_proj.weight"], kept[f"{at}{part}_proj.bias"]) for part in "qkv"]
-    query, key, value = (part.unflatten(-1, (-1, _SIZE)).transpose(0, 1) for part in parts)
+    query, key, value = (part.reshape(len(hidden), -1, _SIZE).transpose(0, 1) for part in parts)
     query, key = _turn(query, table), _turn(key, table)
     key, value = (part.repeat_interleave(_HEADS // _GROUPS, dim=0) for part in (key, value))
     mixed = scaled_dot_product_attention(query[None], key[None], value[None], is_causal=True)[0]

@@ -185,7 +185,8 @@ def test_a_missing_tensor_is_named(copy: Path) -> None:
 
 def name_in(part: str) -> str:
     index = json.loads((CHECKPOINT / "pytorch_model.bin.index.json").read_text(encoding="utf-8"))
-    return next(name for name, file in sorted(index["weight_map"].items()) if part in name and file == SHARD)
+    places: dict[str, str] = index["weight_map"]
+    return next(name for name, file in sorted(places.items()) if part in name and file == SHARD)
 
 
 def test_a_tensor_of_something_else_is_not_left_out_in_silence(copy: Path) -> None:
