@@ -11,15 +11,18 @@ from backends.errors import SettingInvalid
 from backends.text import Text, shown_name
 
 _POLITE = (
-    "A chat between a curious {person} and an artificial intelligence assistant. The assistant gives helpful, "
-    "detailed, and polite answers to the {person}'s questions."
+    "A chat between a curious {person} and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the {person}'s questions."
 )
 _HUMAN, _USER = _POLITE.format(person="human"), _POLITE.format(person="user")
 _LLAMA_2 = (
     "You are a helpful language and vision assistant. You are able to understand the visual content that the "
     "user provides, and assist the user with a variety of tasks using natural language."
 )
-_MPT = "A conversation between a user and an LLM-based AI assistant. The assistant gives helpful and honest answers."
+_MPT = (
+    "A conversation between a user and an LLM-based AI assistant. "
+    "The assistant gives helpful and honest answers."
+)
 
 
 class Style(StrEnum):
@@ -62,14 +65,15 @@ TEMPLATES: tuple[Template, ...] = (
 )
 # Other names under which people know them.
 _ALIASES = {
-
-        "llava_v1": "v1",
-        "llava_v0": "v0",
-        "llama_2": "llava_llama_2",
-        "llava_mistral_instruct": "mistral_instruct"
-    ,
-    "mistral": "mistral_instruct", "chatml": "chatml_direct", "mistral_direct": "chatml_direct",
-    "llava_plain": "plain", "v0_plain": "plain",
+    "llava_v1": "v1",
+    "llava_v0": "v0",
+    "llama_2": "llava_llama_2",
+    "llava_mistral_instruct": "mistral_instruct",
+    "mistral": "mistral_instruct",
+    "chatml": "chatml_direct",
+    "mistral_direct": "chatml_direct",
+    "llava_plain": "plain",
+    "v0_plain": "plain",
 }
 _SAID_IN = ("conv_mode", "conv_template", "conversation_template", "version")
 
