@@ -115,7 +115,9 @@ class SentenceWords:
         self._cut = _splitter(self._special)
         self.eos_token_id = self._id(special.eos, self._model.eos_id())
         bos = self._id(special.bos, self._model.bos_id())
-        self.start: tuple[int, ...] = (bos,) if settings.get("add_bos_token") is not False and bos >= 0 else ()
+        self.start: tuple[int, ...] = (
+            (bos,) if settings.get("add_bos_token") is not False and bos >= 0 else ()
+        )
 
     def __len__(self) -> int:
         return int(self._model.vocab_size())
@@ -141,13 +143,12 @@ class SentenceWords:
         clean_up_tokenization_spaces: bool = False,  # noqa: ARG002
     ) -> str:
         """The text of ids; ids that no word has are left out."""
+        known = [int(id_) for id_ in ids if int(id_) in self._texts or int(id_) < len(self)]
+        if skip_special_tokens:
+            return str(self._model.decode([id_ for id_ in known if id_ not in self._texts]))
         texts: list[str] = []
-        known = (int(id_) for id_ in ids if int(id_) in self._texts or int(id_) < len(self))
-        for special, group in groupby(known, key=lambda id_: id_ in self._texts):
-            if not special:
-                texts.append(self._model.decode(list(group)))
-            elif not skip_special_tokens:
-                texts.extend(self._texts[id_] for id_ in group)
+        for special, group in groupby(known, key=self._texts.__contains__):
+            texts += [self._texts[id_] for id_ in group] if special else [self._model.decode(list(group))]
         return "".join(texts)
 
     def single(self, text: str) -> frozenset[int]:
