@@ -16,7 +16,7 @@ from backends.engines.detail import limit_detail
 from backends.engines.errors import USE_LLAVA
 from backends.engines.one_by_one import encode_alone
 from backends.engines.options import load_options
-from backends.engines.originals.building import build
+from backends.engines.originals.building import build, configuration
 from backends.engines.originals.voice import Voice
 from backends.engines.originals.voices import voice_of
 from backends.engines.progress import read_ahead, tensor_sizes, watched, weight_files
@@ -24,7 +24,7 @@ from backends.engines.tensors import Stored
 from backends.engines.windows import keep_windows_small
 from backends.errors import ModelDamaged, ModelNotFound, ModelUnsupported
 from backends.messages import Progress
-from backends.models.originals.opening import open_recipe
+from backends.models.originals.opening import check_tokenizer, open_recipe
 from backends.models.originals.types import Recipe
 from backends.placement.types import Plan
 from backends.text import Text
@@ -97,13 +97,15 @@ def _load_recipe(
     plan: Plan, recipe: Recipe, progress: ProgressSink, cancel: Flag, offload_folder: Path | None
 ) -> Loaded:
     """Load a checkpoint in another layout, or one with a LoRA, as a model of today's classes."""
+    check_tokenizer(recipe)
+    # Before weights are read: what is wrong with a tokenizer is said at once.
+    voice = voice_of(recipe, configuration(recipe))
     progress(Progress("start", 0, 0))
     model, info, stored = build(plan, recipe, progress, cancel, offload_folder)
     progress(Progress("place", 0, 0))
     _refuse_gaps(info, recipe.folder)
     model.eval()
     keep_windows_small()
-    voice = voice_of(recipe, model)
     if voice is not None:
         return Loaded(model, None, voice.tokenizer, voice.sees, voice, stored)
     encode_alone(model)

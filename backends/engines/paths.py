@@ -93,7 +93,8 @@ class ChunkedPath:
 
     def step(self, token: int) -> torch.Tensor:
         """Decode one token."""
-        return self._runner.step(token, self._current()[3])
+        _, prompt, _, prefix = self._current()
+        return self._runner.step(token, prompt, prefix)
 
     def shut(self) -> None:
         """Cut the cache back to whole chunks and keep it."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from threading import Event as Flag
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,13 +14,19 @@ from torch import nn
 
 from backends.engines.cache import Prefix
 from backends.engines.kv import empty_cache
+from backends.engines.originals.cogvlm.places import inputs_of as cogvlm_inputs
 from backends.engines.pictures import FeatureStore
 from backends.engines.prompt import Prompt
 
 # Decoders that see a picture as embeddings in place of its placeholders and attend causally, so that a prompt
 # may be computed in pieces. Others (Gemma 3 attends in both directions within a picture, Qwen-VL counts
 # positions in three dimensions, Llama 3.2 cross-attends) go through `WholeRunner`.
-MERGING = frozenset({"llava", "llava_next"})
+MERGING = frozenset({"cogvlm", "llava", "llava_next"})
+
+# What a pass over tokens [start, end) of a conversation takes beside the tokens, for families whose positions
+# or weights depend on where pictures stand.
+MoreInputs = Callable[[Prompt, int, int, torch.device], Mapping[str, Any]]
+_MORE: Mapping[str, MoreInputs] = MappingProxyType({"cogvlm": cogvlm_inputs})
 
 
 class Interrupted(Exception):
@@ -53,6 +60,7 @@ class ChunkRunner:
         self._model = model
         self._features = features
         self._device = device
+        self._more = _MORE.get(model.config.model_type, _nothing_more)
 
     @torch.inference_mode()
     def prefill(self, prompt: Prompt, prefix: Prefix, ends: Sequence[int], cancel: Flag) -> None:
@@ -79,10 +87,14 @@ class ChunkRunner:
             return self._forward(prompt, len(prefix), len(prompt), prefix.kv)
 
     @torch.inference_mode()
-    def step(self, token: int, prefix: Prefix) -> torch.Tensor:
-        """Logits [1, vocab] after one more token."""
+    def step(self, token: int, prompt: Prompt, prefix: Prefix) -> torch.Tensor:
+        """Logits [1, vocab] after one more token of the answer to `prompt`."""
         ids = torch.tensor([[token]], device=self._device)
-        output = self._model(input_ids=ids, past_key_values=prefix.kv, use_cache=True, logits_to_keep=1)
+        start = prefix.kv.get_seq_length()
+        more = self._more(prompt, start, start + 1, self._device)
+        output = self._model(
+            input_ids=ids, past_key_values=prefix.kv, use_cache=True, logits_to_keep=1, **more
+        )
         logits: torch.Tensor = output.logits[:, -1].to(self._device)
         return logits
 
@@ -92,6 +104,7 @@ class ChunkRunner:
         inputs: dict[str, Any] = {"input_ids": ids}
         if pictures:
             inputs = {"inputs_embeds": self._embed(ids, prompt, start, end)}
+        inputs |= self._more(prompt, start, end, self._device)
         output = self._model(**inputs, past_key_values=kv, use_cache=True, logits_to_keep=1)
         logits: torch.Tensor = output.logits[:, -1].to(self._device)
         return logits
@@ -109,6 +122,10 @@ class ChunkRunner:
             marks = [i - start for i in range(low, high) if prompt.ids[i] == placeholder]
             embeds[0, marks] = features[before : before + len(marks)]
         return embeds
+
+
+def _nothing_more(*_: object) -> Mapping[str, Any]:
+    return {}
 
 
 class WholeRunner:

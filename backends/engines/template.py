@@ -48,7 +48,7 @@ class ChatTemplate:
 
         Raises SettingInvalid for an order of messages that the model's own template refuses.
         """
-        turns = [self._turn(message) for message in _alternating(messages, keep_system=self.system)]
+        turns = [self._turn(message) for message in alternating(messages, keep_system=self.system)]
         try:
             text: str = self.renderer.apply_chat_template(
                 turns, tokenize=False, add_generation_prompt=answer, chat_template=self.template
@@ -80,7 +80,7 @@ class ChatTemplate:
     def _typed(self, part: Part) -> dict[str, str]:
         if isinstance(part, ImagePart):
             return {"type": "text", "text": self.image_token} if self.spelled else {"type": "image"}
-        text = _plain(part.text, (*self.reserved, self.image_token))
+        text = plain_text(part.text, (*self.reserved, self.image_token))
         return {"type": "text", "text": text}
 
 
@@ -122,7 +122,7 @@ def end_of_turn(template: ChatTemplate, tokenizer: Any) -> int | None:
     return int(ids[0]) if starts_special else None
 
 
-def _plain(text: str, reserved: Sequence[str]) -> str:
+def plain_text(text: str, reserved: Sequence[str]) -> str:
     """Text that no tokenizer takes for markup: a reserved word that a person typed is split by a space.
 
     Halves of surrogate pairs, which JSON and browsers let through, become U+FFFD: they are no text.
@@ -154,7 +154,7 @@ def _works(template: ChatTemplate) -> bool:
     )
 
 
-def _alternating(messages: Sequence[Message], *, keep_system: bool) -> list[Message]:
+def alternating(messages: Sequence[Message], *, keep_system: bool) -> list[Message]:
     """Join turns of the same speaker, which an interrupted chat leaves; move the system text if need be."""
     turns: list[Message] = []
     rules: list[Part] = []

@@ -43,18 +43,7 @@ def read_adapter(
     header is not readable or it has no weights.
     """
     config = read_json(folder / _CONFIG)
-    if str(config.get("peft_type", "LORA")).upper() != "LORA":
-        kind = shown_name(str(config["peft_type"]))
-        detail = Text.of("adapter.kind", "It is an adapter of the kind {kind}.", kind=kind)
-        raise _unsupported(folder, detail)
-    found = base or _base(folder, config, elsewhere)
-    if is_adapter(found):
-        detail = Text.of(
-            "adapter.of_adapter",
-            "It belongs to {base}, which is an adapter itself.",
-            base=shown_name(found.name),
-        )
-        raise _unsupported(folder, detail)
+    found = base_folder(folder, config, base, elsewhere)
     added: tuple[Tensor, ...] = ()
     if (folder / _WEIGHTS).is_file():
         added = read_header(folder / _WEIGHTS).tensors
@@ -71,6 +60,35 @@ def read_adapter(
     return Adapter(folder.name, rank, nbytes, str(found)), found, added
 
 
+def base_folder(folder: Path, config: Mapping[str, Any], base: Path | None, elsewhere: Finder) -> Path:
+    """The folder of the model that the adapter in `folder` belongs to, found as `read_adapter` says.
+
+    Raises ModelUnsupported when the adapter is no LoRA, or its base is an adapter itself or not there.
+    """
+    if str(config.get("peft_type", "LORA")).upper() != "LORA":
+        kind = shown_name(str(config["peft_type"]))
+        detail = Text.of("adapter.kind", "It is an adapter of the kind {kind}.", kind=kind)
+        raise unsupported(folder, detail)
+    found = base or _base(folder, config, elsewhere)
+    if is_adapter(found):
+        detail = Text.of(
+            "adapter.of_adapter",
+            "It belongs to {base}, which is an adapter itself.",
+            base=shown_name(found.name),
+        )
+        raise unsupported(folder, detail)
+    return found
+
+
+def adapter_weights(folder: Path) -> Path:
+    """The file with the adapter's tensors. Raises ModelDamaged when there is none."""
+    for name in (_WEIGHTS, _PICKLED):
+        if (folder / name).is_file():
+            return folder / name
+    detail = Text.of("checkpoint.missing", "{file} is missing.", file=_WEIGHTS)
+    raise ModelDamaged(path=str(folder), detail=detail, file=_WEIGHTS)
+
+
 def check_match(folder: Path, added: Iterable[Tensor], base: Path, tensors: Sequence[Tensor]) -> None:
     """Refuse a LoRA of another model: of other sizes, or for parts that `tensors` of the base lack.
 
@@ -81,15 +99,15 @@ def check_match(folder: Path, added: Iterable[Tensor], base: Path, tensors: Sequ
     weights: dict[str, list[Tensor]] = {}
     for tensor in tensors:
         if tensor.name.endswith(".weight"):
-            weights.setdefault(_tail(tensor.name.removesuffix(".weight")), []).append(tensor)
+            weights.setdefault(tail_of(tensor.name.removesuffix(".weight")), []).append(tensor)
     parts = {_kind(tail) for tail in weights}
     known = 0
     for module, sides in shapes.items():
-        same = weights.get(_tail(module), [])
+        same = weights.get(tail_of(module), [])
         known += bool(same)
         if same and not any(_fits(sides, tensor) for tensor in same):
             wide, has = (_written(sides), " x ".join(map(str, same[0].shape)))
-            raise _foreign(
+            raise foreign(
                 folder,
                 Text.of(
                     "adapter.size",
@@ -101,10 +119,10 @@ def check_match(folder: Path, added: Iterable[Tensor], base: Path, tensors: Sequ
                     has=has,
                 ),
             )
-        if not same and _kind(_tail(module)) in parts:
-            raise _foreign(folder, _lacks(module, base))
+        if not same and _kind(tail_of(module)) in parts:
+            raise foreign(folder, lacks(module, base))
     if shapes and not known:
-        raise _foreign(folder, _lacks(next(iter(shapes)), base))
+        raise foreign(folder, lacks(next(iter(shapes)), base))
 
 
 def merging_not_yet(adapter: Adapter) -> Text:
@@ -157,7 +175,7 @@ def _changed(added: Iterable[Tensor]) -> dict[str, dict[str, tuple[int, ...]]]:
     return shapes
 
 
-def _tail(module: str) -> str:
+def tail_of(module: str) -> str:
     """`layers.3.self_attn.q_proj` of whatever stands above it; a head's or an embedding's own name."""
     found = _BLOCK.fullmatch(module)
     return found["tail"] if found else module.rpartition(".")[2]
@@ -182,7 +200,8 @@ def _written(sides: Mapping[str, tuple[int, ...]]) -> str:
     return f"{outputs} x {sides['A'][1] if 'A' in sides else '?'}"
 
 
-def _lacks(module: str, base: Path) -> Text:
+def lacks(module: str, base: Path) -> Text:
+    """That the base has no such part."""
     return Text.of(
         "adapter.lacks",
         "It belongs to another model: it changes {module}, which {base} does not have.",
@@ -191,7 +210,8 @@ def _lacks(module: str, base: Path) -> Text:
     )
 
 
-def _unsupported(folder: Path, detail: Text) -> ModelUnsupported:
+def unsupported(folder: Path, detail: Text) -> ModelUnsupported:
+    """The error about an adapter of a kind that is not merged."""
     remedy = Text("checkpoint.adapter_remedy", "Open the model that the adapter belongs to.")
     return ModelUnsupported(path=str(folder), detail=detail, suggestion=remedy)
 
@@ -205,7 +225,8 @@ def _homeless(folder: Path, detail: Text) -> ModelUnsupported:
     return ModelUnsupported(path=str(folder), detail=detail, suggestion=remedy)
 
 
-def _foreign(folder: Path, detail: Text) -> ModelUnsupported:
+def foreign(folder: Path, detail: Text) -> ModelUnsupported:
+    """The error about an adapter of another model."""
     remedy = Text(
         "adapter.foreign_remedy",
         "Name the model that it was trained on: under Custom on the page, or with --set base=PATH in a "

@@ -53,6 +53,14 @@ def with_conversions(
     )
 
 
+def converted(names: Mapping[str, str], config: Mapping[str, Any]) -> frozenset[str]:
+    """Which of the files' tensors loading does more with than rename; `names` as in `with_conversions`."""
+    rules = _Rules(config)
+    if not rules.convert_anything:
+        return frozenset()
+    return frozenset(stored for stored, loaded in names.items() if rules.convert(stored, loaded))
+
+
 class _Rules:
     """What is converted in a model of `config`: rules of a part hold inside of that part."""
 

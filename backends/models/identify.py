@@ -25,13 +25,13 @@ from backends.models.gguf_header import is_gguf
 from backends.models.linears import are_turned, kept_linears
 from backends.models.originals.described import added_by, is_complete, recipe_tensors, with_merged
 from backends.models.originals.headers import Headers
-from backends.models.originals.opening import open_recipe
+from backends.models.originals.opening import check_tokenizer, open_recipe
 from backends.models.originals.recognise import in_common_words
 from backends.models.originals.types import Recipe
 from backends.models.registry import known_types
 from backends.models.runnable import ensure_runnable
 from backends.models.tensor_names import architecture, tensor_names
-from backends.models.types import Companions, ModelFile, ModelInfo, Tensor
+from backends.models.types import Companions, ModelFile, ModelFormat, ModelInfo, Tensor
 from backends.models.vision import vision_geometry
 from backends.text import Text, shown_name
 
@@ -82,14 +82,16 @@ def _of_recipe(recipe: Recipe) -> ModelInfo:
         in_common_words(config) if recipe.layout == "cogvlm" else config,
         family,
         tensors,
-        {tensor.name: tensor.name for tensor in tensors},
+        tensor_names(list(recipe.sources), config, family)
+        if recipe.layout == "native"
+        else {name: name for name in recipe.sources},
         processor=picture_processor(recipe.tokenizer) if recipe.layout == "native" else recipe.pictures,
         own=recipe.layout == "cogvlm",
     )
     sizes = {file: file.stat().st_size for file in recipe.weights}
     return replace(
         found,
-        format="safetensors" if all(file.suffix == ".safetensors" for file in sizes) else "bin",
+        format=_format(sizes),
         modules=with_merged(found.modules, recipe, headers),
         files=tuple(ModelFile(file.name, nbytes) for file, nbytes in sizes.items()),
         weights_present=is_complete(recipe, headers, sizes),
@@ -98,6 +100,12 @@ def _of_recipe(recipe: Recipe) -> ModelInfo:
         companions=recipe.companions,
         templates=recipe.templates,
     )
+
+
+def _format(sizes: Mapping[Path, int]) -> ModelFormat:
+    """The format of most of the weights: a vision tower beside them may be in another one."""
+    newer = sum(nbytes for file, nbytes in sizes.items() if file.suffix == ".safetensors")
+    return "safetensors" if 2 * newer > sum(sizes.values()) else "bin"
 
 
 def _whole(path: Path) -> ModelInfo:
@@ -166,8 +174,13 @@ def _described(
 
 
 def ensure_loadable(model: ModelInfo) -> None:
-    """Check that `model` can be loaded. Raises ModelDamaged for a copy of headers only."""
+    """Check that `model` can be loaded.
+
+    Raises ModelDamaged for a copy of headers only, and what `check_tokenizer` does.
+    """
     if model.weights_present:
+        if model.layout != "native" and (recipe := open_recipe(model.path, model.companions)) is not None:
+            check_tokenizer(recipe)
         return
     have = sum(file.nbytes for file in model.files)
     raise ModelDamaged(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,12 +20,12 @@ from backends.engines.placing import CPU, DISK, covers
 from backends.engines.progress import read_ahead, watched
 from backends.engines.tensors import Stored
 from backends.engines.values import Resting, Value, place_of
+from backends.models.conversions import converted
 from backends.models.originals.headers import Headers
 from backends.models.originals.types import Recipe
+from backends.models.structure import is_buffer
+from backends.models.tensor_names import tensor_names
 from backends.placement.types import Plan
-
-# Buffers and norms: buffers never rest on the disk, and reading so little twice costs nothing.
-_SMALL = 1 << 16
 
 
 def build(
@@ -36,17 +37,20 @@ def build(
     `SnugError`s of its own; upstream ones pass through.
     """
     dtype, headers = compute_dtype(plan), Headers()
+    names, put_together = _loaded(recipe)
     state: dict[str, Value | Resting] = {}
     stored: dict[str, Stored] = {}
     sizes: dict[str, int] = {}
     for name, source in recipe.sources.items():
-        place, device = place_of(source.part, headers), _device(plan, name)
+        place, device = place_of(source.part, headers), _device(plan, names[name])
         same = place.dtype == dtype and plan.precision not in ("int8", "nf4")
         value = state[name] = Value(headers, source, dtype, mapped=same and device == CPU)
         sizes[name] = value.nbytes
+        if name in put_together:
+            continue
         if not source.deltas:
             stored[name] = Stored(str(place.file), source.part.key, dtype, place)
-        if device == DISK and place.nbytes > _SMALL:
+        if device == DISK and not is_buffer(name):
             write = None
             if source.deltas:
                 if folder is None:
@@ -58,7 +62,7 @@ def build(
     read_ahead(recipe.weights)
     config = configuration(recipe)
     with watched(sizes, progress, cancel):
-        model, info = model_class(config).from_pretrained(
+        model, info = model_class(recipe, config).from_pretrained(
             None,
             config=config,
             state_dict=state,
@@ -67,6 +71,14 @@ def build(
             **load_options(_in_ram(plan)),
         )
     return model, info, stored
+
+
+def _loaded(recipe: Recipe) -> tuple[Mapping[str, str], frozenset[str]]:
+    """The sources' names in the loaded model, and which of them transformers makes something else of first."""
+    if recipe.layout != "native":
+        return {name: name for name in recipe.sources}, frozenset()
+    names = tensor_names(list(recipe.sources), recipe.config, str(recipe.config["model_type"]))
+    return names, converted(names, recipe.config)
 
 
 def configuration(recipe: Recipe) -> Any:
@@ -79,12 +91,16 @@ def configuration(recipe: Recipe) -> Any:
     return transformers.AutoConfig.for_model(**config)
 
 
-def model_class(config: Any) -> Any:
-    """The class that answers with `config`."""
-    if config.model_type == "cogvlm":
+def model_class(recipe: Recipe, config: Any) -> Any:
+    """The class that answers with `config`, which `configuration` made of `recipe`."""
+    if recipe.layout == "cogvlm":
         from backends.engines.originals.cogvlm.modeling import CogVLMForCausalLM
 
         return CogVLMForCausalLM
+    if recipe.layout == "llava":
+        from backends.engines.originals.llava.model import model_class as llava_class
+
+        return llava_class(recipe.config)
     seeing = transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
     return (
         seeing[type(config)]

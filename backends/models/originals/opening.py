@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from backends.errors import ModelDamaged
 from backends.models.adapter import Finder, is_adapter
 from backends.models.checkpoint import read_json_if_there
 from backends.models.originals.chatglm import chatglm_recipe
-from backends.models.originals.cogvlm import cogvlm_recipe
-from backends.models.originals.llava import is_original_llava, llava_recipe
+from backends.models.originals.cogvlm import cogvlm_recipe, tokenizer_absent
+from backends.models.originals.llava import is_llava, llava_recipe
 from backends.models.originals.lora import native_lora_recipe
 from backends.models.originals.native import native_recipe
 from backends.models.originals.recognise import original_family
 from backends.models.originals.types import Companions, Recipe
+from backends.text import Text
 
 _NONE = Companions()
 
@@ -28,7 +30,7 @@ def open_recipe(folder: Path, companions: Companions = _NONE, finder: Finder = _
     it, and by `finder`. Raises ModelNotFound, ModelDamaged or ModelUnsupported.
     """
     config = read_json_if_there(folder / "config.json")
-    if is_original_llava(folder, config):
+    if is_llava(config, folder):
         return llava_recipe(folder, config, companions, finder)
     if is_adapter(folder):
         return native_lora_recipe(folder, companions, finder)
@@ -39,3 +41,22 @@ def open_recipe(folder: Path, companions: Companions = _NONE, finder: Finder = _
             return chatglm_recipe(folder, config, companions, finder)
         case _:
             return native_recipe(folder, config)
+
+
+def check_tokenizer(recipe: Recipe) -> None:
+    """Refuse to load without a tokenizer what could be planned without one.
+
+    Raises ModelDamaged for files that the checkpoint should have, ModelUnsupported where it ships none.
+    """
+    if recipe.layout == "native" or recipe.companions.tokenizer is not None or _has_words(recipe.tokenizer):
+        return
+    if recipe.layout == "cogvlm":
+        raise tokenizer_absent(recipe)
+    detail = Text("engine.no_tokenizer", "The folder holds no tokenizer, which turns words into tokens.")
+    raise ModelDamaged(path=str(recipe.folder), file="tokenizer.model", detail=detail)
+
+
+def _has_words(folder: Path | None) -> bool:
+    return folder is not None and any(
+        (folder / name).is_file() for name in ("tokenizer.model", "tokenizer.json")
+    )

@@ -1,0 +1,1 @@
+"""Talking with original LLaVA checkpoints: their tokenizer, formats of conversations and pictures."""

@@ -1,0 +1,186 @@
+"""The config of transformers' LLaVA classes for an original LLaVA checkpoint."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from backends.errors import ModelUnsupported
+from backends.models.checkpoint import read_json_if_there
+from backends.models.originals.llava_limits import figure, is_tiled, malformed, projector_depth
+from backends.text import Text, shown_name
+
+# Of the language model: sizes that must be whole numbers, with the default of its class, and the rest.
+_SIZES = {
+    "llama": {"intermediate_size": 11008, "num_hidden_layers": 32, "num_attention_heads": 32},
+    "mistral": {"intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32},
+}
+_CONTEXT = {"llama": 2048, "mistral": 131072}
+_MISTRAL_KV_HEADS = 8
+_AS_THEY_ARE = (
+    *(
+        "hidden_act",
+        "rms_norm_eps",
+        "rope_theta",
+        "rope_scaling",
+        "rope_parameters",
+        "attention_bias",
+        "mlp_bias",
+    ),
+    *("head_dim", "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "sliding_window"),
+    *("initializer_range", "attention_dropout"),
+)
+# CLIP's own defaults, which its configs leave out.
+_VISION_SIZES = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 32,
+    "projection_dim": 512,
+}
+_VISION_AS_THEY_ARE = ("hidden_act", "layer_norm_eps", "attention_dropout", "initializer_range")
+# Every CLIP tower that was published has heads of this width.
+_CLIP_HEAD = 64
+
+
+def text_settings(config: Mapping[str, Any], family: str, words: int, folder: Path) -> dict[str, Any]:
+    """The language model's part, for a table of `words` embeddings; ModelDamaged for impossible figures."""
+    text: dict[str, Any] = {"model_type": family, "vocab_size": words}
+    text["hidden_size"] = figure(config, "hidden_size", folder, 4096)
+    for key, default in _SIZES[family].items():
+        text[key] = figure(config, key, folder, default)
+    heads = text["num_attention_heads"]
+    kv_heads = figure(
+        config, "num_key_value_heads", folder, heads if family == "llama" else _MISTRAL_KV_HEADS
+    )
+    text["num_key_value_heads"] = kv_heads
+    text["max_position_embeddings"] = figure(config, "max_position_embeddings", folder, _CONTEXT[family])
+    if heads % kv_heads:
+        raise malformed(folder, "num_key_value_heads", kv_heads)
+    if config.get("head_dim") is not None:
+        figure(config, "head_dim", folder)
+    elif text["hidden_size"] % heads:
+        raise malformed(folder, "num_attention_heads", heads)
+    for key in ("rms_norm_eps", "rope_theta"):
+        value = config.get(key)
+        if value is not None and not _is_positive(value):
+            raise malformed(folder, key, value)
+    return text | {key: config[key] for key in _AS_THEY_ARE if key in config}
+
+
+def vision_settings(tower: Path) -> dict[str, Any]:
+    """The tower's part, of the CLIP in the folder `tower`, whole or only its vision half.
+
+    Raises ModelUnsupported for another kind of tower, ModelDamaged for impossible figures.
+    """
+    config = read_json_if_there(tower / "config.json")
+    kind = config.get("model_type")
+    inner = next(
+        (config[key] for key in ("vision_config_dict", "vision_config") if _is_object(config, key)), None
+    )
+    stated = inner if inner is not None and kind != "clip_vision_model" else config
+    if kind not in ("clip", "clip_vision_model"):
+        detail = Text.of(
+            "llava.tower_kind",
+            "Its vision tower {tower} is of the kind {kind}; Snug runs the original LLaVA's with CLIP.",
+            tower=shown_name(tower.name),
+            kind=shown_name(str(kind)),
+        )
+        remedy = Text(
+            "llava.tower_kind_remedy",
+            "Name the folder of the CLIP that it was trained with: under Custom on the page, or with --set "
+            "vision_tower=PATH in a terminal.",
+        )
+        raise ModelUnsupported(path=str(tower), detail=detail, suggestion=remedy)
+    vision: dict[str, Any] = {"model_type": "clip_vision_model"}
+    for key, default in _VISION_SIZES.items():
+        vision[key] = figure(stated, key, tower, default)
+    if vision["hidden_size"] % vision["num_attention_heads"]:
+        raise malformed(tower, "num_attention_heads", vision["num_attention_heads"])
+    return vision | {key: stated[key] for key in _VISION_AS_THEY_ARE if key in stated}
+
+
+def inferred_vision(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any] | None:
+    """The tower's part from the `shapes` of a CLIP tower inside a checkpoint; None where they don't tell it."""
+    stem = "model.vision_tower."
+    patches = shapes.get(f"{stem}embeddings.patch_embedding.weight", ())
+    places = shapes.get(f"{stem}embeddings.position_embedding.weight", ())
+    inner = shapes.get(f"{stem}encoder.layers.0.mlp.fc1.weight", ())
+    if len(patches) != 4 or len(places) != 2 or len(inner) != 2 or patches[0] % _CLIP_HEAD:
+        return None
+    norm = f"{stem}encoder.layers."
+    layers = sum(name.startswith(norm) and name.endswith(".layer_norm1.weight") for name in shapes)
+    return {
+        "model_type": "clip_vision_model",
+        "hidden_size": patches[0],
+        "intermediate_size": inner[0],
+        "num_hidden_layers": layers,
+        "num_attention_heads": patches[0] // _CLIP_HEAD,
+        "num_channels": patches[1],
+        "image_size": math.isqrt(places[0] - 1) * patches[2],
+        "patch_size": patches[2],
+        "hidden_act": "quick_gelu",
+        "layer_norm_eps": 1e-5,
+    }
+
+
+def native_config(
+    config: Mapping[str, Any], text: dict[str, Any], vision: dict[str, Any], placeholder: int, folder: Path
+) -> dict[str, Any]:
+    """config.json of the native class; errors as `is_tiled` and `projector_depth`, ModelDamaged for bad values."""
+    tiled = is_tiled(config, folder)
+    layer = config.get("mm_vision_select_layer", -2)
+    most = vision["num_hidden_layers"]
+    if isinstance(layer, bool) or not isinstance(layer, int) or not -most - 1 <= layer <= most:
+        raise malformed(folder, "mm_vision_select_layer", layer)
+    side = vision["image_size"] // vision["patch_size"]
+    whole = config.get("mm_vision_select_feature") == "cls_patch"
+    native: dict[str, Any] = {
+        "architectures": ["LlavaNextForConditionalGeneration" if tiled else "LlavaForConditionalGeneration"],
+        "model_type": "llava_next" if tiled else "llava",
+        "text_config": text,
+        "vision_config": vision,
+        "image_token_index": placeholder,
+        "image_seq_length": side * side + whole,
+        "projector_hidden_act": "gelu",
+        "vision_feature_layer": layer,
+        "vision_feature_select_strategy": "full" if whole else "default",
+        "multimodal_projector_bias": True,
+        "tie_word_embeddings": bool(text.get("tie_word_embeddings")),
+    }
+    depth = projector_depth(config, folder)
+    if depth != 2:  # a class of ours computes it then
+        native["projector_depth"] = depth
+    if tiled:
+        native["image_grid_pinpoints"] = [[height, width] for width, height in pinpoints(config, folder)]
+    if isinstance(config.get("torch_dtype"), str):
+        native["dtype"] = config["torch_dtype"]
+    return native
+
+
+def pinpoints(config: Mapping[str, Any], folder: Path) -> list[tuple[int, int]]:
+    """The sizes (width, height) that tiles are laid out in. Raises ModelDamaged when they are none."""
+    stated = config.get("image_grid_pinpoints")
+    try:
+        found = ast.literal_eval(stated) if isinstance(stated, str) else stated
+        pairs = [(width, height) for width, height in found]
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        pairs = []
+    whole = all(type(side) is int and 0 < side < 1 << 20 for pair in pairs for side in pair)
+    if not pairs or not whole:
+        raise malformed(folder, "image_grid_pinpoints", stated)
+    return pairs
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def _is_object(config: Mapping[str, Any], key: str) -> bool:
+    return isinstance(config.get(key), dict) and bool(config[key])
