@@ -56,7 +56,10 @@ _PARTS: Mapping[ModuleKind, Text] = MappingProxyType(
 # Fields of Overrides that the page has a control for, in its order.
 SETTINGS: Mapping[str, Text] = MappingProxyType(
     {
-        "base": Text("custom.base", "The LoRA's model"),
+        "base": Text("custom.base", "Base model"),
+        "vision_tower": Text("custom.vision_tower", "Vision tower"),
+        "tokenizer": Text("custom.tokenizer", "Tokenizer"),
+        "template": Text("custom.template", "Conversation format"),
         "engine": Text("custom.engine", "Engine"),
         "gpus": Text("custom.gpus", "GPUs to use"),
         "gpu_layers": Text("custom.gpu_layers", "Layers on the GPU"),

@@ -96,9 +96,9 @@ class Service:
         """
         return self._library.inspect(model, named)
 
-    def is_adapter(self, model: str) -> bool:
-        """Whether it is a LoRA, which needs the model that it was trained on, found or not."""
-        return self._library.is_adapter(model)
+    def leans_on(self, model: str) -> tuple[str, ...]:
+        """What can be named beside a model, as fields of Overrides (`base` of a LoRA), found or not."""
+        return self._library.leans_on(model)
 
     def _model(self, request: PlanRequest) -> ModelInfo:
         return self.inspect(request.model, request.overrides)

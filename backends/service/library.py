@@ -9,9 +9,9 @@ from backends.conversion.offer import offers
 from backends.conversion.types import Offers
 from backends.errors import SnugError
 from backends.hardware.llama_build import llama_version
-from backends.models.adapter import is_adapter
 from backends.models.catalog import entries, find, locate, resolve
 from backends.models.identify import identify
+from backends.models.originals.leaning import leans_on
 from backends.models.types import Companions, ModelEntry, ModelInfo
 from backends.placement.types import Overrides
 from backends.settings import Settings
@@ -30,6 +30,7 @@ class Library:
         self._settings = settings
         self._lock = threading.Lock()
         self._known: dict[tuple[Path, Companions], tuple[_Stamp, ModelInfo]] = {}
+        self._leaning: dict[Path, tuple[_Stamp, tuple[str, ...]]] = {}
         self._offers: dict[Path, tuple[ModelInfo, object, Offers]] = {}
 
     def models(self) -> tuple[ModelEntry, ...]:
@@ -61,13 +62,22 @@ class Library:
     def _companion(self, name: str | None) -> Path | None:
         return locate(name, self._settings) if name is not None else None
 
-    def is_adapter(self, model: str) -> bool:
-        """Whether it is a LoRA, which needs another model; also where that one is not found."""
+    def leans_on(self, model: str) -> tuple[str, ...]:
+        """What can be named beside it, as fields of Overrides (`base` of a LoRA), found or not."""
         try:
             path = resolve(model, self._settings)
         except SnugError:
-            return False
-        return path.is_dir() and is_adapter(path)
+            return ()
+        if not path.is_dir():
+            return ()
+        stamp = _stamp(path)
+        with self._lock:
+            known = self._leaning.get(path)
+        if known is None or known[0] != stamp:
+            known = (stamp, leans_on(path))
+            with self._lock:
+                self._leaning[path] = known
+        return known[1]
 
     def offers(self, model: str, named: Overrides = _NOTHING) -> Offers:
         """What the model can be converted to for llama.cpp, and what of it is ready. Raises as `inspect`.

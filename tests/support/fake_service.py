@@ -26,7 +26,7 @@ from backends.messages import (
 )
 from backends.models.types import ModelEntry, ModelInfo, TextGeometry, VisionGeometry
 from backends.placement.needs import Needs
-from backends.placement.types import Alternative, DeviceShare, Expected, Plan, PlanRequest
+from backends.placement.types import Alternative, DeviceShare, Expected, Overrides, Plan, PlanRequest
 from backends.presets import Preset
 from backends.reports import DeviceMeasured, LoadReport, Measurement, UnloadReport
 from backends.service.converted import ConvertedUsage
@@ -183,11 +183,11 @@ class FakeService:
     def usable(self) -> HardwareSnapshot:
         return self.machine
 
-    def inspect(self, model: str, base: str | None = None) -> ModelInfo:
+    def inspect(self, model: str, named: Overrides | None = None) -> ModelInfo:
         return FAKE_MODEL
 
-    def is_adapter(self, model: str) -> bool:
-        return False
+    def leans_on(self, model: str) -> tuple[str, ...]:
+        return ()
 
     def needs(self, request: PlanRequest, hardware: HardwareSnapshot | None = None) -> Needs:
         raise ModelNotFound(path=request.model, detail="Nobody knows what it would need.")

@@ -25,6 +25,8 @@ ENGINES: Mapping[EngineName, tuple[str, ...]] = MappingProxyType(
 )
 # Settings that llama.cpp does not have.
 _NOT_LLAMACPP = ("cpu_layers_mode", "offload_dir", "device_map")
+# Settings that belong to one model.
+_COMPANIONS = ("base", "vision_tower", "tokenizer", "template")
 # Settings that name parts of one machine.
 OF_MACHINE = ("gpus", "max_memory", "device_map")
 # What the command line calls the settings -> field of Overrides.
@@ -173,11 +175,16 @@ def for_machine(overrides: Overrides, hardware: HardwareSnapshot) -> Kept:
     return Kept(overrides, _said(tuple(dropped), why))
 
 
-def without_base(overrides: Overrides) -> Kept:
-    """What another model leaves before it is read: all but the model that a LoRA belongs to."""
-    if overrides.base is None:
-        return Kept(overrides)
-    return Kept(without(overrides, "base"), _said(("base",), Text("kept.base", "it was for another LoRA")))
+def without_companions(overrides: Overrides) -> Kept:
+    """What another model leaves before it is read: all but what the one before leaned on."""
+    named = companions_of(overrides)
+    why = Text("kept.companion", "it was for another model")
+    return Kept(without(overrides, *named), _said(named, why))
+
+
+def companions_of(overrides: Overrides) -> tuple[str, ...]:
+    """The settings that name what a checkpoint leans on."""
+    return tuple(field for field in _COMPANIONS if getattr(overrides, field) is not None)
 
 
 def detail_range(model: ModelInfo) -> range:

@@ -116,7 +116,10 @@ def plan_card(plan: Plan, say: Translator, measured: Measured | None = None) -> 
     speed = "" if plan.verdict == "no" else _speed(plan, real, say)
     devices = "".join(_device(share, real.memory, say) for share in plan.devices)
     legend = _legend(plan.devices, say, measured=real.memory is not None)
-    return section(say("ui.plan"), headline + devices + legend + speed + _remarks(plan, real.notes, say))
+    return section(
+        say("ui.plan"),
+        headline + devices + legend + speed + made_of(plan, say) + _remarks(plan, real.notes, say),
+    )
 
 
 def plan_details(plan: Plan, say: Translator) -> str:
@@ -132,6 +135,23 @@ def _where(plan: Plan, say: Translator) -> str:
     else:
         layers = say("plan.split", gpu=plan.gpu_layers, other=plan.layers - plan.gpu_layers)
     return f"{engine_name(plan.engine)} · {precision_name(plan.precision, say)} · {layers}"
+
+
+def made_of(plan: Plan, say: Translator) -> str:
+    """What the checkpoint leans on: folders beside its own, and how a conversation is written for it."""
+    found, lines = plan.companions, []
+    known = {plan.model_path}
+    for field in ("base", "vision_tower", "tokenizer"):
+        folder = getattr(found, field)
+        if folder is not None and str(folder) not in known:
+            known.add(str(folder))
+            lines.append((say(f"custom.{field}"), str(folder)))
+    if found.template:
+        by_hand = plan.request.overrides.template is not None
+        by_whom = say("plan.by_hand" if by_hand else "plan.by_snug", name=found.template)
+        lines.append((say("custom.template"), by_whom))
+    listed = "".join(f"<dt>{esc(name)}</dt><dd>{esc(value)}</dd>" for name, value in lines)
+    return f'<dl class="sn-made-of">{listed}</dl>' if listed else ""
 
 
 def _remarks(plan: Plan, notes: Iterable[Text], say: Translator) -> str:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
 
 
 def esc(value: object) -> str:
     """Escape for HTML text and quoted attributes."""
     return html.escape(str(value), quote=True)
+
+
+def file_url(path: Path) -> str:
+    """The address of a file that the page may show."""
+    return "/gradio_api/file=" + quote(str(path))
 
 
 def section(title: str, body: str, *, side: str = "") -> str:

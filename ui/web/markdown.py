@@ -11,7 +11,9 @@ from functools import cache
 from typing import Any
 
 from markdown_it import MarkdownIt
+from markdown_it.common.utils import escapeHtml
 from markdown_it.renderer import RendererHTML
+from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
 
 _LINK_SCHEMES = ("http://", "https://", "mailto:")
@@ -23,6 +25,8 @@ def _parser() -> MarkdownIt:
     parser.enable(["table", "strikethrough"]).disable(["image", "html_block", "html_inline"])
     parser.validateLink = lambda url: url.strip().lower().startswith(_LINK_SCHEMES)  # type: ignore[method-assign]
     parser.add_render_rule("link_open", _link_open)
+    parser.inline.ruler.before("link", "numbered", _numbered)
+    parser.add_render_rule("numbered", _numbered_html)
     return parser
 
 
@@ -38,10 +42,43 @@ def _link_open(
     return str(self.renderToken(tokens, index, options, _env))
 
 
-def to_html(text: str) -> str:
+def _numbered(state: StateInline, silent: bool) -> bool:
+    """Take one of the places that have a number, in their order; one that stood in code is passed over."""
+    places: Sequence[tuple[str, str]] = state.env.get("places", ())
+    begin = state.env.get("next", 0)
+    here = next(
+        (index for index in range(begin, len(places)) if state.src.startswith(places[index][0], state.pos)),
+        None,
+    )
+    if here is None:
+        return False
+    written, number = places[here]
+    if not silent:
+        state.env["next"] = here + 1
+        token = state.push("numbered", "span", 0)
+        token.content, token.meta = written, {"number": number}
+    state.pos += len(written)
+    return True
+
+
+def _numbered_html(
+    _self: RendererHTML,
+    tokens: Sequence[Token],
+    index: int,
+    _options: Any,  # noqa: ANN401 - the parser's own type
+    _env: MutableMapping[str, Any],
+) -> str:
+    token = tokens[index]
+    number = escapeHtml(str(token.meta["number"]))
+    return f'<span class="sn-place" data-numbers="{number}">{escapeHtml(token.content)}</span>'
+
+
+def to_html(text: str, places: Sequence[tuple[str, str]] = ()) -> str:
     r"""Render `text`; half-written Markdown of a streaming answer is fine.
+
+    `places` are (piece of the text, its number), in their order: they keep their words and get the number.
 
     >>> to_html("**3** <script>")
     '<p><strong>3</strong> &lt;script&gt;</p>\n'
     """
-    return str(_parser().render(text))
+    return str(_parser().render(text, {"places": places}))

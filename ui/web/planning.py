@@ -42,7 +42,7 @@ def settle(context: Context, session: Session, model: str, preset: Preset) -> No
         overrides, dropped = kept.overrides, kept.dropped
     if model != asked.model:
         session.draft_plan = None
-        based = by_hand.without_base(overrides)
+        based = by_hand.without_companions(overrides)
         try:
             kept = by_hand.for_model(based.overrides, context.service.inspect(model))
         except SnugError:
@@ -72,11 +72,12 @@ def _restore(context: Context, session: Session, text: str) -> None:
     try:
         model = context.service.inspect(found.model, found.overrides)
     except SnugError:
-        if found.overrides.base is None or not context.service.is_adapter(found.model):
+        named = by_hand.companions_of(found.overrides)
+        if not set(named).intersection(context.service.leans_on(found.model)):
             gone = Text.of("kept.model", "The model {model} is not there any more.", model=found.model)
             session.notes = (gone,)
             return
-        # The plan's card says what is wrong with the model that the LoRA belongs to.
+        # The plan's card says what is wrong with what the checkpoint leans on.
         of_model = by_hand.Kept(of_preset.overrides)
     else:
         # Kept with this model's name.

@@ -46,12 +46,12 @@ def custom_updates(
         session.draft_plan,
         limited=session.limited,
         leave_room=context.service.leave_room,
-        adapter=context.service.is_adapter(request.model),
+        leans_on=context.service.leans_on(request.model),
     )
     parts = tuple((gpu.index, gpu.name, gpu.total_bytes) for gpu in hardware.gpus)
     key = (
         say.language, request, plan_key(plan), model and model.path, parts, session.elsewhere,
-        about.draft, session.draft_plan, session.limited, about.leave_room, about.adapter,
+        about.draft, session.draft_plan, session.limited, about.leave_room, about.leans_on,
     )  # fmt: skip
     if not session.changed("custom.", key):
         return [gr.skip()] * len(custom_panel.NAMES)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from urllib.parse import quote
 
 from backends.messages import ImagePart, TextPart
 from ui.i18n import Translator
 from ui.loading import progress_text
+from ui.web.boxes import marked_html, numbers, picture_before
 from ui.web.chat_flow import Conversation, Turn
 from ui.web.examples import Example
 from ui.web.format import stats_line
-from ui.web.html import esc
+from ui.web.html import esc, file_url
 from ui.web.markdown import to_html
 
 _ICONS = {
@@ -25,19 +24,17 @@ _ICONS = {
 
 def past_html(turns: Conversation, say: Translator, *, busy: bool) -> str:
     """All turns but the last, which `live_html` shows."""
-    return "".join(_turn(turn, say, last=False, busy=busy) for turn in turns[:-1])
+    return "".join(
+        _turn(turn, picture_before(turns, index), say, last=False, busy=busy)
+        for index, turn in enumerate(turns[:-1])
+    )
 
 
 def live_html(turns: Conversation, examples: Sequence[Example], say: Translator, *, busy: bool) -> str:
     """The last turn, redrawn while it streams; an empty conversation shows how to begin."""
     if not turns:
         return _welcome(examples, say)
-    return _turn(turns[-1], say, last=True, busy=busy)
-
-
-def file_url(path: Path) -> str:
-    """The address of a file that the page may show."""
-    return "/gradio_api/file=" + quote(str(path))
+    return _turn(turns[-1], picture_before(turns, len(turns) - 1), say, last=True, busy=busy)
 
 
 def _welcome(examples: Sequence[Example], say: Translator) -> str:
@@ -54,11 +51,11 @@ def _welcome(examples: Sequence[Example], say: Translator) -> str:
     )
 
 
-def _turn(turn: Turn, say: Translator, *, last: bool, busy: bool) -> str:
+def _turn(turn: Turn, seen: ImagePart | None, say: Translator, *, last: bool, busy: bool) -> str:
     running = turn.status in ("waiting", "answering")
     return (
         f'<article class="sn-turn" data-turn="{turn.ident}" aria-busy="{str(running).lower()}">'
-        f"{_question(turn, say, busy=busy)}{_answer(turn, say, last=last, busy=busy)}</article>"
+        f"{_question(turn, say, busy=busy)}{_answer(turn, seen, say, last=last, busy=busy)}</article>"
     )
 
 
@@ -85,13 +82,13 @@ def _picture(image: ImagePart, number: int, say: Translator) -> str:
     return f'<a href="{url}" target="_blank" rel="noopener"><img src="{url}" alt="{esc(alt)}" {size}></a>'
 
 
-def _answer(turn: Turn, say: Translator, *, last: bool, busy: bool) -> str:
+def _answer(turn: Turn, seen: ImagePart | None, say: Translator, *, last: bool, busy: bool) -> str:
     actions = ""
     if not busy:
         copy = {"data-text": turn.answer, "data-done": say("chat.copied")}
         actions = _button("copy", say("chat.copy"), copy) if turn.answer else ""
         actions += _button("regenerate", say("chat.regenerate"), {}) if last else ""
-    body = f'<div class="sn-markdown" dir="auto">{to_html(turn.answer)}</div>' if turn.answer else ""
+    body = _said(turn, seen, say) if turn.answer else ""
     line = _line_below(turn, say)
     waiting = " sn-waiting" if turn.status == "waiting" else ""
     below = f'<span class="sn-stats{waiting}">{esc(line)}</span>' if line else ""
@@ -99,6 +96,14 @@ def _answer(turn: Turn, say: Translator, *, last: bool, busy: bool) -> str:
         f'<div class="sn-answer"><span class="sn-who">Snug</span>{body}'
         f'<div class="sn-below">{below}<span class="sn-actions">{actions}</span></div></div>'
     )
+
+
+def _said(turn: Turn, seen: ImagePart | None, say: Translator) -> str:
+    """The answer; once it is whole, its boxes are numbered, and drawn on the picture that it is about."""
+    if seen is None or turn.status != "done":
+        return f'<div class="sn-markdown" dir="auto">{to_html(turn.answer)}</div>'
+    text = to_html(turn.answer, numbers(turn.answer))
+    return f'<div class="sn-markdown" dir="auto">{text}</div>{marked_html(turn.answer, seen, say)}'
 
 
 def _line_below(turn: Turn, say: Translator) -> str:

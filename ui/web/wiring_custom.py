@@ -15,6 +15,7 @@ from backends.placement.types import EngineName, Overrides
 from backends.text import Text
 from ui.web import by_hand, theme
 from ui.web.context import Context
+from ui.web.panels import companions
 from ui.web.panels.custom import GIB, Custom, limited_gpu
 from ui.web.planning import change, forget_draft, hardware_of, map_written, undo, use_draft
 from ui.web.sessions import Session
@@ -97,6 +98,7 @@ def _wire_values(custom: Custom, context: Context, on: Callable[..., None]) -> N
         **{field: partial(by_hand.number, field) for field in _NUMBERS},
         "precision": lambda value: value or None,
         "cpu_layers_mode": lambda value: value or None,
+        "template": lambda value: value or None,
     }
     for field, parse in parsers.items():
         component = getattr(custom, field)
@@ -129,13 +131,15 @@ def _wire_typed(custom: Custom, context: Context, on: Callable[..., None]) -> No
     # What is pasted changes a text without a key: `input` would not tell.
     on(custom.offload_dir.change, custom.offload_dir, folder, "offload_dir")
 
-    def named(session: Session, written: str | None) -> None:
-        if by_hand.named_model(written) != (session.request or context.start).overrides.base:
-            _sets(context, "base", by_hand.named_model)(session, written)
+    def named(field: str, session: Session, written: str | None) -> None:
+        if by_hand.named_model(written) != getattr((session.request or context.start).overrides, field):
+            _sets(context, field, by_hand.named_model)(session, written)
 
     # A model is looked for where the name leads: half a name may lead to a share that does not answer.
-    for event in (custom.base.blur, custom.base.submit):
-        on(event, custom.base, named, "base")
+    for field in companions.FOLDERS:
+        component = getattr(custom, field)
+        for event in (component.blur, component.submit):
+            on(event, component, partial(named, field), field)
 
 
 def _wire_limits(custom: Custom, context: Context, on: Callable[..., None]) -> None:

@@ -40,8 +40,8 @@ def test_whole_models_have_no_such_field(tab: Tab) -> None:
     for model in (tab.llava, tab.text, tab.gguf, "/nowhere"):
         tab.session.request = PlanRequest(model)
         assert tab.draw().get("base", {}).get("visible") in (False, None)
-    assert tab.service.is_adapter(tab.llava) is False
-    assert tab.service.is_adapter("/nowhere") is False
+    assert tab.service.leans_on(tab.llava) == ()
+    assert tab.service.leans_on("/nowhere") == ()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -86,7 +86,7 @@ def test_it_goes_with_its_lora_and_says_so(tab: Tab) -> None:
         change(tab.context, tab.session, Overrides(base=tab.llava, context_tokens=1024))
         settle(tab.context, tab.session, other, Preset.AUTO)
         assert tab.request.overrides == Overrides(context_tokens=1024)
-        assert "The LoRA&#x27;s model: back to automatic" in above_plan(tab.session)
+        assert "Base model: back to automatic, because it was for another model." in above_plan(tab.session)
         settle(tab.context, tab.session, tab.text, Preset.AUTO)
 
 

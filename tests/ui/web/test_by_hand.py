@@ -115,9 +115,9 @@ def test_every_setting_is_listed_once_it_is_made() -> None:
     made = Overrides(
         gpus=(0,), gpu_layers=1, precision="nf4", context_tokens=2, images=0, image_tokens=66,
         cpu_layers_mode="compute", offload_dir="/x", max_memory=(("cpu", 1),), device_map=(("", "cpu"),),
-        base="/y",
+        base="/y", vision_tower="/t", tokenizer="/w", template="v1",
     )  # fmt: skip
-    assert len(by_hand.set_fields(made)) == 11
+    assert len(by_hand.set_fields(made)) == 14
     assert by_hand.set_fields(by_hand.without(made, *by_hand.set_fields(made))) == ()
     assert by_hand.set_fields(replace(Overrides(), images=0)) == ("images",)
 

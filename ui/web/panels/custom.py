@@ -23,7 +23,7 @@ from ui.web import by_hand, kept
 from ui.web.drawing import Shown
 from ui.web.format import error_card, short_gpu
 from ui.web.html import badge, esc, undo_chip
-from ui.web.panels import engines
+from ui.web.panels import companions, engines
 from ui.web.panels.engines import Running
 
 GIB = 2**30
@@ -41,6 +41,9 @@ class Custom:
     box: gr.Accordion
     intro: gr.HTML
     base: gr.Textbox
+    vision_tower: gr.Textbox
+    tokenizer: gr.Textbox
+    template: gr.Dropdown
     engine: gr.Dropdown
     gpus: gr.CheckboxGroup
     gpu_layers: gr.Slider
@@ -90,7 +93,7 @@ class About:
     """What the panel is drawn from.
 
     `draft` is the text in the map's editor, when a person wrote there; `limited` the number of the GPU whose
-    limit is shown; `adapter` says that the model is a LoRA.
+    limit is shown; `leans_on` has the fields for what the model is not whole without.
     """
 
     request: PlanRequest
@@ -103,7 +106,7 @@ class About:
     cost: PictureCost | None = None
     limited: int | None = None
     leave_room: bool = False
-    adapter: bool = False
+    leans_on: tuple[str, ...] = ()
 
     @property
     def running(self) -> Running:
@@ -116,7 +119,7 @@ def build(say: Translator) -> Custom:
     """Lay the panel out; the first tick fills it."""
     with gr.Accordion(say("setup.custom"), open=False, elem_id="custom") as box:
         intro = gr.HTML("", apply_default_css=False, elem_id="custom-intro", js_on_load=_UNDO)
-        base = gr.Textbox("", visible=False, interactive=True, elem_id="base")
+        leant_on = companions.build()
         engine = gr.Dropdown([("", "")], value="", filterable=False, interactive=True, elem_id="engine")
         gpus = gr.CheckboxGroup([], visible=False, interactive=True, elem_id="gpus")
         gpu_layers = gr.Slider(
@@ -152,7 +155,7 @@ def build(say: Translator) -> Custom:
                           elem_id="map-json")  # fmt: skip
         kept_text = gr.Textbox("", visible=False)
     return Custom(
-        box, intro, base, engine, gpus, gpu_layers, precision, room, context, images, detail, cost, mode,
+        box, intro, *leant_on, engine, gpus, gpu_layers, precision, room, context, images, detail, cost, mode,
         memory_box, which, limit, ram, offload, map_box, text, check, use, auto, reset, command, json,
         kept_text,
     )  # fmt: skip
@@ -162,7 +165,9 @@ def view(say: Translator, about: About) -> dict[str, Shown]:
     """How every component looks, by its name."""
     return {
         **_frame(say, about),
-        "base": _base(say, about),
+        **companions.view(
+            say, about.request.overrides, about.model, about.leans_on, partial(_words, say, about)
+        ),
         **_devices(say, about),
         **_work(say, about),
         **_memory(say, about),
@@ -248,13 +253,6 @@ def _device_name(say: Translator, about: About, device: str) -> str:
     gpus = {f"cuda:{gpu.index}": short_gpu(gpu.name) for gpu in about.hardware.gpus}
     name = say("hardware.ram") if device == "cpu" else gpus.get(device, device)
     return f"{device.removeprefix('cuda:')} · {name}" if len(gpus) > 1 and device in gpus else name
-
-
-def _base(say: Translator, about: About) -> Shown:
-    """The field for the model that a LoRA belongs to; it names the one that was found."""
-    found = about.model.adapter.base if about.model and about.model.adapter else say("custom.automatic")
-    props = {**_words(say, about, "base"), "placeholder": found, "visible": about.adapter}
-    return Shown(props, about.request.overrides.base or "")
 
 
 def _devices(say: Translator, about: About) -> dict[str, Shown]:

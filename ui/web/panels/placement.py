@@ -42,7 +42,7 @@ def gist(plan: Plan | SnugError) -> object:
     return (
         plan.request, plan.verdict, plan.engine, plan.precision, plan.device_map, budgets,
         f"{plan.expected.tokens_per_s:.1g}", tuple(str(reason.code) for reason in plan.reasons),
-        plan.conversion and (plan.conversion.ready, plan.conversion.layout),
+        plan.conversion and (plan.conversion.ready, plan.conversion.layout), plan.companions,
     )  # fmt: skip
 
 

@@ -90,7 +90,22 @@ const isDoubleClick = (event) => {
   return soon;
 };
 
+// One of the boxes in a picture alone, or all of them again.
+const showBox = (button) => {
+  const on = button.getAttribute('aria-pressed') !== 'true';
+  const figure = button.closest('.sn-marked');
+  for (const other of figure.querySelectorAll('[data-box]')) {
+    other.setAttribute('aria-pressed', String(on && other === button));
+  }
+  for (const box of figure.querySelectorAll('[data-number]')) {
+    box.classList.toggle('sn-on', on && box.dataset.number === button.dataset.box);
+  }
+  figure.querySelector('.sn-canvas').classList.toggle('sn-one', on);
+};
+
 element.addEventListener('click', (event) => {
+  const box = event.target.closest('[data-box]');
+  if (box) return showBox(box);
   const button = event.target.closest('[data-act]');
   if (!button) return;
   const { act } = button.dataset;
