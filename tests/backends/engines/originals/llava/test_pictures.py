@@ -127,13 +127,13 @@ def _tiny(sizes: list[tuple[int, int]]) -> LlavaNextConfig:
         "vocab_size": 8,
     }
     vision = {
-
-            "model_type": "clip_vision_model",
-            "hidden_size": 2,
-            "intermediate_size": 2,
-            "num_hidden_layers": 1
-        ,
-        "image_size": 336, "patch_size": 14, "num_attention_heads": 1,
+        "model_type": "clip_vision_model",
+        "hidden_size": 2,
+        "intermediate_size": 2,
+        "num_hidden_layers": 1,
+        "image_size": 336,
+        "patch_size": 14,
+        "num_attention_heads": 1,
     }
     return LlavaNextConfig(
         text_config=text | {"num_attention_heads": 1, "num_key_value_heads": 1},
