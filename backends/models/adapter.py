@@ -125,15 +125,6 @@ def check_match(folder: Path, added: Iterable[Tensor], base: Path, tensors: Sequ
         raise foreign(folder, lacks(next(iter(shapes)), base))
 
 
-def merging_not_yet(adapter: Adapter) -> Text:
-    """Why a model with its LoRA can be planned with but not loaded."""
-    return Text.of(
-        "adapter.not_yet",
-        "Snug can plan the model together with its LoRA {name}, but can't merge and load them yet.",
-        name=adapter.name,
-    )
-
-
 def _base(folder: Path, config: Mapping[str, Any], elsewhere: Finder) -> Path:
     stated = config.get("base_model_name_or_path")
     if not isinstance(stated, str) or not stated.strip():

@@ -91,6 +91,7 @@ def _of_recipe(recipe: Recipe) -> ModelInfo:
     sizes = {file: file.stat().st_size for file in recipe.weights}
     return replace(
         found,
+        family="chatglm" if recipe.layout == "chatglm" else family,
         format=_format(sizes),
         modules=with_merged(found.modules, recipe, headers),
         files=tuple(ModelFile(file.name, nbytes) for file, nbytes in sizes.items()),

@@ -44,7 +44,9 @@ CUDA_PROCESS_BYTES = 1100 * MIB
 TEXT_ROWS, PICTURE_ROWS, STREAMED_ROWS = 128, 1024, 2048
 _IN_PIECES = frozenset({"llava", "llava_next", "cogvlm"})
 # Text models whose layers all keep every token; others may have sliding windows, which can't be cut back.
-_TEXT_IN_PIECES = frozenset({"llama", "qwen2", "qwen3", "granite", "olmo", "olmo2", "smollm3", "glm"})
+_TEXT_IN_PIECES = frozenset(
+    {"llama", "qwen2", "qwen3", "granite", "olmo", "olmo2", "smollm3", "chatglm", "glm"}
+)
 # Loading keeps several tensors of a layer in flight, each once as read and once as placed.
 _LOADERS = 4
 

@@ -61,11 +61,11 @@ def test_the_base_that_was_set_by_hand_comes_before_all(library: Library, tmp_pa
     other = checkpoints.llava_15_7b(tmp_path / "my models" / "mein 模型")
     lora = str(checkpoints.lora(tmp_path / "lora", BASE))
 
-    found = library.inspect(lora, str(other) if named == "path" else other.name)
+    found = library.inspect(lora, Overrides(base=str(other) if named == "path" else other.name))
 
     assert found.adapter is not None
     assert Path(found.adapter.base) == other
-    assert library.inspect(lora, str(other)) is found
+    assert library.inspect(lora, Overrides(base=str(other))) is found
     assert library.inspect(lora) is not found
 
 
@@ -84,7 +84,7 @@ def test_a_base_that_is_nowhere_is_named_with_what_to_do(library: Library, tmp_p
     with pytest.raises(ModelUnsupported, match=rf"of the model {BASE}, which is neither.*--set base=PATH"):
         library.inspect(str(checkpoints.lora(tmp_path / "lora", BASE)))
     with pytest.raises(ModelNotFound, match="no such folder"):
-        library.inspect(str(tmp_path / "lora"), "nowhere")
+        library.inspect(str(tmp_path / "lora"), Overrides(base="nowhere"))
 
 
 def test_a_whole_model_has_no_base(tmp_path: Path) -> None:

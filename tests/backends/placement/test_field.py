@@ -163,7 +163,6 @@ def test_cogvlm_with_gpu_0_taken(ask: Ask, field: dict[str, Path]) -> None:
     assert "8-bit (LLM.int8) would run instead: cuda:1 (NVIDIA GeForce RTX 3090) would hold 2" in text
     offers = {other.precision: other for other in high.alternatives if other.verdict == "fits"}
     assert set(offers) == {"int8", "nf4"}
-    assert "Snug can plan with it, but can't load it yet" in text
 
     for preset, precision, least in (("mid", "int8", 20), ("low", "nf4", 14)):
         made, _ = ask("cogvlm", "cogvlm_two_24gb_20gb_held", preset)
@@ -259,7 +258,6 @@ def test_a_lora_needs_no_more_ram_than_its_model(field: dict[str, Path]) -> None
     made = plan(small, identify(field["lora"]), PlanRequest("m", Preset.HIGH, Overrides()))
 
     assert made.verdict == "fits"
-    assert any("Loading would need" in str(reason) for reason in made.reasons)
 
 
 def test_layers_of_the_models_of_the_field(field: dict[str, Path]) -> None:
