@@ -173,7 +173,7 @@ class LlamaCppEngine:
             image_tokens=pictures,
             fragments=lambda: model.fragments,
         )
-        self._left = Exchange(model.server, body)
+        self._left = Exchange(model.server, body, cancel=cancel)
         yield from answer.events(self._left, cancel)
 
     def _read(self, model: LoadedModel, written: Written, tokens: int, cancel: Flag) -> None:

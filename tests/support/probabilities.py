@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 
 from backends.engines.llamacpp.pictures import data_url
-from backends.engines.llamacpp.requests import request
+from backends.engines.llamacpp.requests import request, with_probabilities
 from backends.engines.llamacpp_engine import LlamaCppEngine
 from backends.messages import SamplingParams
 
@@ -23,7 +23,7 @@ def heard(engine: LlamaCppEngine, parts: list[str | Image.Image], words: int) ->
         else {"type": "image_url", "image_url": {"url": data_url(part)}}
         for part in parts
     ]
-    body = request(listed, SamplingParams(temperature=0.0, max_tokens=1)) | {"top_logprobs": words}
+    body = with_probabilities(request(listed, SamplingParams(temperature=0.0, max_tokens=1)), words)
     found = [UNLIKELY] * words
 
     def hear(chunk: dict[str, Any]) -> bool:

@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from threading import Event as Flag
 
 from backends.engines.llamacpp.errors import why_not_answered
-from backends.engines.llamacpp.exchange import Ended, Exchange, Piece, Reading, Refused
+from backends.engines.llamacpp.exchange import Ended, Exchange, Piece, Reading, Refused, Said
 from backends.engines.llamacpp.vocabulary import spelled
 from backends.errors import ContextExceeded
 from backends.messages import Done, Event, FinishReason, Progress, TextDelta, Timings, Usage
 
 # How often a wait looks whether it was called off.
 TICK_S = 0.02
+# The same once an answer has begun: the exchange itself looks after every token then, and each look takes
+# time from the cores that compute.
+_TALKING_TICK_S = 0.2
 # How long a stopped answer waits for the library: a token or a short pass, not a picture.
 _PATIENCE_S = 0.5
 
@@ -37,6 +40,7 @@ class Answer:
     room: int = 0
     pieces: list[Piece] = field(default_factory=list)
     speaking: bool = False
+    _full: bool = False
 
     def events(self, exchange: Exchange, cancel: Flag) -> Iterator[Event]:
         """Stream it, `Done` last. The exchange is stopped when this ends; its end may take a moment."""
@@ -44,21 +48,17 @@ class Answer:
         tokens = 0
         try:
             while not cancel.is_set():
-                heard = exchange.next(TICK_S)
+                heard = exchange.next(_TALKING_TICK_S if self.pieces else TICK_S)
                 match heard:
                     case None:
                         continue
                     case Reading():
                         yield self._read(heard)
-                    case Piece() if heard.count > self.room:
-                        finish, tokens = "length", self._count
-                        break
-                    case Piece():
-                        if text := self._said(heard):
+                    case Said(pieces):
+                        if text := self._text(pieces):
                             yield TextDelta(text)
-                        # A token without text may be the one that ends the answer by itself.
-                        if heard.count == self.room and heard.text and not cancel.is_set():
-                            finish, tokens = "length", heard.count
+                        if self._full and not cancel.is_set():
+                            finish, tokens = "length", self._count
                             break
                     case Ended():
                         finish, tokens = _outcome(heard)
@@ -77,9 +77,19 @@ class Answer:
         self.room = min(self.max_tokens, self.context_tokens - heard.total)
         return Progress("prefill", heard.done, heard.total)
 
-    def _said(self, heard: Piece) -> str:
-        self.pieces.append(heard)
-        text = heard.text
+    def _text(self, pieces: Sequence[Piece]) -> str:
+        """What `pieces` add to the answer, up to its last token."""
+        text = ""
+        for piece in pieces:
+            if piece.count > self.room:
+                self._full = True
+                break
+            self.pieces.append(piece)
+            text += piece.text
+            # A token without text may be the one that ends the answer by itself.
+            if piece.count == self.room and piece.text:
+                self._full = True
+                break
         if not self.speaking:  # templates such as Vicuna's leave the space before the answer to the model
             text = text.lstrip()
             self.speaking = bool(text)

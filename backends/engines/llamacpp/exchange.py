@@ -6,12 +6,17 @@ import logging
 import queue
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from backends.engines.llamacpp.server import Server
 
 _log = logging.getLogger(__name__)
+
+# Pieces that come within this time of the last ones wait for the next: whoever wakes up to take them does so
+# on a core that computes, and the other cores wait for that one.
+_TOGETHER_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,13 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """The pieces since the last ones, at least one."""
+
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The library is done. `reason` is None for a request that was stopped."""
 
@@ -55,7 +67,7 @@ class Refused:
     error: BaseException | None = None
 
 
-Heard = Reading | Piece | Ended | Refused
+Heard = Reading | Said | Ended | Refused
 
 
 class Exchange:
@@ -64,12 +76,26 @@ class Exchange:
     The library looks whether it shall stop after every pass of a prompt and after every token of an answer,
     and never while it encodes a picture: whoever can't wait leaves and lets `join` end it. With `only_count`
     the request ends with the first `Reading`, which tells the prompt's length, before anything is computed.
+    `cancel` ends it as `stop` does. The first piece of an answer is there at once, later ones at most every
+    `_TOGETHER_S`.
     """
 
-    def __init__(self, server: Server, body: dict[str, Any], *, only_count: bool = False) -> None:
+    def __init__(
+        self,
+        server: Server,
+        body: dict[str, Any],
+        *,
+        only_count: bool = False,
+        cancel: threading.Event | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._only_count = only_count
+        self._clock = clock
         self._heard: queue.SimpleQueue[Heard] = queue.SimpleQueue()
+        self._pieces: list[Piece] = []
+        self._handed = float("-inf")
         self._stop = threading.Event()
+        self._cancel = cancel or self._stop
         self._reason: str | None = None
         self._tokens = self._prompt = 0
         self._thread = threading.Thread(target=self._run, args=(server, body), name="snug-llama", daemon=True)
@@ -95,32 +121,32 @@ class Exchange:
         try:
             server.ask(body, self._hear)
         except BaseException as error:  # noqa: BLE001 - whoever waits for an answer must learn of it
-            self._heard.put(Refused({"message": str(error)}, error))
+            self._hand(Refused({"message": str(error)}, error))
         else:
-            self._heard.put(Ended(self._reason, self._tokens, self._prompt))
+            self._hand(Ended(self._reason, self._tokens, self._prompt))
 
     def _hear(self, chunk: dict[str, Any]) -> bool:
         """Take one chunk; True stops the request. The library takes exceptions for True and hides them."""
-        if self._stop.is_set():
+        if self._stop.is_set() or self._cancel.is_set():
             self._reason = None
             return True
         try:
             self._take(chunk)
         except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
             _log.exception("A chunk that llama.cpp sent was not understood.")
-            self._heard.put(Refused({"message": "chunk"}, error))
+            self._hand(Refused({"message": "chunk"}, error))
             return True
         return self._only_count
 
     def _take(self, chunk: dict[str, Any]) -> None:
         if (document := chunk.get("error")) is not None:
-            self._heard.put(Refused(dict(document)))
+            self._hand(Refused(dict(document)))
             return
         if (usage := chunk.get("usage")) is not None:
             self._tokens, self._prompt = usage["completion_tokens"], usage["prompt_tokens"]
         choices = chunk.get("choices") or []
         if (progress := chunk.get("prompt_progress")) is not None:
-            self._heard.put(Reading(progress["processed"], progress["total"], progress["cache"]))
+            self._hand(Reading(progress["processed"], progress["total"], progress["cache"]))
             return
         if not choices:
             return
@@ -130,4 +156,18 @@ class Exchange:
         if text or said:
             token, raw = (said[-1]["id"], bytes(said[-1]["bytes"])) if said else (None, text.encode())
             count = chunk.get("timings", {}).get("predicted_n", 0)
-            self._heard.put(Piece(text, token, raw, count, time.perf_counter()))
+            self._say(Piece(text, token, raw, count, self._clock()))
+
+    def _say(self, piece: Piece) -> None:
+        self._pieces.append(piece)
+        if piece.at - self._handed >= _TOGETHER_S:
+            self._handed = piece.at
+            self._hand()
+
+    def _hand(self, other: Heard | None = None) -> None:
+        """Give what was kept back, and `other` behind it."""
+        if self._pieces:
+            self._heard.put(Said(tuple(self._pieces)))
+            self._pieces.clear()
+        if other is not None:
+            self._heard.put(other)

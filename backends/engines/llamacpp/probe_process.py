@@ -22,7 +22,7 @@ from backends.engines.heap import give_gaps_back
 from backends.engines.llamacpp.library import load_library
 from backends.engines.llamacpp.pictures import data_url
 from backends.engines.llamacpp.probe_model import Asked, Reference, words, write_tiny_checkpoint
-from backends.engines.llamacpp.requests import request
+from backends.engines.llamacpp.requests import request, with_probabilities
 from backends.engines.llamacpp.server import Server, ServerSettings
 from backends.messages import SamplingParams
 
@@ -153,7 +153,7 @@ def _ask(server: Server, before: str, url: str, after: str) -> list[float]:
         {"type": "image_url", "image_url": {"url": url}},
         {"type": "text", "text": after},
     ]
-    body = request(parts, SamplingParams(temperature=0.0, max_tokens=1)) | {"top_logprobs": words()}
+    body = with_probabilities(request(parts, SamplingParams(temperature=0.0, max_tokens=1)), words())
     listed: list[dict[str, Any]] = []
 
     def hear(chunk: dict[str, Any]) -> bool:

@@ -14,10 +14,14 @@ _GREEDY_BELOW = 1e-5
 # The library's seeds have 32 bits, and the last one means "draw anew".
 _SEEDS = 2**31 - 1
 LAST_WORD = "."
+# transformers' order; the library's own applies the temperature last.
+_SAMPLERS = ("penalties", "temperature", "top_k", "top_p", "min_p")
+# Of the likeliest word alone the library draws without a softmax over the whole vocabulary, and tells its id
+# without a second one: 0.7 ms a token become 0.3 with 32,000 words.
+_LIKELIEST = ("penalties", "top_k")
 # A file's metadata may set any of these, and the library's own defaults are not neutral (top_k 40, min_p
 # 0.05): all are said every time.
 _NEUTRAL: dict[str, Any] = {
-    "top_k": 0,
     "min_p": 0.0,
     "typical_p": 1.0,
     "top_n_sigma": -1.0,
@@ -51,7 +55,10 @@ def request(
     repetition_penalty: float = 1.0,
     context_tokens: int = 0,
 ) -> dict[str, Any]:
-    """A request for an answer of up to `sampling.max_tokens`; with 0 the prompt is only read."""
+    """A request for an answer of up to `sampling.max_tokens`; with 0 the prompt is only read.
+
+    Probabilities beside a token's id are those of the draw (1.0 for a greedy one), see `with_probabilities`.
+    """
     greedy = sampling.temperature < _GREEDY_BELOW
     seed = secrets.randbelow(_SEEDS) if sampling.seed is None else sampling.seed % _SEEDS
     return {
@@ -65,13 +72,19 @@ def request(
         # Each piece of the answer with the id of its token, and how many there were.
         "logprobs": True,
         "top_logprobs": 1,
+        "post_sampling_probs": greedy,
         "timings_per_token": True,
-        # transformers' order; the library's own applies the temperature last.
-        "samplers": ["penalties", "temperature", "top_k", "top_p", "min_p"],
+        "samplers": [*(_LIKELIEST if greedy else _SAMPLERS)],
         **_NEUTRAL,
+        "top_k": 1 if greedy else 0,
         "temperature": 0.0 if greedy else float(sampling.temperature),
         "top_p": 1.0 if greedy else float(sampling.top_p),
         "seed": seed,
         "repeat_penalty": repetition_penalty,
         "repeat_last_n": context_tokens if repetition_penalty != 1.0 else 0,
     }
+
+
+def with_probabilities(body: dict[str, Any], words: int) -> dict[str, Any]:
+    """The request with the log-probabilities of the `words` likeliest words, as the model gives them."""
+    return body | {"top_logprobs": words, "post_sampling_probs": False}

@@ -20,7 +20,7 @@ from backends.engines.llamacpp.gpus import GpuShare, gpu_share
 from backends.engines.llamacpp.library import load_library
 from backends.engines.llamacpp.pictures import Geometry, PictureStore, fit_picture, picture_geometry
 from backends.engines.llamacpp.prompt import Spelling, make_writer
-from backends.engines.llamacpp.requests import request
+from backends.engines.llamacpp.requests import request, with_probabilities
 from backends.engines.llamacpp.server import ServerSettings, server_params
 from backends.engines.llamacpp.vocabulary import Vocabulary, read_fragments, read_vocabulary, spelled
 from backends.errors import (
@@ -237,6 +237,16 @@ class TestRequests:
     def test_no_temperature_is_greedy(self) -> None:
         made = request([], SamplingParams(temperature=1e-9, top_p=0.1))
         assert (made["temperature"], made["top_p"]) == (0.0, 1.0)
+        # The likeliest word alone is left to draw from, after what a file's penalty makes of them.
+        assert (made["samplers"], made["top_k"], made["post_sampling_probs"]) == (
+            ["penalties", "top_k"],
+            1,
+            True,
+        )
+
+    def test_probabilities_are_those_of_the_model(self) -> None:
+        made = with_probabilities(request([], SamplingParams(temperature=0.0)), 512)
+        assert (made["top_logprobs"], made["post_sampling_probs"]) == (512, False)
 
     def test_a_files_penalty_looks_at_the_whole_context(self) -> None:
         made = request([], SamplingParams(), repetition_penalty=1.1, context_tokens=2048)
