@@ -148,7 +148,8 @@ class SentenceWords:
             return str(self._model.decode([id_ for id_ in known if id_ not in self._texts]))
         texts: list[str] = []
         for special, group in groupby(known, key=self._texts.__contains__):
-            texts += [self._texts[id_] for id_ in group] if special else [self._model.decode(list(group))]
+            run = list(group)
+            texts += [self._texts[id_] for id_ in run] if special else [self._model.decode(run)]
         return "".join(texts)
 
     def single(self, text: str) -> frozenset[int]:

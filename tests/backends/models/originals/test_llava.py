@@ -1,4 +1,4 @@
-"""Original LLaVA checkpoints as recipes: what is recognised, where every weight comes from, what is chosen."""
+"""Original LLaVA checkpoints as recipes: what is recognised, where weights come from, what is chosen."""
 
 from __future__ import annotations
 
@@ -87,13 +87,14 @@ def test_names_and_shapes_of_released_sizes(
         config |= {"image_aspect_ratio": "anyres", "mm_patch_merge_type": "spatial_unpad"}  # type: ignore[dict-item]
         config["image_grid_pinpoints"] = "[(336, 672), (672, 336)]"  # type: ignore[assignment]
     vision = {
-
-            "model_type": "clip_vision_model",
-            "hidden_size": 1024,
-            "intermediate_size": 4096,
-            "image_size": 336
-        ,
-        "num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 14, "num_channels": 3,
+        "model_type": "clip_vision_model",
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "image_size": 336,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "patch_size": 14,
+        "num_channels": 3,
     }
     native = native_config(config, text_settings(config, family, 32000, tmp_path), vision, 0, tmp_path)
     assert expected_shapes(native) == shapes_of(native)

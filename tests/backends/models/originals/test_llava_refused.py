@@ -1,4 +1,4 @@
-"""LLaVA checkpoints that lack something or belong to something else: clear errors, with figures and a remedy."""
+"""LLaVA checkpoints that lack something or belong elsewhere: clear errors, with figures and a remedy."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def original_kept(tiles: Tiles) -> tuple[int, int]:
 
 @torch.inference_mode()
 def test_sides_for_the_native_class_keep_what_the_original_keeps() -> None:
-    """Where a product falls a hair below a whole number, the original cuts it off and transformers rounds it."""
+    """Where a product falls a hair below a whole number, the original cuts it off; transformers rounds."""
     sizes = [(336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)]
     model = LlavaNextForConditionalGeneration(_tiny(sizes)).eval()
     for sides in [(176, 110), (640, 480), (480, 640), (1920, 1080), (1080, 1920), (31, 1000), (337, 673)]:
@@ -127,13 +127,13 @@ def _tiny(sizes: list[tuple[int, int]]) -> LlavaNextConfig:
         "vocab_size": 8,
     }
     vision = {
-
-            "model_type": "clip_vision_model",
-            "hidden_size": 2,
-            "intermediate_size": 2,
-            "num_hidden_layers": 1
-        ,
-        "image_size": 336, "patch_size": 14, "num_attention_heads": 1,
+        "model_type": "clip_vision_model",
+        "hidden_size": 2,
+        "intermediate_size": 2,
+        "num_hidden_layers": 1,
+        "image_size": 336,
+        "patch_size": 14,
+        "num_attention_heads": 1,
     }
     return LlavaNextConfig(
         text_config=text | {"num_attention_heads": 1, "num_key_value_heads": 1},
