@@ -151,6 +151,18 @@ class ModelFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Companions:
+    """What a checkpoint leans on, where a person names it: `base` for a LoRA or a bare projector, the
+    `vision_tower`, the `tokenizer` (folders or files), and the conversation's `template` by its name.
+    """
+
+    base: Path | None = None
+    vision_tower: Path | None = None
+    tokenizer: Path | None = None
+    template: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Adapter:
     """A LoRA that is merged into the model's weights before they are placed; `base` is the model's folder."""
 

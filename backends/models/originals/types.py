@@ -7,17 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from backends.models.types import Companions
 
-@dataclass(frozen=True, slots=True)
-class Companions:
-    """What a checkpoint leans on, where a person names it: `base` for a LoRA or a bare projector, the
-    `vision_tower`, the `tokenizer` (folders or files), and the conversation's `template` by its name.
-    """
-
-    base: Path | None = None
-    vision_tower: Path | None = None
-    tokenizer: Path | None = None
-    template: str | None = None
+__all__ = ["Companions", "Delta", "Part", "Recipe", "Source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,4 +61,4 @@ class Recipe:
     tokenizer: Path
     template: str
     pictures: Mapping[str, Any] = field(default_factory=dict)
-    companions: Companions = Companions()
+    companions: Companions = field(default_factory=Companions)
