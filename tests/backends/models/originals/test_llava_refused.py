@@ -100,7 +100,7 @@ TABLE: dict[str, tuple[str, Breaking, type[SnugError], tuple[str, ...]]] = {
         ("48", "96", "different models"),
     ),
     "no base of a LoRA": (LORA, absent_base, ModelUnsupported, (VICUNA, "base=PATH")),
-    "no base of a projector": (BARE, absent_base, ModelUnsupported, ("base=PATH", "does not say")),
+    "no base of a projector": (BARE, absent_base, ModelUnsupported, (VICUNA, "base=PATH")),
     "a LoRA of another width": (
         LORA,
         retrain("adapter_model.bin", LORA_A, (8, 128)),
@@ -249,3 +249,12 @@ def test_a_base_that_is_an_adapter_itself() -> None:
     lora, bare = folders(LORA)[0], folders(BARE)[0]
     with pytest.raises(ModelUnsupported, match="an adapter itself"):
         recipe_of(bare, Companions(base=lora))
+
+
+def test_a_projector_that_names_no_base(tmp_path: Path) -> None:
+    folder = tmp_path / "a projector"
+    shutil.copytree(folders(BARE)[0], folder)
+    change("config.json", _name_or_path="")(folder)
+    with pytest.raises(ModelUnsupported, match="does not say") as raised:
+        recipe_of(folder)
+    assert "base=PATH" in str(raised.value)
