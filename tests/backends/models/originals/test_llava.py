@@ -82,10 +82,10 @@ def test_names_and_shapes_of_released_sizes(
         "num_attention_heads",
         "num_key_value_heads",
     )
-    config = dict(zip(keys, size, strict=True)) | {"mm_projector_type": "mlp2x_gelu"}
+    config: dict[str, Any] = dict(zip(keys, size, strict=True)) | {"mm_projector_type": "mlp2x_gelu"}
     if tiled:
-        config |= {"image_aspect_ratio": "anyres", "mm_patch_merge_type": "spatial_unpad"}  # type: ignore[dict-item]
-        config["image_grid_pinpoints"] = "[(336, 672), (672, 336)]"  # type: ignore[assignment]
+        config |= {"image_aspect_ratio": "anyres", "mm_patch_merge_type": "spatial_unpad"}
+        config["image_grid_pinpoints"] = "[(336, 672), (672, 336)]"
     vision = {
         "model_type": "clip_vision_model",
         "hidden_size": 1024,

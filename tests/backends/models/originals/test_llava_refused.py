@@ -239,10 +239,11 @@ def test_an_unknown_template_is_refused_with_the_known_ones() -> None:
         recipe_of(folders(FULL)[0], Companions(template="vqa"))
 
 
-@pytest.mark.parametrize("name", ["base", "vision_tower"])
-def test_a_given_folder_that_is_no_model(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tower", [True, False], ids=["tower", "base"])
+def test_a_given_folder_that_is_no_model(tower: bool, tmp_path: Path) -> None:
+    given = Companions(vision_tower=tmp_path) if tower else Companions(base=tmp_path)
     with pytest.raises(ModelUnsupported, match=r"no config\.json"):
-        recipe_of(folders(LORA)[0], Companions(**{name: tmp_path}))
+        recipe_of(folders(LORA)[0], given)
 
 
 def test_a_base_that_is_an_adapter_itself() -> None:

@@ -64,7 +64,7 @@ def original_ids(prompt: Prompt) -> list[int]:
 
 
 def embedded(model: Any, prompt: Prompt) -> torch.Tensor:
-    embeds = model.get_input_embeddings()(torch.tensor([prompt.ids])).clone()
+    embeds: torch.Tensor = model.get_input_embeddings()(torch.tensor([prompt.ids])).clone()
     store = FeatureStore(model, embeds.dtype, CPU)
     for span in prompt.spans:
         embeds[0, span.start : span.end] = store.features(span.picture)
