@@ -27,7 +27,8 @@ def find_companion(folder: Path, stated: object, finder: Finder) -> Path | None:
         for place in _places(home, stated.strip()):
             if (place / _CONFIG).is_file() and place.resolve() != home.resolve():
                 return place
-        return finder(stated.strip())
+        found = finder(stated.strip())
+        return None if found is None or found.resolve() == home.resolve() else found
     except (OSError, ValueError):  # too long for a path, or none at all
         return None
 

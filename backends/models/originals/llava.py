@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -191,11 +191,17 @@ def _template(
     settings: Mapping[str, Any],
     words: Mapping[str, Any],
     family: str,
-    homes: Sequence[Path | None],
+    homes: tuple[Path | None, Path],
 ) -> str:
     if asked is not None:
         return template_named(asked).name
-    names = [str(settings.get("_name_or_path") or ""), *(home.name for home in homes if home is not None)]
+    base, folder = homes
+    stated = settings.get("_name_or_path")
+    # People rename folders; the name that the authors wrote down stays.
+    names = [
+        stated if isinstance(stated, str) and stated else folder.name,
+        base.name if base is not None else "",
+    ]
     return choose_llava_template(settings, words, family, names)
 
 

@@ -54,7 +54,9 @@ def find_base(
         stated = stated or config.get("base_model_name_or_path") or _other_name(folder, config)
         found = find_companion(folder, stated, finder)
     else:
-        stated = config.get("base_model_name_or_path") or _other_name(folder, config)
+        stated = (
+            config.get("base_model_name_or_path") or _other_name(folder, config) or _made_from(folder, config)
+        )
         found = find_companion(folder, stated, finder) or _fitting(folder, config)
     if found is None:
         raise base_absent(folder, stated)
@@ -104,24 +106,22 @@ def _other_name(folder: Path, config: Mapping[str, Any]) -> str | None:
     stated = config.get("_name_or_path")
     if not isinstance(stated, str) or last_part(stated) in ("", folder.name):
         return None
-    made_from = _MADE_FROM.search(last_part(stated))
-    return made_from["base"] if made_from else stated
+    return None if _MADE_FROM.search(last_part(stated)) else stated
+
+
+def _made_from(folder: Path, config: Mapping[str, Any]) -> str | None:
+    """The base in the name of a bare projector, which its authors write as `...-pretrain-vicuna-7b-v1.5`."""
+    stated = config.get("_name_or_path")
+    names = (last_part(stated) if isinstance(stated, str) else "", folder.name)
+    return next((found["base"] for name in names if (found := _MADE_FROM.search(name))), None)
 
 
 def _fitting(folder: Path, config: Mapping[str, Any]) -> Path | None:
-    """The language model beside `folder` with the sizes of `config`, if there is just one, or one of the name
-    that `folder` was made from.
-    """
+    """The language model beside `folder` with the sizes of `config`, if there is just one."""
     sizes = {key: number(config, key) for key in _SIZES}
     if None in sizes.values():
         return None
     fitting = [place for place in _beside(folder) if _has_sizes(place, sizes)]
-    stated = config.get("_name_or_path")
-    for name in (folder.name, last_part(stated) if isinstance(stated, str) else ""):
-        made_from = _MADE_FROM.search(name)
-        for place in fitting:
-            if made_from and made_from["base"] == place.name:
-                return place
     return fitting[0] if len(fitting) == 1 else None
 
 

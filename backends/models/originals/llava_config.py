@@ -30,7 +30,7 @@ _AS_THEY_ARE = (
         "attention_bias",
         "mlp_bias",
     ),
-    *("head_dim", "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings", "sliding_window"),
+    *("head_dim", "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings"),
     *("initializer_range", "attention_dropout"),
 )
 # CLIP's own defaults, which its configs leave out.
@@ -71,6 +71,9 @@ def text_settings(config: Mapping[str, Any], family: str, words: int, folder: Pa
         value = config.get(key)
         if value is not None and not _is_positive(value):
             raise malformed(folder, key, value)
+    if family == "mistral":
+        # transformers 4.37, which the authors' code runs on, attends to everything whatever the config says.
+        text["sliding_window"] = None
     return text | {key: config[key] for key in _AS_THEY_ARE if key in config}
 
 

@@ -104,8 +104,7 @@ class SentenceWords:
         proto.normalizer_spec.add_dummy_prefix = False
         self._bare = SentencePieceProcessor(model_proto=proto.SerializeToString())
         self._legacy = settings.get("legacy") is not False
-        self._added = {**_control_ids(self._model), **special.ids}
-        self._special = {text: id_ for text, id_ in self._added.items() if id_ is not None}
+        self._special = {**_control_ids(self._model), **self._named(special), **special.ids}
         self._texts = {id_: text for text, id_ in self._special.items()}
         self._unknown = special.unknown
         # Words that the model itself never splits: only a format may write them.
@@ -148,7 +147,8 @@ class SentenceWords:
             return str(self._model.decode([id_ for id_ in known if id_ not in self._texts]))
         texts: list[str] = []
         for special, group in groupby(known, key=self._texts.__contains__):
-            texts += [self._texts[id_] for id_ in group] if special else [self._model.decode(list(group))]
+            run = list(group)
+            texts += [self._texts[id_] for id_ in run] if special else [self._model.decode(run)]
         return "".join(texts)
 
     def single(self, text: str) -> frozenset[int]:
@@ -185,6 +185,11 @@ class SentenceWords:
         before = len(self._bare.encode(self._unknown))
         ids = list(self._bare.encode(self._unknown + text))
         return ids[before:] if len(ids) >= before else ids
+
+    def _named(self, special: _Special) -> dict[str, int]:
+        """What begins and ends a text may be a word like any other to SentencePiece."""
+        ids = {text: self._model.piece_to_id(text) for text in (special.bos, special.eos) if text}
+        return {text: id_ for text, id_ in ids.items() if id_ != self._model.unk_id()}
 
     def _id(self, text: str | None, otherwise: int) -> int:
         found = self._special.get(text) if text else None

@@ -1,4 +1,4 @@
-"""Original LLaVA checkpoints as recipes: what is recognised, where every weight comes from, what is chosen."""
+"""Original LLaVA checkpoints as recipes: what is recognised, where weights come from, what is chosen."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ def test_names_and_shapes_of_released_sizes(
         "num_attention_heads",
         "num_key_value_heads",
     )
-    config = dict(zip(keys, size, strict=True)) | {"mm_projector_type": "mlp2x_gelu"}
+    config: dict[str, Any] = dict(zip(keys, size, strict=True)) | {"mm_projector_type": "mlp2x_gelu"}
     if tiled:
-        config |= {"image_aspect_ratio": "anyres", "mm_patch_merge_type": "spatial_unpad"}  # type: ignore[dict-item]
-        config["image_grid_pinpoints"] = "[(336, 672), (672, 336)]"  # type: ignore[assignment]
+        config |= {"image_aspect_ratio": "anyres", "mm_patch_merge_type": "spatial_unpad"}
+        config["image_grid_pinpoints"] = "[(336, 672), (672, 336)]"
     vision = {
         "model_type": "clip_vision_model",
         "hidden_size": 1024,
@@ -302,3 +302,34 @@ def test_the_class_follows_how_tiles_are_merged(
     folder = copied("llava-v1.6-vicuna", tmp_path)
     change(folder, image_aspect_ratio=aspect, mm_patch_merge_type=merge)
     assert recipe_of(folder).config["model_type"] == kind
+
+
+@pytest.mark.parametrize(
+    ("stated", "folder_name", "template"),
+    [
+        pytest.param("llava-llama-2-13b-chat", "any", "llava_llama_2", id="the authors' name"),
+        pytest.param("llava-v1.5-7b", "llama-2-chat", "v1", id="a renamed folder"),
+        pytest.param("", "llama-2-chat", "llava_llama_2", id="no other name"),
+    ],
+)
+def test_a_name_is_the_last_hint_at_the_format(
+    stated: str, folder_name: str, template: str, tmp_path: Path
+) -> None:
+    folder = copied("llava-v1.5-full", tmp_path)
+    change(folder, _name_or_path=stated)
+    renamed = folder.rename(folder.parent / folder_name)
+    assert recipe_of(renamed).template == template
+    assert recipe_of(renamed, Companions(template="llava_v0")).template == "v0"
+
+
+def test_mistral_attends_to_everything_as_the_original_does(tmp_path: Path) -> None:
+    folder = copied("llava-v1.6-mistral", tmp_path)
+    change(folder, sliding_window=64)
+    assert recipe_of(folder).config["text_config"]["sliding_window"] is None
+
+
+def test_what_a_person_names_wins(tmp_path: Path) -> None:
+    folder = copied("llava-v1.5-full", tmp_path)
+    words = shutil.copytree(folder, tmp_path / "words")
+    assert recipe_of(folder, Companions(tokenizer=words)).tokenizer == words
+    assert recipe_of(folder, Companions(tokenizer=words / "tokenizer.model")).tokenizer == words

@@ -1,4 +1,4 @@
-"""LLaVA checkpoints that lack something or belong to something else: clear errors, with figures and a remedy."""
+"""LLaVA checkpoints that lack something or belong elsewhere: clear errors, with figures and a remedy."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ TABLE: dict[str, tuple[str, Breaking, type[SnugError], tuple[str, ...]]] = {
         ("48", "96", "different models"),
     ),
     "no base of a LoRA": (LORA, absent_base, ModelUnsupported, (VICUNA, "base=PATH")),
-    "no base of a projector": (BARE, absent_base, ModelUnsupported, ("base=PATH", "does not say")),
+    "no base of a projector": (BARE, absent_base, ModelUnsupported, (VICUNA, "base=PATH")),
     "a LoRA of another width": (
         LORA,
         retrain("adapter_model.bin", LORA_A, (8, 128)),
@@ -239,13 +239,23 @@ def test_an_unknown_template_is_refused_with_the_known_ones() -> None:
         recipe_of(folders(FULL)[0], Companions(template="vqa"))
 
 
-@pytest.mark.parametrize("name", ["base", "vision_tower"])
-def test_a_given_folder_that_is_no_model(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tower", [True, False], ids=["tower", "base"])
+def test_a_given_folder_that_is_no_model(tower: bool, tmp_path: Path) -> None:
+    given = Companions(vision_tower=tmp_path) if tower else Companions(base=tmp_path)
     with pytest.raises(ModelUnsupported, match=r"no config\.json"):
-        recipe_of(folders(LORA)[0], Companions(**{name: tmp_path}))
+        recipe_of(folders(LORA)[0], given)
 
 
 def test_a_base_that_is_an_adapter_itself() -> None:
     lora, bare = folders(LORA)[0], folders(BARE)[0]
     with pytest.raises(ModelUnsupported, match="an adapter itself"):
         recipe_of(bare, Companions(base=lora))
+
+
+def test_a_projector_that_names_no_base(tmp_path: Path) -> None:
+    folder = tmp_path / "a projector"
+    shutil.copytree(folders(BARE)[0], folder)
+    change("config.json", _name_or_path="")(folder)
+    with pytest.raises(ModelUnsupported, match="does not say") as raised:
+        recipe_of(folder)
+    assert "base=PATH" in str(raised.value)

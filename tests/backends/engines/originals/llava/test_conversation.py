@@ -18,6 +18,16 @@ POLITE = (
     "detailed, and polite answers to the human's questions."
 )
 
+LLAMA_2 = (
+    "[INST] <<SYS>>\nYou are a helpful language and vision assistant. You are able to understand the visual "
+    "content that the user provides, and assist the user with a variety of tasks using natural language.\n"
+    "<</SYS>>\n\n<a>\nWhy? [/INST] So. </s><s>[INST] And now? [/INST]"
+)
+CHATML = (
+    "<|im_start|>system\nAnswer the questions.<|im_end|><|im_start|>user\n<a>\nWhy?<|im_end|>"
+    "<|im_start|>assistant\nSo.<|im_end|><|im_start|>user\nAnd now?<|im_end|><|im_start|>assistant\n"
+)
+
 
 def turn(role: str, *parts: Part | str) -> Message:
     return Message(Role(role), tuple(TextPart(part) if isinstance(part, str) else part for part in parts))
@@ -44,17 +54,8 @@ CHAT = (turn("user", PICTURE, "Why?"), turn("assistant", "So."), turn("user", "A
         ("v1", f"{POLITE} USER: <a>\nWhy? ASSISTANT: So.</s>USER: And now? ASSISTANT:"),
         ("v0", f"{POLITE}###Human: <a>\nWhy?###Assistant: So.###Human: And now?###Assistant:"),
         ("mistral_instruct", "[INST] <a>\nWhy? [/INST] So. </s>[INST] And now? [/INST]"),
-        (
-            "llava_llama_2",
-            "[INST] <<SYS>>\nYou are a helpful language and vision assistant. You are able to understand the visual "
-            "content that the user provides, and assist the user with a variety of tasks using natural language.\n"
-            "<</SYS>>\n\n<a>\nWhy? [/INST] So. </s><s>[INST] And now? [/INST]",
-        ),
-        (
-            "chatml_direct",
-            "<|im_start|>system\nAnswer the questions.<|im_end|><|im_start|>user\n<a>\nWhy?<|im_end|>"
-            "<|im_start|>assistant\nSo.<|im_end|><|im_start|>user\nAnd now?<|im_end|><|im_start|>assistant\n",
-        ),
+        ("llava_llama_2", LLAMA_2),
+        ("chatml_direct", CHATML),
         ("plain", "<a>\nWhy?\nSo.\nAnd now?\n"),
     ],
 )

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import BitsAndBytesConfig
 
 from backends.engines.cache import PrefixStore
 from backends.engines.kv import empty_cache
+from backends.engines.loading import all_but
 from backends.engines.originals.llava.model import model_class
 from backends.engines.originals.llava.voice import voice
 from backends.engines.originals.voice import Voice
@@ -62,7 +64,7 @@ def original_ids(prompt: Prompt) -> list[int]:
 
 
 def embedded(model: Any, prompt: Prompt) -> torch.Tensor:
-    embeds = model.get_input_embeddings()(torch.tensor([prompt.ids])).clone()
+    embeds: torch.Tensor = model.get_input_embeddings()(torch.tensor([prompt.ids])).clone()
     store = FeatureStore(model, embeds.dtype, CPU)
     for span in prompt.spans:
         embeds[0, span.start : span.end] = store.features(span.picture)
@@ -207,3 +209,54 @@ def test_a_lora_merged_in_half_precision_is_the_released_path() -> None:
     with torch.inference_mode():
         logits = model(inputs_embeds=embedded(model, prompt)).logits[0, -8:]
     assert (logits - case.array("logits_last8_fp16merge")).abs().max() <= 0.03
+
+
+def native_inputs(prompt: Prompt) -> dict[str, Any]:
+    """What transformers' own class takes: placeholders among the ids, all pictures beside them."""
+    made = [span.picture.inputs for span in prompt.spans]
+    return {"input_ids": torch.tensor([prompt.ids])} | {key: made[0][key] for key in made[0]}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in cases() if len(case.expected.get("pixel_values", ())) == 1],
+    ids=lambda case: case.fixture,
+)
+@torch.inference_mode()
+def test_transformers_own_generation_says_the_same(case: Case) -> None:
+    model, spoken = loaded(folders(case.fixture)[0])
+    inputs = native_inputs(spoken.prompts.build(case.messages()))
+    said = model.generate(
+        **inputs, attention_mask=torch.ones_like(inputs["input_ids"]), max_new_tokens=16, do_sample=False
+    )
+    assert said[0, inputs["input_ids"].shape[1] :].tolist() == case.expected["greedy_ids"]
+
+
+@pytest.mark.filterwarnings("ignore:MatMul8bitLt")
+@pytest.mark.parametrize(
+    ("fixture", "options"),
+    [
+        pytest.param("llava-v1.5-full", {"load_in_8bit": True}, id="8 bits"),
+        pytest.param("llava-v1.6-mistral", {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"}, id="4 bits"),
+    ],
+)
+@torch.inference_mode()
+def test_fewer_bits_run_on_the_cpu(fixture: str, options: dict[str, Any]) -> None:
+    case = next(case for case in cases() if case.fixture == fixture)
+    recipe = recipe_of(folders(fixture)[0])
+    kind = model_class(recipe.config)
+    model = kind.from_pretrained(
+        None,
+        config=kind.config_class(**recipe.config),
+        state_dict=values(recipe),
+        dtype=torch.float32,
+        device_map={"": "cpu"},
+        quantization_config=BitsAndBytesConfig(
+            **options, llm_int8_skip_modules=all_but(["model.language_model.layers"])
+        ),
+    )
+    assert model.model.language_model.layers[0].self_attn.q_proj.weight.dtype in (torch.int8, torch.uint8)
+    prompt = voice(recipe, model).prompts.build(case.messages())
+    logits = model(inputs_embeds=embedded(model, prompt)).logits[0, -8:]
+    expected = case.array("logits_last8")
+    assert (logits - expected).abs().mean() < 0.5 * expected.abs().mean()

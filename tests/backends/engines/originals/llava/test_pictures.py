@@ -101,7 +101,7 @@ def original_kept(tiles: Tiles) -> tuple[int, int]:
 
 @torch.inference_mode()
 def test_sides_for_the_native_class_keep_what_the_original_keeps() -> None:
-    """Where a product falls a hair below a whole number, the original cuts it off and transformers rounds it."""
+    """Where a product falls a hair below a whole number, the original cuts it off; transformers rounds."""
     sizes = [(336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)]
     model = LlavaNextForConditionalGeneration(_tiny(sizes)).eval()
     for sides in [(176, 110), (640, 480), (480, 640), (1920, 1080), (1080, 1920), (31, 1000), (337, 673)]:

@@ -144,3 +144,10 @@ def test_bad_tokenizers(breaking: Any, table: int, words: str, tmp_path: Path) -
 )
 def test_spare_rows_are_no_sign_of_another_model(table: int) -> None:
     assert len(open_tokenizer(PLAIN, table)) == 480
+
+
+def test_an_end_token_may_be_a_word_of_the_model(tmp_path: Path) -> None:
+    word = "ing"
+    words = opened(copied(tmp_path, eos_token=word))
+    assert words.encode([Markup(f"a{word}")])[-1] == words.eos_token_id
+    assert words.decode([words.eos_token_id], skip_special_tokens=True) == ""
