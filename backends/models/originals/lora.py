@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.errors import ModelUnsupported
-from backends.models.adapter import Finder, adapter_weights, base_folder, foreign, unsupported
+from backends.models.adapter import Finder, adapter_weights, base_folder, foreign, unmergeable
 from backends.models.checkpoint import read_json
 from backends.models.conversions import converted
 from backends.models.geometry import text_config
@@ -73,7 +73,7 @@ def native_lora_recipe(folder: Path, companions: Companions, finder: Finder) -> 
     lora = _Lora(folder, config, file, sort_tensors(folder, weight_tensors(file)))
     found = _find(lora, base)
     if original_family(base.config) or "mm_vision_tower" in base.config:
-        raise unsupported(folder, _other_layout(base.folder))
+        raise unmergeable(folder, _other_layout(base.folder))
     sources, untied = _changed(lora, base, found)
     settings = dict(base.config)
     if untied:
@@ -224,7 +224,7 @@ def _tokenizer(folder: Path, base: Path) -> Path:
 
 
 def _quantized(folder: Path, base: _Base, name: str) -> ModelUnsupported:
-    return unsupported(
+    return unmergeable(
         folder,
         Text.of(
             "lora.quantized",
