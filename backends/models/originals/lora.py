@@ -224,12 +224,11 @@ def _tokenizer(folder: Path, base: Path) -> Path:
 
 
 def _quantized(folder: Path, base: _Base, name: str) -> ModelUnsupported:
-    return unmergeable(
+    return foreign(
         folder,
         Text.of(
             "lora.quantized",
-            "The weights of {base} are quantized ({dtype}), and a LoRA can only be added to whole ones. Use "
-            "the unquantized model as its base.",
+            "The weights of {base} are quantized ({dtype}), and a LoRA can only be added to whole ones.",
             base=shown_name(base.folder.name),
             dtype=base.tensors[name].dtype,
         ),
