@@ -68,7 +68,7 @@ def base_folder(folder: Path, config: Mapping[str, Any], base: Path | None, else
     if str(config.get("peft_type", "LORA")).upper() != "LORA":
         kind = shown_name(str(config["peft_type"]))
         detail = Text.of("adapter.kind", "It is an adapter of the kind {kind}.", kind=kind)
-        raise unsupported(folder, detail)
+        raise unmergeable(folder, detail)
     found = base or _base(folder, config, elsewhere)
     if is_adapter(found):
         detail = Text.of(
@@ -202,8 +202,16 @@ def lacks(module: str, base: Path) -> Text:
 
 
 def unsupported(folder: Path, detail: Text) -> ModelUnsupported:
-    """The error about an adapter of a kind that is not merged."""
+    """The error about an adapter that is none of a model as it stands."""
     remedy = Text("checkpoint.adapter_remedy", "Open the model that the adapter belongs to.")
+    return ModelUnsupported(path=str(folder), detail=detail, suggestion=remedy)
+
+
+def unmergeable(folder: Path, detail: Text) -> ModelUnsupported:
+    """The error about an adapter that only the tool that made it can merge."""
+    remedy = Text(
+        "adapter.merge_remedy", "Merge it into its model with the tool that made it, and open the result."
+    )
     return ModelUnsupported(path=str(folder), detail=detail, suggestion=remedy)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.errors import ModelUnsupported
-from backends.models.adapter import Finder, adapter_weights, base_folder, foreign, unsupported
+from backends.models.adapter import Finder, adapter_weights, base_folder, foreign, unmergeable
 from backends.models.checkpoint import read_json
 from backends.models.conversions import converted
 from backends.models.geometry import text_config
@@ -73,7 +73,7 @@ def native_lora_recipe(folder: Path, companions: Companions, finder: Finder) -> 
     lora = _Lora(folder, config, file, sort_tensors(folder, weight_tensors(file)))
     found = _find(lora, base)
     if original_family(base.config) or "mm_vision_tower" in base.config:
-        raise unsupported(folder, _other_layout(base.folder))
+        raise unmergeable(folder, _other_layout(base.folder))
     sources, untied = _changed(lora, base, found)
     settings = dict(base.config)
     if untied:
@@ -128,6 +128,8 @@ def _find(lora: _Lora, base: _Base) -> dict[str, str]:
     for module, name in found.items():
         if len(candidates[paths[module]]) > 1:
             raise foreign(folder, _ambiguous(module, candidates[paths[module]], base.folder))
+        if module in added.pairs and base.tensors[name].dtype not in _FLOATS:
+            raise _quantized(folder, base, name)
         _check_size(folder, module, added, base, name)
     if lost:
         raise foreign(
@@ -142,10 +144,11 @@ def _find(lora: _Lora, base: _Base) -> dict[str, str]:
                 whole=len(paths),
             ),
         )
-    twice = [name for name, times in Counter(found[module] for module in added.pairs).items() if times > 1]
-    if twice:
-        both = [module for module in added.pairs if found[module] == twice[0]]
-        raise foreign(folder, _same(both, base.folder))
+    for kind in (added.pairs, added.whole):
+        first: dict[str, str] = {}
+        for part in kind:
+            if first.setdefault(found[part], part) != part:
+                raise foreign(folder, _same(first[found[part]], part, base.folder))
     return found
 
 
@@ -194,8 +197,6 @@ def _changed(lora: _Lora, base: _Base, found: Mapping[str, str]) -> tuple[dict[s
     scales = Scales(lora.folder, lora.config)
     for module, pair in lora.added.pairs.items():
         name = found[module]
-        if base.tensors[name].dtype not in _FLOATS:
-            raise _quantized(lora.folder, base, name)
         own = sources.get(name, before)
         if own is not None:
             scale = scales.of(module, pair.sides["A"].shape[0])
@@ -224,12 +225,11 @@ def _tokenizer(folder: Path, base: Path) -> Path:
 
 
 def _quantized(folder: Path, base: _Base, name: str) -> ModelUnsupported:
-    return unsupported(
+    return foreign(
         folder,
         Text.of(
             "lora.quantized",
-            "The weights of {base} are quantized ({dtype}), and a LoRA can only be added to whole ones. Use "
-            "the unquantized model as its base.",
+            "The weights of {base} are quantized ({dtype}), and a LoRA can only be added to whole ones.",
             base=shown_name(base.folder.name),
             dtype=base.tensors[name].dtype,
         ),
@@ -256,11 +256,11 @@ def _ambiguous(module: str, names: Sequence[str], base: Path) -> Text:
     )
 
 
-def _same(modules: Sequence[str], base: Path) -> Text:
+def _same(one: str, other: str, base: Path) -> Text:
     return Text.of(
         "lora.same",
         "Its {one} and its {other} mean the same part of {base}.",
-        one=shown_name(modules[0]),
-        other=shown_name(modules[1]),
+        one=shown_name(one),
+        other=shown_name(other),
         base=shown_name(base.name),
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.errors import ModelDamaged
-from backends.models.adapter import unsupported
+from backends.models.adapter import unmergeable
 from backends.text import Text, shown_name
 
 _FILE = "adapter_config.json"
@@ -109,7 +109,7 @@ def _is_quick(pattern: str) -> bool:
 
 
 def _refused(folder: Path, setting: str) -> Exception:
-    return unsupported(
+    return unmergeable(
         folder,
         Text.of(
             "lora.setting",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backends.errors import ModelDamaged
-from backends.models.adapter import unsupported
+from backends.models.adapter import unmergeable
 from backends.models.types import Tensor
 from backends.models.weight_files import Located
 from backends.text import Text, shown_name
@@ -57,7 +57,7 @@ def sort_tensors(folder: Path, tensors: Mapping[str, Located]) -> Added:
                 raise _twice(folder, key, tensor)
             pair.sides[side["side"]] = tensor
         elif ".lora_" in path:
-            raise unsupported(folder, _unknown(key))
+            raise unmergeable(folder, _unknown(key))
         elif _ORIGINAL not in path:  # what the base model had, kept beside what took its place
             path = _WRAPPED.sub("", path)
             if path in whole:
@@ -77,7 +77,7 @@ def _check(folder: Path, module: str, pair: Pair) -> None:
         raise ModelDamaged(path=str(folder), detail=detail, file=tensor.file)
     down, up = pair.sides["A"].shape, pair.sides["B"].shape
     if len(down) != 2 or len(up) != 2 or down[0] != up[1] or not down[0]:
-        raise unsupported(
+        raise unmergeable(
             folder,
             Text.of(
                 "lora.shapes",

@@ -68,6 +68,12 @@ def renamed(old: str, new: str) -> Callable[[], Tensors]:
         pytest.param(
             lambda: pair(Q, 16, 16) | pair("layers.0.self_attn.q_proj", 16, 16), {}, "same part", id="twice"
         ),
+        pytest.param(
+            lambda: {name: torch.ones(16) for name in ("base_model.model.model.norm.weight", "norm.weight")},
+            {},
+            r"model\.norm\.weight and its norm\.weight mean the same part",
+            id="one weight twice",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_not_merged_is_refused_with_its_reason(
@@ -104,7 +110,7 @@ def test_a_damaged_adapter_says_where(
 def test_quantized_weights_are_not_added_to(tmp_path: Path) -> None:
     model = llama(tmp_path / "base")
     state = dict(model.state_dict())
-    state[f"{Q}.weight"] = torch.zeros(16, 16, dtype=torch.uint8)
+    state[f"{Q}.weight"] = torch.zeros(128, 1, dtype=torch.uint8)
     save_file(state, tmp_path / "base" / "model.safetensors")
 
     with pytest.raises(ModelUnsupported, match=r"quantized \(uint8\)"):
