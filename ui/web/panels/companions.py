@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import gradio as gr
@@ -26,6 +26,11 @@ def build() -> tuple[gr.Textbox, gr.Textbox, gr.Textbox, gr.Dropdown]:
         [("", "")], value="", visible=False, filterable=False, interactive=True, elem_id="template"
     )
     return base, tower, tokenizer, template
+
+
+def short(written: str) -> str:
+    """The last part of a folder or of a model's name, whichever system's path it is."""
+    return PureWindowsPath(written).name or written
 
 
 def view(

@@ -244,6 +244,8 @@ def _value(say: Translator, field: str, value: Any) -> str:  # noqa: ANN401 - an
         return engine_name(value)
     if field == "device_map":
         return say("custom.by_hand")
+    if field in companions.FOLDERS:
+        return companions.short(value)
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else str(value)
