@@ -42,12 +42,28 @@ _NAMES = (
 def written(folder: Path) -> dict[str, Path]:
     """The three checkpoints by their layout, written once."""
     native = checkpoint(TWO_GB, folder)
-    found = {"native": native}
+    found = {"native": folder / "authors" / "native"}
     for layout, kind in zip(LAYOUTS[1:], ("safetensors", "bin"), strict=True):
         found[layout] = folder / "authors" / f"llava-2gb-{kind}"
         if not (found[layout] / "config.json").is_file():
             _write(native, found[layout], kind)
+    if not (found["native"] / "config.json").is_file():
+        _write_native(native, found["native"], words=found[LAYOUTS[1]])
     return found
+
+
+def _write_native(native: Path, target: Path, words: Path) -> None:
+    """The same weights with the words of `words`: a large tokenizer takes as long as small weights."""
+    from transformers import AutoProcessor, LlamaTokenizer
+
+    target.mkdir(parents=True, exist_ok=True)
+    for file in native.glob("model*.safetensors*"):
+        (target / file.name).symlink_to(file.resolve())
+    processor = AutoProcessor.from_pretrained(native, backend="pil")
+    image = {"image_token": "<image>"}
+    processor.tokenizer = LlamaTokenizer.from_pretrained(words, extra_special_tokens=image)
+    processor.save_pretrained(target)
+    shutil.copy(native / "config.json", target)
 
 
 def _write(native: Path, target: Path, kind: str) -> None:
@@ -87,8 +103,7 @@ def _write(native: Path, target: Path, kind: str) -> None:
     index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
     name = f"{pattern.format(suffix='')}.index.json"
     (target / name).write_text(json.dumps(index), encoding="utf-8")
-    for file in WORDS.glob("*token*"):
-        shutil.copy(file, target)
+    _write_words(target, model.config.text_config.vocab_size)
     text = model.config.text_config.to_dict()
     config: dict[str, Any] = {
         **text,
@@ -102,6 +117,19 @@ def _write(native: Path, target: Path, kind: str) -> None:
         "image_aspect_ratio": "pad",
     }
     (target / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def _write_words(target: Path, count: int) -> None:
+    """A tokenizer of as many words as the model has vectors: a small one and words that nobody writes."""
+    from sentencepiece import sentencepiece_model_pb2
+
+    for file in WORDS.glob("*token*"):
+        shutil.copy(file, target)
+    words = sentencepiece_model_pb2.ModelProto.FromString((target / "tokenizer.model").read_bytes())
+    for number in range(len(words.pieces), count):
+        words.pieces.add(piece=f"\u2581unused{number}", score=-1000.0 - number)
+    words.trainer_spec.vocab_size = count
+    (target / "tokenizer.model").write_bytes(words.SerializeToString())
 
 
 def _original(name: str) -> str:

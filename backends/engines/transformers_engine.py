@@ -300,6 +300,8 @@ def _blank_picture(folder: FilePath) -> ImagePart:
 
 def warm_up() -> None:
     """Import what a load needs. The classes of LLaVA, the most common family, are read ahead as well."""
+    import backends.engines.originals.llava.voice
+
     quiet()
     import accelerate
     import jinja2.sandbox
@@ -308,6 +310,7 @@ def warm_up() -> None:
     get_checkpoint_conversion_mapping("llava")  # builds and keeps the table of all families
     _ = (
         accelerate,
+        backends.engines.originals.llava.voice,
         jinja2.sandbox,
         transformers.AutoModelForImageTextToText,
         transformers.AutoProcessor,

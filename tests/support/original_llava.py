@@ -16,9 +16,11 @@ from safetensors.torch import load_file
 from backends.messages import ImagePart, Message, Part, Role, TextPart
 from backends.models.checkpoint import read_json_if_there
 from backends.models.originals.llava import llava_recipe
-from backends.models.originals.types import Companions, Part as WeightPart, Recipe, Source
+from backends.models.originals.types import Companions, Recipe, Source
+from backends.models.originals.types import Part as WeightPart
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
+_NONE = Companions()
 NAMES = (
     "llava-v1.5-full",
     "llava-v1.5-lora",
@@ -93,7 +95,7 @@ def folders(fixture: str) -> list[Path]:
     return [FIXTURES / fixture / "checkpoint" / name for name in names]
 
 
-def recipe_of(folder: Path, companions: Companions = Companions()) -> Recipe:
+def recipe_of(folder: Path, companions: Companions = _NONE) -> Recipe:
     """The recipe of a folder, companions beside it."""
     return llava_recipe(folder, read_json_if_there(folder / "config.json"), companions, nowhere)
 

@@ -33,8 +33,8 @@ def voice_of(recipe: Recipe, config: Any) -> Voice | None:
 
             return cogvlm_voice(recipe, Configured(config))
         case "chatglm":
-            from backends.engines.originals import chatglm
+            from backends.engines.originals.chatglm.speaking import voice as chatglm_voice
 
-            return chatglm.voice(recipe, Configured(config))
+            return chatglm_voice(recipe, Configured(config))
         case _:
             return None

@@ -33,7 +33,7 @@ def find_companion(folder: Path, stated: object, finder: Finder) -> Path | None:
 
 
 def given_folder(path: Path) -> Path:
-    """The folder of what a person named, which may be a file in it. Raises ModelUnsupported if it isn't one."""
+    """The folder of what a person named, which may be a file in it; ModelUnsupported if it is none."""
     folder = path.parent if path.is_file() else path
     if (folder / _CONFIG).is_file():
         return folder
@@ -73,14 +73,14 @@ def tower_absent(folder: Path, stated: object) -> ModelUnsupported:
         path=str(folder),
         detail=Text.of(
             "companion.tower_absent",
-            "It leaves out its vision tower {tower}, which is neither beside it nor in the model folders or the "
-            "Hub cache.",
+            "It leaves out its vision tower {tower}, which is neither beside it nor in the model folders or "
+            "the Hub cache.",
             tower=shown_name(named),
         ),
         suggestion=Text.of(
             "companion.tower_remedy",
-            "Put the folder of {tower} beside it or into a model folder, or say where it is: under Custom on the "
-            "page, or with --set vision_tower=PATH in a terminal.",
+            "Put the folder of {tower} beside it or into a model folder, or say where it is: under Custom on "
+            "the page, or with --set vision_tower=PATH in a terminal.",
             tower=shown_name(named),
         ),
     )
@@ -91,15 +91,15 @@ def base_absent(folder: Path, stated: object) -> ModelUnsupported:
     if isinstance(stated, str) and stated.strip():
         detail = Text.of(
             "companion.base_absent",
-            "It is an addition to the model {base}, which is neither beside it nor in the model folders or the "
-            "Hub cache.",
+            "It is an addition to the model {base}, which is neither beside it nor in the model folders or "
+            "the Hub cache.",
             base=shown_name(stated),
         )
     else:
         detail = Text(
             "companion.base_unnamed",
-            "It is an addition to a language model of which it does not say the name, and no single model beside "
-            "it has the sizes in its config.json.",
+            "It is an addition to a language model of which it does not say the name, and no single model "
+            "beside it has the sizes in its config.json.",
         )
     remedy = Text(
         "adapter.base_remedy",

@@ -1,8 +1,8 @@
-"""Original LLaVA checkpoints (v1.5, v1.6, LoRAs, bare projectors) as recipes for transformers' LLaVA classes."""
+"""Original LLaVA checkpoints (v1.5, v1.6, LoRAs, bare projectors) as recipes for transformers' classes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,9 +59,9 @@ class _Tower:
 def llava_recipe(folder: Path, config: Mapping[str, Any], companions: Companions, finder: Finder) -> Recipe:
     """How the checkpoint, LoRA or projector in `folder` becomes a model of transformers' LLaVA classes.
 
-    Only configs and headers are read. Raises ModelUnsupported (a companion that is absent or another model's, a
-    variant that the classes don't compute), ModelDamaged (files missing or cut short, impossible figures),
-    SettingInvalid (an unknown template).
+    Only configs and headers are read. Raises ModelUnsupported (a companion that is absent or another
+    model's, a variant that the classes don't compute), ModelDamaged (files missing or cut short, impossible
+    figures), SettingInvalid (an unknown template).
     """
     kind = kind_of(folder)
     base = find_base(folder, kind, config, companions.base, finder) if kind is not Kind.WHOLE else None
@@ -70,7 +70,7 @@ def llava_recipe(folder: Path, config: Mapping[str, Any], companions: Companions
     family = text_family(config, beneath, folder)
     is_tiled(settings, folder)  # a variant that can't run is refused before its files are looked for
     found = _weights(folder, kind, base, config)
-    tower = _tower(folder, base, settings, found, companions, finder)
+    tower = _tower((folder, base), settings, found, companions, finder)
     found |= tower.weights
     words = tokenizer_folder(companions.tokenizer, folder, base) or folder
     text = text_settings(settings, family, _table(folder, found), folder)
@@ -80,7 +80,7 @@ def llava_recipe(folder: Path, config: Mapping[str, Any], companions: Companions
     if native["model_type"] == "llava_next":
         _check_tiles(native, folder)
     kept = _checked(folder, native, found)
-    template = _template(companions, settings, spoken, family, folder, base)
+    template = _template(companions.template, settings, spoken, family, (base, folder))
     return Recipe(
         folder=folder,
         layout="llava",
@@ -121,8 +121,7 @@ def _additions(path: Path) -> dict[str, Found]:
 
 
 def _tower(
-    folder: Path,
-    base: Path | None,
+    homes: tuple[Path, Path | None],
     settings: Mapping[str, Any],
     found: Mapping[str, Found],
     companions: Companions,
@@ -134,13 +133,12 @@ def _tower(
     if companions.vision_tower is not None:
         place: Path | None = given_folder(companions.vision_tower)
     else:
-        places = (folder,) if base is None else (folder, base)
-        looked = (find_companion(home, stated, finder) for home in places)
+        looked = (find_companion(home, stated, finder) for home in homes if home is not None)
         place = next((place for place in looked if place is not None), None)
     if place is None:
         vision = inferred_vision(inside)
         if vision is None:
-            raise tower_absent(folder, stated)
+            raise tower_absent(homes[0], stated)
         return _Tower(vision, None, {})
     vision = vision_settings(place)
     if inside and (settings.get("unfreeze_mm_vision_tower") or not has_weights(place)):
@@ -189,20 +187,15 @@ def _placeholder(tokenizer: Path, words: Mapping[str, Any], table: int) -> int:
 
 
 def _template(
-    companions: Companions,
+    asked: str | None,
     settings: Mapping[str, Any],
     words: Mapping[str, Any],
     family: str,
-    folder: Path,
-    base: Path | None,
+    homes: Sequence[Path | None],
 ) -> str:
-    if companions.template is not None:
-        return template_named(companions.template).name
-    names = [
-        str(settings.get("_name_or_path") or ""),
-        *([base.name] if base is not None else []),
-        folder.name,
-    ]
+    if asked is not None:
+        return template_named(asked).name
+    names = [str(settings.get("_name_or_path") or ""), *(home.name for home in homes if home is not None)]
     return choose_llava_template(settings, words, family, names)
 
 

@@ -73,8 +73,8 @@ def find_base(
 
 
 def base_weights(folder: Path, base: Path, config: Mapping[str, Any]) -> dict[str, Found]:
-    """The base's tensors by its own keys. Raises ModelUnsupported for another width than `config` states, or a
-    model of other names; errors as `in_folder`.
+    """The base's tensors by its own keys. Raises ModelUnsupported for another width than `config` states, or
+    a model of other names; errors as `in_folder`.
     """
     found = in_folder(base)
     table = found.get(_TABLE)

@@ -107,7 +107,7 @@ def vision_settings(tower: Path) -> dict[str, Any]:
 
 
 def inferred_vision(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any] | None:
-    """The tower's part from the `shapes` of a CLIP tower inside a checkpoint; None where they don't tell it."""
+    """The tower's part from the `shapes` of one inside a checkpoint; None where they don't tell it."""
     stem = "model.vision_tower."
     patches = shapes.get(f"{stem}embeddings.patch_embedding.weight", ())
     places = shapes.get(f"{stem}embeddings.position_embedding.weight", ())
@@ -133,7 +133,7 @@ def inferred_vision(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any] | N
 def native_config(
     config: Mapping[str, Any], text: dict[str, Any], vision: dict[str, Any], placeholder: int, folder: Path
 ) -> dict[str, Any]:
-    """config.json of the native class; errors as `is_tiled` and `projector_depth`, ModelDamaged for bad values."""
+    """config.json of the native class. Raises as `is_tiled` and `projector_depth`; ModelDamaged."""
     tiled = is_tiled(config, folder)
     layer = config.get("mm_vision_select_layer", -2)
     most = vision["num_hidden_layers"]
@@ -168,7 +168,7 @@ def pinpoints(config: Mapping[str, Any], folder: Path) -> list[tuple[int, int]]:
     """The sizes (width, height) that tiles are laid out in. Raises ModelDamaged when they are none."""
     stated = config.get("image_grid_pinpoints")
     try:
-        found = ast.literal_eval(stated) if isinstance(stated, str) else stated
+        found: Any = ast.literal_eval(stated) if isinstance(stated, str) else stated
         pairs = [(width, height) for width, height in found]
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         pairs = []

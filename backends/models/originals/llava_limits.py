@@ -31,7 +31,7 @@ def classes(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def text_family(config: Mapping[str, Any], base: Mapping[str, Any], folder: Path) -> str:
-    """`llama` or `mistral`. Raises ModelUnsupported for language models that the classes have no place for."""
+    """`llama` or `mistral`. ModelUnsupported for other language models."""
     named = (*classes(config), str(config.get("model_type") or ""), str(base.get("model_type") or ""))
     words = " ".join(named).lower()
     for other in (
@@ -51,8 +51,8 @@ def text_family(config: Mapping[str, Any], base: Mapping[str, Any], folder: Path
                 folder,
                 Text.of(
                     "llava.language",
-                    "Its language model is of the kind {kind}; of the original LLaVA's models Snug runs those over "
-                    "LLaMA (Vicuna too) and Mistral.",
+                    "Its language model is of the kind {kind}; of the original LLaVA's models Snug runs "
+                    "those over LLaMA (Vicuna too) and Mistral.",
                     kind=shown_name(classes(config)[0] if classes(config) else other),
                 ),
             )
@@ -98,7 +98,7 @@ def is_tiled(config: Mapping[str, Any], folder: Path) -> bool:
 
 
 def figure(config: Mapping[str, Any], key: str, folder: Path, default: int | None = None) -> int:
-    """A positive whole number of a config. Raises ModelDamaged when it is something else, or needed and absent."""
+    """A positive whole number of a config. ModelDamaged for something else, or absent and needed."""
     value = config.get(key)
     if value is None and default is not None:
         return default
@@ -144,8 +144,8 @@ def other_size(
     )
     remedy = Text(
         "llava.size_remedy",
-        "Name the base and the vision tower that it was trained with: under Custom on the page, or with --set "
-        "base=PATH and --set vision_tower=PATH in a terminal.",
+        "Name the base and the vision tower that it was trained with: under Custom on the page, or with "
+        "--set base=PATH and --set vision_tower=PATH in a terminal.",
     )
     return ModelUnsupported(path=str(folder), detail=detail, suggestion=remedy)
 

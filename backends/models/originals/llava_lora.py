@@ -36,9 +36,9 @@ def add_lora(
 ) -> dict[str, Found]:
     """`found` (by loaded names) with the adapter's `tensors` (by the keys of its file) over it.
 
-    `config` is adapter_config.json. The factor of a pair is alpha / r, or alpha / sqrt(r) for a rank-stabilised
-    LoRA. Raises ModelUnsupported for other sizes than the base has, or kinds of LoRA that add more than a
-    product; ModelDamaged for half a pair.
+    `config` is adapter_config.json. The factor of a pair is alpha / r, or alpha / sqrt(r) for a
+    rank-stabilised LoRA. Raises ModelUnsupported for other sizes than the base has, or kinds of LoRA that
+    add more than a product; ModelDamaged for half a pair.
     """
     if config.get("use_dora") or any("lora_magnitude_vector" in key for key in tensors):
         raise _unsupported(adapter, Text("llava.dora", "It is a weight-decomposed LoRA (DoRA)."))

@@ -1,4 +1,4 @@
-"""The tensors of a LLaVA checkpoint: their names in the authors' layout, in transformers' class, and shapes."""
+"""The tensors of a LLaVA checkpoint: their names in the authors' layout and in transformers', and shapes."""
 
 from __future__ import annotations
 

@@ -11,15 +11,18 @@ from backends.errors import SettingInvalid
 from backends.text import Text, shown_name
 
 _POLITE = (
-    "A chat between a curious {person} and an artificial intelligence assistant. The assistant gives helpful, "
-    "detailed, and polite answers to the {person}'s questions."
+    "A chat between a curious {person} and an artificial intelligence assistant. The assistant gives "
+    "helpful, detailed, and polite answers to the {person}'s questions."
 )
 _HUMAN, _USER = _POLITE.format(person="human"), _POLITE.format(person="user")
 _LLAMA_2 = (
     "You are a helpful language and vision assistant. You are able to understand the visual content that the "
     "user provides, and assist the user with a variety of tasks using natural language."
 )
-_MPT = "A conversation between a user and an LLM-based AI assistant. The assistant gives helpful and honest answers."
+_MPT = (
+    "A conversation between a user and an LLM-based AI assistant. "
+    "The assistant gives helpful and honest answers."
+)
 
 
 class Style(StrEnum):

@@ -1,4 +1,4 @@
-"""The classes that compute an original LLaVA: transformers' own, with another projector where it needs one."""
+"""The classes that compute an original LLaVA: transformers' own, with another projector where needed."""
 
 from __future__ import annotations
 

@@ -30,10 +30,10 @@ _NUDGES = sorted(
 
 
 class LlavaPictures:
-    """A picture -> the inputs of the native class's `get_image_features`, and as many placeholders as it gives.
+    """A picture -> what the native class's `get_image_features` takes, and as many placeholders as it gives.
 
-    Called as transformers' processors are, with one picture. `settings` are a recipe's `pictures`, `config` its
-    native config.
+    Called as transformers' processors are, with one picture. `settings` are a recipe's `pictures`, `config`
+    its native config.
     """
 
     def __init__(self, settings: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -109,7 +109,7 @@ class LlavaPictures:
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """The map of features of a picture's tiles: `columns` x `rows` patches, of which only the picture's are kept.
+    """The map of features of a picture's tiles: `columns` x `rows` patches, only the picture's kept.
 
     `picture` and `size` are width and height in pixels, of the picture and of what its tiles fill.
     """

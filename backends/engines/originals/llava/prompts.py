@@ -1,4 +1,4 @@
-"""LLaVA's prompts: the text around every picture becomes tokens by itself, the pictures' placeholders between."""
+"""LLaVA's prompts: the text around every picture becomes tokens by itself, with placeholders between."""
 
 from __future__ import annotations
 

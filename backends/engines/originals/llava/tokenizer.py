@@ -9,7 +9,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
-from google.protobuf.message import DecodeError
 from sentencepiece import SentencePieceProcessor
 from sentencepiece import sentencepiece_model_pb2 as model_format
 from tokenizers import Tokenizer
@@ -29,7 +28,7 @@ _ADDED_LATER = 8
 
 @dataclass(frozen=True, slots=True)
 class Markup:
-    """Text that a format wrote: the tokenizer's special tokens in it are special, as they aren't elsewhere."""
+    """Text that a format wrote: the tokenizer's special tokens in it count as such."""
 
     text: str
 
@@ -51,8 +50,8 @@ class Words(Protocol):
     def decode(
         self,
         ids: Sequence[int],
-        skip_special_tokens: bool = False,  # noqa: FBT001, FBT002 - transformers' names
-        clean_up_tokenization_spaces: bool = False,  # noqa: FBT001, FBT002
+        skip_special_tokens: bool = False,
+        clean_up_tokenization_spaces: bool = False,
     ) -> str:
         """The text of ids."""
         ...
@@ -81,7 +80,7 @@ def open_tokenizer(folder: Path, table: int) -> Words:
     if spare < 0 or not (spare <= _ADDED_LATER or padded):
         detail = Text.of(
             "engine.foreign_tokenizer",
-            "Its tokenizer has {words:count} tokens and the model {table:count}: it belongs to another model.",
+            "Its tokenizer has {words:count} tokens and the model {table:count}: it is another model's.",
             words=len(words),
             table=table,
         )
@@ -96,14 +95,14 @@ class SentenceWords:
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], special: _Special) -> None:
-        proto = model_format.ModelProto()
         try:
-            proto.ParseFromString(path.read_bytes())
-            self._model = SentencePieceProcessor(model_proto=proto.SerializeToString())
-            proto.normalizer_spec.add_dummy_prefix = False
-            self._bare = SentencePieceProcessor(model_proto=proto.SerializeToString())
-        except (OSError, DecodeError, RuntimeError) as error:
+            data = path.read_bytes() or b"nothing"
+            self._model = SentencePieceProcessor(model_proto=data)
+        except (OSError, RuntimeError) as error:
             raise _unreadable(path) from error
+        proto = model_format.ModelProto.FromString(data)
+        proto.normalizer_spec.add_dummy_prefix = False
+        self._bare = SentencePieceProcessor(model_proto=proto.SerializeToString())
         self._legacy = settings.get("legacy") is not False
         self._added = {**_control_ids(self._model), **special.ids}
         self._special = {text: id_ for text, id_ in self._added.items() if id_ is not None}
@@ -116,7 +115,9 @@ class SentenceWords:
         self._cut = _splitter(self._special)
         self.eos_token_id = self._id(special.eos, self._model.eos_id())
         bos = self._id(special.bos, self._model.bos_id())
-        self.start = (bos,) if settings.get("add_bos_token") is not False and bos >= 0 else ()
+        self.start: tuple[int, ...] = (
+            (bos,) if settings.get("add_bos_token") is not False and bos >= 0 else ()
+        )
 
     def __len__(self) -> int:
         return int(self._model.vocab_size())
@@ -138,17 +139,16 @@ class SentenceWords:
     def decode(
         self,
         ids: Sequence[int],
-        skip_special_tokens: bool = False,  # noqa: FBT001, FBT002
-        clean_up_tokenization_spaces: bool = False,  # noqa: ARG002, FBT001, FBT002
+        skip_special_tokens: bool = False,
+        clean_up_tokenization_spaces: bool = False,  # noqa: ARG002
     ) -> str:
         """The text of ids; ids that no word has are left out."""
+        known = [int(id_) for id_ in ids if int(id_) in self._texts or int(id_) < len(self)]
+        if skip_special_tokens:
+            return str(self._model.decode([id_ for id_ in known if id_ not in self._texts]))
         texts: list[str] = []
-        known = (int(id_) for id_ in ids if int(id_) in self._texts or int(id_) < len(self))
-        for special, group in groupby(known, key=lambda id_: id_ in self._texts):
-            if not special:
-                texts.append(self._model.decode(list(group)))
-            elif not skip_special_tokens:
-                texts.extend(self._texts[id_] for id_ in group)
+        for special, group in groupby(known, key=self._texts.__contains__):
+            texts += [self._texts[id_] for id_ in group] if special else [self._model.decode(list(group))]
         return "".join(texts)
 
     def single(self, text: str) -> frozenset[int]:
@@ -207,7 +207,7 @@ class JsonWords:
         adds = settings.get("add_bos_token")
         if adds is None:
             adds = self._model.encode("a").ids[:1] == [bos]
-        self.start = (bos,) if adds and bos >= 0 else ()
+        self.start: tuple[int, ...] = (bos,) if adds and bos >= 0 else ()
 
     def __len__(self) -> int:
         return int(self._model.get_vocab_size(with_added_tokens=True))
@@ -222,8 +222,8 @@ class JsonWords:
     def decode(
         self,
         ids: Sequence[int],
-        skip_special_tokens: bool = False,  # noqa: FBT001, FBT002
-        clean_up_tokenization_spaces: bool = False,  # noqa: ARG002, FBT001, FBT002
+        skip_special_tokens: bool = False,
+        clean_up_tokenization_spaces: bool = False,  # noqa: ARG002
     ) -> str:
         """The text of ids."""
         return str(self._model.decode([int(id_) for id_ in ids], skip_special_tokens=skip_special_tokens))

@@ -33,7 +33,7 @@ def voice(recipe: Recipe, model: Any) -> Voice:  # noqa: ARG001 - the signature 
 
 
 def _stops(recipe: Recipe, words: Words, template: Template) -> frozenset[int]:
-    """The tokenizer's end, the config's, and what the format writes after an answer where that is one token."""
+    """The tokenizer's end, the config's, and what the format writes after an answer if that is one token."""
     stated = recipe.config["text_config"].get("eos_token_id")
     ends = {id_ for id_ in (stated if isinstance(stated, list) else [stated]) if isinstance(id_, int)}
     ends |= {words.eos_token_id} | (words.single(template.stop) if template.stop else set())

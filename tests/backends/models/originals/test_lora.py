@@ -1,108 +1,18 @@
-"""A PEFT LoRA over a native model is merged exactly, and nothing of it is left out in silence."""
+"""A PEFT LoRA over a native model is merged exactly."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import transformers
-from safetensors.torch import save_file
 
-from backends.errors import ModelDamaged, ModelUnsupported
-from backends.models.originals.lora import native_lora_recipe
-from backends.models.originals.types import Companions, Recipe
-from tests.support.recipes import load, nowhere
+from tests.support.loras import adapter, gpt2, llama, llava, mixtral, pair, product, recipe
+from tests.support.recipes import load
 
-Tensors = dict[str, torch.Tensor]
-TEXT: dict[str, Any] = {
-    "vocab_size": 60,
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "pad_token_id": 0,
-}
 IDS = torch.tensor([[1, 5, 9, 33, 2, 7]])
-
-
-def llama(folder: Path, **options: Any) -> Any:
-    torch.manual_seed(1)
-    config = transformers.LlamaConfig(**TEXT | options)
-    return kept(transformers.LlamaForCausalLM(config), folder)
-
-
-def llava(folder: Path) -> Any:
-    torch.manual_seed(2)
-    vision = transformers.CLIPVisionConfig(
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=8,
-        patch_size=4,
-    )
-    text = transformers.LlamaConfig(**TEXT)
-    config = transformers.LlavaConfig(vision_config=vision, text_config=text, image_token_index=59)
-    return kept(transformers.LlavaForConditionalGeneration(config), folder)
-
-
-def gpt2(folder: Path) -> Any:
-    torch.manual_seed(3)
-    config = transformers.GPT2Config(vocab_size=60, n_embd=16, n_layer=2, n_head=2, n_positions=64)
-    return kept(transformers.GPT2LMHeadModel(config), folder)
-
-
-def mixtral(folder: Path) -> Any:
-    torch.manual_seed(4)
-    config = transformers.MixtralConfig(**TEXT, num_local_experts=3, num_experts_per_tok=2)
-    return kept(transformers.MixtralForCausalLM(config), folder)
-
-
-def kept(model: Any, folder: Path) -> Any:
-    """The model, saved to `folder`, with weights that are not tiny."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn_like(parameter) * 0.3)
-    model.save_pretrained(folder)
-    return model.eval()
-
-
-def pair(path: str, outputs: int, inputs: int, rank: int = 3) -> Tensors:
-    torch.manual_seed(len(path) + outputs)
-    return {
-        f"base_model.model.{path}.lora_A.weight": torch.randn(rank, inputs) * 0.3,
-        f"base_model.model.{path}.lora_B.weight": torch.randn(outputs, rank) * 0.3,
-    }
-
-
-def product(tensors: Tensors, path: str, scale: float) -> torch.Tensor:
-    a, b = (tensors[f"base_model.model.{path}.lora_{side}.weight"] for side in "AB")
-    return scale * (b @ a)
-
-
-def adapter(folder: Path, tensors: Tensors, ending: str = "safetensors", **config: Any) -> Path:
-    """An adapter of rank 3 and alpha 6 beside the folder `base`."""
-    folder.mkdir()
-    said = {"peft_type": "LORA", "r": 3, "lora_alpha": 6, "base_model_name_or_path": "somebody/base"} | config
-    (folder / "adapter_config.json").write_text(json.dumps(said), encoding="utf-8")
-    if ending == "bin":
-        torch.save(tensors, folder / "adapter_model.bin")
-    else:
-        save_file(tensors, folder / "adapter_model.safetensors")
-    return folder
-
-
-def recipe(folder: Path) -> Recipe:
-    return native_lora_recipe(folder, Companions(), nowhere)
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -288,116 +198,9 @@ def test_an_embedding_that_was_only_saved_stays_tied(tmp_path: Path) -> None:
     check(adapter(tmp_path / "lora", {"base_model.model.model.embed_tokens.weight": weight}), model)
 
 
-Q = "model.layers.0.self_attn.q_proj"
-K = f"base_model.model.{Q}"
-
-
-def renamed(old: str, new: str) -> Callable[[], Tensors]:
-    return lambda: {key.replace(old, new): tensor for key, tensor in pair(Q, 16, 16).items()}
-
-
-@pytest.mark.parametrize(
-    ("tensors", "config", "sentence"),
-    [
-        pytest.param(lambda: pair(Q, 16, 16), {"use_dora": True}, "with use_dora", id="DoRA by its setting"),
-        pytest.param(
-            lambda: pair(Q, 16, 16) | {f"{K}.lora_magnitude_vector": torch.ones(16)},
-            {},
-            "lora_magnitude_vector, which is more",
-            id="DoRA by its tensors",
-        ),
-        pytest.param(lambda: pair(Q, 16, 16), {"peft_type": "LOHA"}, "kind LOHA", id="another kind"),
-        pytest.param(lambda: pair(Q, 16, 16), {"init_lora_weights": "pissa"}, "pissa", id="changes its base"),
-        pytest.param(
-            lambda: pair(Q, 16, 16), {"layer_replication": [[0, 2]]}, "layer_replication", id="more layers"
-        ),
-        pytest.param(
-            lambda: pair(Q, 16, 16) | {f"{K}.lora_B.bias": torch.ones(16)}, {}, "lora_B.bias", id="a bias"
-        ),
-        pytest.param(
-            lambda: {key: tensor[:, :, None, None] for key, tensor in pair(Q, 16, 16).items()},
-            {},
-            "are 3 x 16 x 1 x 1 and 16 x 3 x 1 x 1",
-            id="a convolution",
-        ),
-        pytest.param(lambda: pair(Q, 16, 24), {}, "for 16 x 24 weights, and in .* 16 x 16", id="width"),
-        pytest.param(
-            renamed("layers.0", "layers.7"),
-            {},
-            r"layers\.7\.self_attn\.q_proj, which base does not have \(1 of 1",
-            id="a layer that is not there",
-        ),
-        pytest.param(
-            lambda: pair(Q, 16, 16) | {"base_model.model.score.weight": torch.ones(2, 16)},
-            {},
-            r"score\.weight, which base does not have \(1 of 2",
-            id="a part that is not there",
-        ),
-        pytest.param(
-            lambda: pair(Q, 16, 16) | {"base_model.model.lm_head.weight": torch.ones(61, 16)},
-            {},
-            "for 61 x 16 weights, and in base that is 60 x 16",
-            id="more words",
-        ),
-        pytest.param(
-            lambda: pair(Q, 16, 16) | pair("layers.0.self_attn.q_proj", 16, 16), {}, "same part", id="twice"
-        ),
-    ],
-)  # fmt: skip
-def test_what_is_not_merged_is_refused_with_its_reason(
-    tmp_path: Path, tensors: Callable[[], Tensors], config: dict[str, Any], sentence: str
-) -> None:
-    llama(tmp_path / "base")
-
-    with pytest.raises(ModelUnsupported, match=sentence):
-        recipe(adapter(tmp_path / "lora", tensors(), **config))
-
-
-@pytest.mark.parametrize(
-    ("tensors", "config", "sentence"),
-    [
-        pytest.param(lambda: pair(Q, 16, 16), {"r": 8}, "says rank 8 .* have rank 3", id="another rank"),
-        pytest.param(lambda: pair(Q, 16, 16), {"lora_alpha": "x"}, "x as lora_alpha", id="no number"),
-        pytest.param(lambda: pair(Q, 16, 16), {"alpha_pattern": {"(a*)*b": 1}}, "alpha_p", id="endless"),
-        pytest.param(lambda: pair(Q, 16, 16), {"rank_pattern": {"(": 1}}, "rank_pattern", id="no expression"),
-        pytest.param(lambda: {f"{K}.lora_A.weight": torch.ones(3, 16)}, {}, "one is missing", id="half"),
-        pytest.param(
-            lambda: pair(Q, 16, 16) | {f"{K}.lora_A.other.weight": torch.ones(3, 16)}, {}, "twice", id="two"
-        ),
-    ],
-)  # fmt: skip
-def test_a_damaged_adapter_says_where(
-    tmp_path: Path, tensors: Callable[[], Tensors], config: dict[str, Any], sentence: str
-) -> None:
-    llama(tmp_path / "base")
-
-    with pytest.raises(ModelDamaged, match=sentence):
-        recipe(adapter(tmp_path / "lora", tensors(), **config))
-
-
-def test_quantized_weights_are_not_added_to(tmp_path: Path) -> None:
-    model = llama(tmp_path / "base")
-    state = dict(model.state_dict())
-    state[f"{Q}.weight"] = torch.zeros(16, 16, dtype=torch.uint8)
-    save_file(state, tmp_path / "base" / "model.safetensors")
-
-    with pytest.raises(ModelUnsupported, match=r"quantized \(uint8\)"):
-        recipe(adapter(tmp_path / "lora", pair(Q, 16, 16)))
-
-
-def test_a_base_in_its_authors_layout_is_refused(tmp_path: Path) -> None:
-    llama(tmp_path / "base")
-    config = json.loads((tmp_path / "base" / "config.json").read_text(encoding="utf-8"))
-    config |= {"architectures": ["LlavaLlamaForCausalLM"], "mm_vision_tower": "openai/clip"}
-    (tmp_path / "base" / "config.json").write_text(json.dumps(config), encoding="utf-8")
-
-    with pytest.raises(ModelUnsupported, match="its authors' own layout"):
-        recipe(adapter(tmp_path / "lora", pair(Q, 16, 16)))
-
-
 def test_a_tokenizer_comes_from_the_adapter_where_it_brings_one(tmp_path: Path) -> None:
     llama(tmp_path / "base")
-    folder = adapter(tmp_path / "lora", pair(Q, 16, 16))
+    folder = adapter(tmp_path / "lora", pair("model.layers.0.self_attn.q_proj", 16, 16))
     assert recipe(folder).tokenizer == tmp_path / "base"
 
     (folder / "tokenizer.json").write_text("{}", encoding="utf-8")

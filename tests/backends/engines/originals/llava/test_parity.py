@@ -1,4 +1,4 @@
-"""Original LLaVA checkpoints give what the authors' code computes for them: ids, pixels, features, logits, words."""
+"""Original LLaVA checkpoints give what the authors' code computes for them."""
 
 from __future__ import annotations
 
