@@ -60,9 +60,10 @@ def main() -> None:
         checkpoints.llava_15_7b(folder / f"llava-{how}-conversion")
     checkpoints.qwen25_vl_7b(folder / "qwen2.5-vl-7b")
     checkpoints.llama(folder / "text-6b")
-    # In their authors' layouts: a LoRA with what it leans on, and a model that comes without a tokenizer.
+    # In their authors' layouts: a LoRA with what it leans on, one without a tokenizer, one that only reads.
     shutil.copytree(FIXTURES / "llava-v1.5-lora" / "checkpoint", folder, dirs_exist_ok=True)
     shutil.copytree(FIXTURES / "cogvlm-chat" / "checkpoint" / "cogvlm-chat-hf-tiny", folder / "cogvlm-tiny")
+    shutil.copytree(FIXTURES / "chatglm3-6b" / "checkpoint" / "chatglm3-6b-tiny", folder / "chatglm3-tiny")
     settings = load_settings({**os.environ, "SNUG_HOME": str(HOME)})
     with PretendedService() as service:
         serve(service, settings, host="127.0.0.1", port=int(sys.argv[1]), open_browser=False,

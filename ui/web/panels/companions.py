@@ -50,7 +50,9 @@ def view(
     by_snug = say("custom.found_named", name=found) if found else say("custom.found")
     choices = [(by_snug, ""), *((name, name) for name in names)]
     shown["template"] = Shown(
-        {**words("template"), "choices": choices, "visible": bool(names)}, overrides.template or ""
+        # One format only is no choice; the plan's card names it.
+        {**words("template"), "choices": choices, "visible": len(names) > 1 or chosen is not None},
+        overrides.template or "",
     )
     return shown
 
