@@ -1,17 +1,20 @@
 """The page on a pretended machine with two GPUs: `python -m tests.support.planned_page PORT HOME`.
 
-Plans are real, of models of published shapes (headers only, written into HOME/models); the engine that
-"loads" them is the fake one, and HOME/worker.pid holds its process.
+Plans are real, of models of published shapes (headers only, written into HOME/models) and of tiny ones in
+their authors' layouts; the engine that "loads" them is the fake one, and HOME/worker.pid holds its process.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.support import checkpoints, machines, served_page
+
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 
 HOME = Path(sys.argv[2]) if len(sys.argv) > 2 else Path()
 HARDWARE = machines.machine(
@@ -57,6 +60,10 @@ def main() -> None:
         checkpoints.llava_15_7b(folder / f"llava-{how}-conversion")
     checkpoints.qwen25_vl_7b(folder / "qwen2.5-vl-7b")
     checkpoints.llama(folder / "text-6b")
+    # In their authors' layouts: a LoRA with what it leans on, one without a tokenizer, one that only reads.
+    shutil.copytree(FIXTURES / "llava-v1.5-lora" / "checkpoint", folder, dirs_exist_ok=True)
+    shutil.copytree(FIXTURES / "cogvlm-chat" / "checkpoint" / "cogvlm-chat-hf-tiny", folder / "cogvlm-tiny")
+    shutil.copytree(FIXTURES / "chatglm3-6b" / "checkpoint" / "chatglm3-6b-tiny", folder / "chatglm3-tiny")
     settings = load_settings({**os.environ, "SNUG_HOME": str(HOME)})
     with PretendedService() as service:
         serve(service, settings, host="127.0.0.1", port=int(sys.argv[1]), open_browser=False,

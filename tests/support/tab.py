@@ -16,7 +16,7 @@ from ui.web.context import Context, Loader
 from ui.web.examples import read_examples
 from ui.web.wiring_chat import Handlers
 
-LIVE = 11
+LIVE = 12
 CRASH = WorkerCrashed(stage="idle", detail="It was ended.")
 ASKED = chat_flow.ask((), chat_flow.question("one", ()))
 

@@ -12,6 +12,7 @@ from backends.messages import Event, ImagePart, Queued, SamplingParams, TextDelt
 from backends.text import Text
 from ui.web import chat_flow, climbing
 from ui.web.context import Context
+from ui.web.seeing import sees
 from ui.web.sessions import Session
 
 _LOG = logging.getLogger(__name__)
@@ -103,8 +104,8 @@ def _wait_for_loader(context: Context, session: Session) -> None:
 
 
 def prime(context: Context, session: Session, system: str | None) -> None:
-    """Let the model look at the draft's pictures while the person types; stop when there are none."""
-    if not session.draft_images:
+    """Let the model look at the draft's pictures while the person types; stop when there are none to see."""
+    if not session.draft_images or not sees(context, session):
         context.service.cancel_prime(session.ident)
     elif context.service.state().status in ("ready", "loading") and not chat_flow.waiting(session.turns):
         messages = chat_flow.primer(session.turns, tuple(session.draft_images.values()), system)

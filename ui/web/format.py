@@ -150,7 +150,7 @@ def made_of(plan: Plan, say: Translator) -> str:
         by_hand = plan.request.overrides.template is not None
         by_whom = say("plan.by_hand" if by_hand else "plan.by_snug", name=found.template)
         lines.append((say("custom.template"), by_whom))
-    listed = "".join(f"<dt>{esc(name)}</dt><dd>{esc(value)}</dd>" for name, value in lines)
+    listed = "".join(f"<div><dt>{esc(name)}</dt><dd>{esc(value)}</dd></div>" for name, value in lines)
     return f'<dl class="sn-made-of">{listed}</dl>' if listed else ""
 
 

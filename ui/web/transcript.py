@@ -38,6 +38,7 @@ def live_html(turns: Conversation, examples: Sequence[Example], say: Translator,
 
 
 def _welcome(examples: Sequence[Example], say: Translator) -> str:
+    """How to begin, in words for models that see and for those that read only: the style sheet chooses."""
     cards = "".join(
         f'<button type="button" class="sn-example" data-act="example" data-turn="{index}">'
         f'<img src="{esc(file_url(example.picture))}" alt="" width="200" height="150">'
@@ -46,8 +47,10 @@ def _welcome(examples: Sequence[Example], say: Translator) -> str:
     )
     key = "chat.empty_text" if examples else "chat.empty_text_plain"
     return (
-        f'<div class="sn-welcome"><h2>{esc(say("chat.empty_title"))}</h2><p>{esc(say(key))}</p>'
-        f'<div class="sn-examples">{cards}</div></div>'
+        f'<div class="sn-welcome"><div class="sn-seeing"><h2>{esc(say("chat.empty_title"))}</h2>'
+        f'<p>{esc(say(key))}</p><div class="sn-examples">{cards}</div></div>'
+        '<div class="sn-reading"><div class="sn-title" role="heading" aria-level="2">'
+        f"{esc(say('chat.empty_title_text'))}</div><p>{esc(say('chat.empty_text_text'))}</p></div></div>"
     )
 
 

@@ -20,6 +20,7 @@ from ui.web.context import Context, say_for
 from ui.web.notices import Notice
 from ui.web.panels import generation as generation_panel
 from ui.web.panels.generation import Generation
+from ui.web.seeing import sees
 from ui.web.sessions import Session
 from ui.web.transcript import live_html, past_html
 from ui.web.wiring_model import Page, act_on_model, current_notice, refresh
@@ -70,13 +71,17 @@ class Handlers:
         if problem is not None:
             return self._whole(session, gr.skip(), _refuse(session, files, readable))
         with session.deciding:
-            if chat_flow.waiting(session.turns) or not (text.strip() or readable):
+            # Pictures stay in the box, unseen, for a model that looks at them.
+            kept = [] if sees(self.context, session) else readable
+            if chat_flow.waiting(session.turns) or not (text.strip() or len(kept) < len(readable)):
                 return self._whole(session, gr.skip(), gr.skip())
             # A picture that left the box meanwhile leaves the question, too.
-            pictures = [session.draft_images[path] for path in readable if path in session.draft_images]
+            drafted = session.draft_images
+            pictures = [drafted[path] for path in readable if path in drafted and path not in kept]
             session.ask(chat_flow.ask(session.turns, chat_flow.question(text, pictures)))
-            session.draft_images = {}
-            return self._whole(session, _box(session), _leaving(text, _parts(draft)[1]))
+            session.draft_images = {path: drafted[path] for path in kept if path in drafted}
+            leaving = [path for path in _parts(draft)[1] if path not in kept]
+            return self._whole(session, _box(session), _leaving(text, leaving))
 
     def stream(  # noqa: PLR0917 - Gradio passes inputs by position
         self,

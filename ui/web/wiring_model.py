@@ -31,6 +31,7 @@ from ui.web.panels.whatif import WhatIf
 from ui.web.planning import change, hardware_of, leave, make_plan, settle
 from ui.web.redrawing import above_plan, converted_updates, custom_updates, whatif_updates
 from ui.web.route import route
+from ui.web.seeing import remark, sees
 from ui.web.sessions import Session
 from ui.web.way_out import WayOut, after_crash, way_out
 
@@ -64,7 +65,7 @@ class Page:
         return [
             self.hardware, self.plan, self.details, self.header.status,
             self.setup.load, self.setup.unload, self.setup.note,
-            self.chat.notice_box, self.chat.notice, self.chat.act, self.timer,
+            self.chat.notice_box, self.chat.notice, self.chat.act, self.timer, self.chat.reading,
             *self.custom.outputs, *self.whatif.outputs, *self.converted.outputs,
         ]  # fmt: skip
 
@@ -93,6 +94,7 @@ def _refresh(context: Context, session: Session, touched: Collection[str]) -> li
     below = load_line(state, say) or (f'<p class="sn-note" role="status">{esc(note)}</p>' if note else "")
     banner = above_plan(session)
     loading = state.status == "loading" or context.loader.busy
+    reading = remark(session, say, seeing=sees(context, session))
 
     def update(panel: str, key: object, make: Callable[[], Any]) -> Any:  # noqa: ANN401 - any component's update
         return make() if session.changed(panel, (say.language, key)) else gr.skip()
@@ -115,6 +117,7 @@ def _refresh(context: Context, session: Session, touched: Collection[str]) -> li
         update("notice", card, lambda: card.html(say) if card else ""),
         update("act", card and card.button(say), lambda: _action_button(card, say)),
         update("timer", loading, lambda: gr.Timer(_LOADING_TICK_S if loading else TICK_S)),
+        update("reading", reading, lambda: reading),
         *custom_updates(context, session, plan, touched),
         *whatif_updates(context, session, touched),
         *converted_updates(context, session),

@@ -32,6 +32,7 @@ class Chat:
     notice: gr.HTML
     act: gr.Button
     dismiss: gr.Button
+    reading: gr.HTML
     camera_box: gr.Column
     camera: gr.Image
     camera_close: gr.Button
@@ -60,6 +61,7 @@ def build(say: Translator, examples: Sequence[Example]) -> Chat:
             dismiss = gr.Button(
                 say("action.dismiss"), size="sm", min_width=0, scale=0, elem_id="notice-dismiss"
             )
+    reading = gr.HTML("", apply_default_css=False, elem_id="reading")
     with gr.Column(visible=False, elem_id="camera-box") as camera_box:
         camera = gr.Image(
             sources=["webcam"],
@@ -94,7 +96,7 @@ def build(say: Translator, examples: Sequence[Example]) -> Chat:
         clear = gr.Button(say("chat.new"), size="sm", min_width=0, scale=0, elem_id="new-chat")
         hint = gr.HTML(hint_html(say), apply_default_css=False, elem_id="hint")
     return Chat(
-        past, live, notice_box, notice, act, dismiss, camera_box, camera, camera_close, message,
+        past, live, notice_box, notice, act, dismiss, reading, camera_box, camera, camera_close, message,
         camera_open, clear, hint, gr.Textbox(visible=False),
     )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import gradio as gr
@@ -28,6 +28,11 @@ def build() -> tuple[gr.Textbox, gr.Textbox, gr.Textbox, gr.Dropdown]:
     return base, tower, tokenizer, template
 
 
+def short(written: str) -> str:
+    """The last part of a folder or of a model's name, whichever system's path it is."""
+    return PureWindowsPath(written).name or written
+
+
 def view(
     say: Translator,
     overrides: Overrides,
@@ -45,7 +50,9 @@ def view(
     by_snug = say("custom.found_named", name=found) if found else say("custom.found")
     choices = [(by_snug, ""), *((name, name) for name in names)]
     shown["template"] = Shown(
-        {**words("template"), "choices": choices, "visible": bool(names)}, overrides.template or ""
+        # One format only is no choice; the plan's card names it.
+        {**words("template"), "choices": choices, "visible": len(names) > 1 or chosen is not None},
+        overrides.template or "",
     )
     return shown
 

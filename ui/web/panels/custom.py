@@ -244,6 +244,8 @@ def _value(say: Translator, field: str, value: Any) -> str:  # noqa: ANN401 - an
         return engine_name(value)
     if field == "device_map":
         return say("custom.by_hand")
+    if field in companions.FOLDERS:
+        return companions.short(value)
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else str(value)
@@ -302,9 +304,7 @@ def _work(say: Translator, about: About) -> dict[str, Shown]:
     detail = by_hand.detail_range(model) if model else range(0)
     bounds = {"minimum": detail[0], "maximum": detail[-1]} if len(detail) > 1 else {}
     context = _words(say, about, "context_tokens", most=most)
-    pictures = _words(say, about, "images")
-    if not sees:
-        pictures["info"] = say("custom.text_only")
+    pictures = _words(say, about, "images") | ({} if sees else {"info": say("custom.text_only")})
     cost = about.cost
     spent = ""
     if cost is not None and bounds:
@@ -313,7 +313,7 @@ def _work(say: Translator, about: About) -> dict[str, Shown]:
     tokens = or_planned("image_tokens")
     return {
         "context_tokens": Shown(context, or_planned("context_tokens")),
-        "images": Shown({**pictures, "interactive": sees}, or_planned("images")),
+        "images": Shown({**pictures, "visible": sees or overrides.images is not None}, or_planned("images")),
         "image_tokens": Shown(
             {**_words(say, about, "image_tokens"), "visible": bool(bounds), **bounds},
             tokens if tokens is not None and tokens in detail else None,

@@ -123,6 +123,21 @@
     new MutationObserver(nameParts).observe(box, { childList: true, subtree: true });
   };
 
+  // What the empty message box says follows the model: it may not look at pictures.
+  const invite = () => {
+    const words = document.querySelector("#reading [data-placeholder]")?.dataset.placeholder;
+    const area = document.querySelector("#message textarea");
+    if (words && area && area.placeholder !== words) area.placeholder = words;
+  };
+  const watchInvitation = () => {
+    const line = document.getElementById("reading");
+    if (!line || line.dataset.watched) return;
+    line.dataset.watched = "1";
+    const watcher = new MutationObserver(invite);
+    watcher.observe(line, { childList: true, subtree: true });
+    watcher.observe(document.getElementById("message"), { attributeFilter: ["placeholder"], subtree: true });
+  };
+
   // Gradio leaves these controls without a name of their own.
   const name = () => {
     // Gradio writes its own language there when it begins.
@@ -135,6 +150,8 @@
     document.querySelector("#message input[type=file]")?.setAttribute("accept", "image/*");
     nameParts();
     watchParts();
+    invite();
+    watchInvitation();
   };
 
   // True when no other tab goes by this name; the lock is held for as long as the page lives.
