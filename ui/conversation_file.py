@@ -16,7 +16,8 @@ ImportImage = Callable[[Path, str], ImagePart]
 def read_messages(path: Path, import_image: ImportImage) -> tuple[Message, ...]:
     """Read `[{"role", "content": str | [{"type": "image", "path"} | {"type": "text", "text"}]}]`.
 
-    Relative picture paths count from the file's folder. Raises `SettingInvalid`, or what
+    Relative picture paths count from the file's folder. A message's "tools", a list of JSON objects, stand
+    below its text, as ChatGLM3 was trained to read them. Raises `SettingInvalid`, or what
     `import_image` raises.
     """
     try:
@@ -40,6 +41,8 @@ def _message(path: Path, number: int, item: object, import_image: ImportImage) -
         raise _invalid(path, f"Message {number} needs a role: system, user or assistant.")
     content = item.get("content")
     if isinstance(content, str):
+        if "tools" in item:
+            content = f"{content}\n{json.dumps(item['tools'], indent=4, ensure_ascii=False)}"
         return Message(Role(item["role"]), (TextPart(content),))
     if not isinstance(content, list):
         raise _invalid(path, f"The content of message {number} must be a text or a list of parts.")

@@ -14,6 +14,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from backends.engines.base import ProgressSink
 from backends.engines.detail import limit_detail
 from backends.engines.errors import USE_LLAVA
+from backends.engines.odd_widths import leave_unpacked
 from backends.engines.one_by_one import encode_alone
 from backends.engines.options import load_options
 from backends.engines.originals.building import build, configuration
@@ -85,6 +86,7 @@ def load_model(
     progress(Progress("place", 0, 0))
     _refuse_gaps(info, folder)
     model.eval()
+    leave_unpacked(model)
     encode_alone(model)
     processor = _processor(folder, config)
     limit_detail(processor, plan.image_tokens)
@@ -105,6 +107,7 @@ def _load_recipe(
     progress(Progress("place", 0, 0))
     _refuse_gaps(info, recipe.folder)
     model.eval()
+    leave_unpacked(model)
     keep_windows_small()
     if voice is not None:
         return Loaded(model, None, voice.tokenizer, voice.sees, voice, stored)

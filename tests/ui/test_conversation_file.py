@@ -24,6 +24,16 @@ def write(folder: Path, content: object) -> Path:
     return path
 
 
+def test_tools_stand_below_the_text_that_offers_them(tmp_path: Path) -> None:
+    tools = [{"name": "天气", "parameters": {}}]
+    path = write(
+        tmp_path,
+        [{"role": "system", "content": "You have:", "tools": tools}, {"role": "user", "content": "Hi"}],
+    )
+    system = read_messages(path, fake_import)[0]
+    assert system.text == 'You have:\n[\n    {\n        "name": "天气",\n        "parameters": {}\n    }\n]'
+
+
 @pytest.mark.parametrize("written", ["bilder/eins.png", "bilder\\eins.png"])
 def test_paths_count_from_the_files_folder(written: str, tmp_path: Path) -> None:
     (tmp_path / "bilder").mkdir()

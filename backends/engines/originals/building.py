@@ -74,7 +74,7 @@ def build(
 
 
 def _loaded(recipe: Recipe) -> tuple[Mapping[str, str], frozenset[str]]:
-    """The sources' names in the loaded model, and which of them transformers makes something else of first."""
+    """The sources' names in the loaded model, and which of them transformers makes something else of."""
     if recipe.layout != "native":
         return {name: name for name in recipe.sources}, frozenset()
     names = tensor_names(list(recipe.sources), recipe.config, str(recipe.config["model_type"]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 
@@ -36,11 +35,6 @@ class ChatGLMPrompts:
     def settled(self, messages: Sequence[Message]) -> tuple[Prompt, int]:
         """A prompt with the draft that ends `messages`, and how many of its tokens no draft can change."""
         return settled(self, messages)
-
-
-def with_tools(text: str, tools: object) -> str:
-    """The text of a system message that offers `tools`, a list of JSON objects, as its authors write it."""
-    return f"{text}\n{json.dumps(tools, indent=4, ensure_ascii=False)}"
 
 
 def _said(message: Message) -> str:

@@ -17,7 +17,6 @@ from transformers import BitsAndBytesConfig, GlmForCausalLM
 from backends.engines.cache import PrefixStore
 from backends.engines.odd_widths import leave_unpacked
 from backends.engines.originals.chatglm import voice
-from backends.engines.originals.chatglm.prompts import with_tools
 from backends.engines.originals.chatglm.words import read_words
 from backends.engines.paths import ChunkedPath
 from backends.engines.pictures import FeatureStore
@@ -54,11 +53,16 @@ def said(role: str, text: str) -> Message:
     return Message(Role(role), (TextPart(text),))
 
 
+def _offered(text: str, tools: object) -> str:
+    """A system message that offers `tools`, as `ask --messages` reads it."""
+    return f"{text}\n{json.dumps(tools, indent=4, ensure_ascii=False)}"
+
+
 def messages(case: str) -> list[Message]:
     found = []
     for turn in CASES[case]["history"]:
         text = turn["content"]
-        found.append(said(turn["role"], with_tools(text, turn["tools"]) if "tools" in turn else text))
+        found.append(said(turn["role"], _offered(text, turn["tools"]) if "tools" in turn else text))
     return [*found, said(CASES[case]["role"], CASES[case]["query"])]
 
 

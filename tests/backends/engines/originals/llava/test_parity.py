@@ -13,7 +13,7 @@ from transformers import BitsAndBytesConfig
 
 from backends.engines.cache import PrefixStore
 from backends.engines.kv import empty_cache
-from backends.engines.loading import all_but
+from backends.engines.options import all_but
 from backends.engines.originals.llava.model import model_class
 from backends.engines.originals.llava.voice import voice
 from backends.engines.originals.voice import Voice
