@@ -15,6 +15,7 @@ from tests.browser.test_looks import probe
 Shoot = Callable[[Page, str], None]
 # The fake engine says what it was asked.
 ANSWER = "A red circle[[125,250,375,583]] left of the blue square [[562,333,843,708]]"
+CORNERS = "[[000,000,080,080;920,000,999,080;000,920,080,999;920,920,999,999;480,480,520,520]]"
 
 
 @pytest.mark.parametrize("look", ["wide light", "wide dark", "narrow light", "narrow dark"])
@@ -24,7 +25,7 @@ def test_an_answer_points_at_things(
     width = 375 if "narrow" in look else 1280
     page = open_page(fake_page, width=width, dark="dark" in look)
     wait_until_ready(page)
-    ask(page, ANSWER, picture)
+    ask(page, f"{ANSWER}, and what the corners and the middle hold {CORNERS}", picture)
     wait_for_answer(page, 1)
     figure = last_answer(page).locator(".sn-marked")
     image = figure.get_by_role("img")
