@@ -54,6 +54,8 @@ class FarTensor(torch.Tensor):
     def __torch_function__(
         cls, func: Any, types: Sequence[type], args: _Arguments = (), kwargs: _Named = None
     ) -> Any:
+        if func is torch.Tensor.tolist:
+            return args[0].inner.tolist()  # numbers may be read back from any device
         # Indexing asks torch for the device's driver before it reaches `__torch_dispatch__`.
         if func is torch.Tensor.__getitem__ and isinstance(args[0], FarTensor):
             return FarTensor(args[0].inner[_checked(args[1])])

@@ -1,0 +1,116 @@
+"""CogVLM checkpoints become recipes by what they hold; what does not belong together is said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from backends.errors import ModelDamaged, ModelUnsupported, SettingInvalid
+from backends.models.checkpoint import read_json
+from backends.models.originals.cogvlm import cogvlm_recipe, tokenizer_absent
+from backends.models.originals.cogvlm_words import count_words
+from backends.models.originals.types import Companions, Recipe
+
+FIXTURES = Path(__file__).parents[3] / "fixtures"
+V1 = FIXTURES / "cogvlm-chat" / "checkpoint"
+V2 = FIXTURES / "cogvlm2-llama3-chat" / "checkpoint" / "cogvlm2-llama3-chat-19B-tiny"
+
+
+def nowhere(_: str) -> None:
+    """A finder that finds nothing."""
+
+
+def alone(tmp_path: Path, source: Path = V1 / "cogvlm-chat-hf-tiny", **changes: object) -> Path:
+    """A copy with nothing beside it."""
+    folder = tmp_path / "any name"
+    shutil.copytree(source, folder)
+    config = read_json(folder / "config.json") | changes
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def read(folder: Path, **named: object) -> Recipe:
+    companions = Companions(**named)  # type: ignore[arg-type]
+    return cogvlm_recipe(folder, read_json(folder / "config.json"), companions, nowhere)
+
+
+def test_the_two_generations_differ_in_what_their_files_hold() -> None:
+    keys = ("num_key_value_heads", "vision_qkv_bias", "spatial_merge_size", "rope_theta", "image_token_id")
+    assert [read(V1 / "cogvlm-chat-hf-tiny").config[key] for key in keys] == [4, False, 1, 10_000.0, 0]
+    assert [read(V2).config[key] for key in keys] == [2, True, 2, 500_000.0, 472]
+
+
+@pytest.mark.parametrize("name", ["vicuna-7b-v1.5", "vicuna-7b-v1.5-tokenizer", "my-Vicuna-13b", "words"])
+def test_a_tokenizer_beside_it_is_found(tmp_path: Path, name: str) -> None:
+    folder = alone(tmp_path)
+    shutil.copytree(V1 / "vicuna-7b-v1.5-tokenizer", tmp_path / name)
+    assert read(folder).tokenizer == tmp_path / name
+
+
+def test_a_tokenizer_elsewhere_is_asked_for_by_its_hub_name(tmp_path: Path) -> None:
+    folder = alone(tmp_path)
+    asked = []
+
+    def finder(name: str) -> Path:
+        asked.append(name)
+        return V1 / "vicuna-7b-v1.5-tokenizer"
+
+    recipe = cogvlm_recipe(folder, read_json(folder / "config.json"), Companions(), finder)
+    assert recipe.tokenizer == V1 / "vicuna-7b-v1.5-tokenizer"
+    assert asked == ["lmsys/vicuna-7b-v1.5"]
+
+
+def test_without_a_tokenizer_it_is_said_where_to_put_one(tmp_path: Path) -> None:
+    recipe = read(alone(tmp_path))
+    assert recipe.tokenizer is None
+    error = tokenizer_absent(recipe)
+    assert "lmsys/vicuna-7b-v1.5" in str(error)
+    assert "--set tokenizer=PATH" in str(error)
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    place = V1 / "vicuna-7b-v1.5-tokenizer"
+    assert count_words(place / "tokenizer.model") == 480
+    with pytest.raises(ModelUnsupported, match="480 words, and this one knows 300"):
+        read(alone(tmp_path, vocab_size=300), tokenizer=place)
+
+
+def test_a_place_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnsupported, match="holds neither"):
+        read(alone(tmp_path), tokenizer=tmp_path)
+
+
+@pytest.mark.parametrize("template", ["chat", "vqa", "base"])
+def test_a_template_is_chosen(template: str) -> None:
+    assert read(V2, template=template).template == template
+
+
+def test_an_unknown_template_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(SettingInvalid, match="chat, vqa, base"):
+        read(V2, template="alpaca")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"num_attention_heads": 5}, "divides 64 into 5 heads"),
+        ({"hidden_size": None}, "no size for hidden_size"),
+        ({"vision_config": {}}, "no size for hidden_size"),
+        ({"pad_token_id": 480}, "outside of its vocabulary of 480"),
+    ],
+)
+def test_a_config_that_contradicts_itself_is_refused(
+    tmp_path: Path, changes: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(ModelDamaged, match=reason):
+        read(alone(tmp_path, **changes))
+
+
+def test_a_missing_shard_is_said(tmp_path: Path) -> None:
+    folder = alone(tmp_path)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(ModelDamaged, match="model-00002-of-00002"):
+        read(folder)
