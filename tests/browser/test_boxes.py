@@ -15,6 +15,13 @@ from tests.browser.test_looks import probe
 Shoot = Callable[[Page, str], None]
 # The fake engine says what it was asked.
 ANSWER = "A red circle[[125,250,375,583]] left of the blue square [[562,333,843,708]]"
+CORNERS = "[[000,000,080,080;920,000,999,080;000,920,080,999;920,920,999,999;480,480,520,520]]"
+
+
+def wait_until_whole(page: Page, count: int) -> None:
+    """Wait for the buttons as well, with which the answer is drawn for the last time."""
+    wait_for_answer(page, count)
+    expect(last_answer(page).get_by_role("button", name="Copy")).to_be_visible()
 
 
 @pytest.mark.parametrize("look", ["wide light", "wide dark", "narrow light", "narrow dark"])
@@ -24,8 +31,8 @@ def test_an_answer_points_at_things(
     width = 375 if "narrow" in look else 1280
     page = open_page(fake_page, width=width, dark="dark" in look)
     wait_until_ready(page)
-    ask(page, ANSWER, picture)
-    wait_for_answer(page, 1)
+    ask(page, f"{ANSWER}, and what the corners and the middle hold {CORNERS}", picture)
+    wait_until_whole(page, 1)
     figure = last_answer(page).locator(".sn-marked")
     image = figure.get_by_role("img")
     assert "2. left of the blue square: 56–84 % across, 33–71 % down" in (image.get_attribute("alt") or "")
@@ -49,7 +56,7 @@ def test_boxes_are_reached_by_keyboard_copied_as_said_and_there_after_a_reload(
     wait_for_answer(page, 1)
     expect(last_answer(page).locator(".sn-marked")).to_have_count(0)
     ask(page, ANSWER)
-    wait_for_answer(page, 2)
+    wait_until_whole(page, 2)
 
     def check() -> None:
         figure = last_answer(page).locator(".sn-marked")

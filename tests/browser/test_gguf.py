@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import OpenPage, Served
-from tests.browser.steps import ask, choose, open_fold, wait_for_answer, wait_until_ready
+from tests.browser.steps import add_pictures, ask, choose, open_fold, wait_for_answer, wait_until_ready
 from tests.browser.test_converting import name_model
 from tests.support import gguf_files, tiny_gguf
 
@@ -54,19 +54,19 @@ def test_a_file_with_its_mmproj_beside_it_sees(page: Page, tmp_path: Path, pictu
 def test_a_folder_without_one_reads_text_and_says_what_it_lacks(
     page: Page, tmp_path: Path, picture: Path
 ) -> None:
+    add_pictures(page, picture)
     path = tiny_gguf.write_text(tmp_path / "folder" / "tiny.gguf", template=tiny_gguf.TEXT_CHATML)
     load_named(page, path.parent)
     expect(page.locator("#plan")).to_contain_text(WITHOUT_EYES)
+    expect(page.locator("#reading")).to_contain_text("The pictures in your draft wait")
+    expect(page.locator("#message img")).to_be_hidden()
     ask(page, "Hello?")
     wait_for_answer(page, 1)
-    ask(page, "What is it?", picture)
-    card = page.get_by_role("alert")
-    expect(card).to_contain_text("tiny.gguf can't see pictures.")
-    expect(card).to_contain_text("none that fits lies beside tiny.gguf")
 
     # Put there, it is found, and the model that is loaded has to be loaded again.
     tiny_gguf.write_eyes(path.with_name("mmproj-tiny.gguf"))
     expect(page.locator("#plan")).not_to_contain_text(WITHOUT_EYES)
+    expect(page.locator("#reading")).to_be_visible()
 
 
 def test_a_split_set_by_any_of_its_parts(page: Page, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from ui.web.html import esc, file_url
 _COLOURS = 6
 # At most this wide and high; a small picture grows, so that its boxes can be told apart.
 _WIDTH, _HEIGHT, _MOST_GROWTH = 560, 400, 4
-# A number at the right or bottom edge stands inside.
-_LAST_NUMBER = 0.94
+# A number at the right or bottom edge stands inside; one that would cover a small box stands above it.
+_LAST_NUMBER, _SMALL, _ROOM_ABOVE = 0.94, 0.12, 0.1
 
 
 def picture_before(turns: Conversation, index: int) -> ImagePart | None:
@@ -71,11 +71,13 @@ def _drawn(number: int, box: Box) -> str:
         f'width="{box.right - box.left:.1%}" height="{box.bottom - box.top:.1%}"'
     )
     wide = 12 + 8 * len(str(number))
+    small = min(box.right - box.left, box.bottom - box.top) < _SMALL
+    above = ' transform="translate(0 -21)"' if small and box.top >= _ROOM_ABOVE else ""
     return (
         f'<g class="{_colour(number)}" data-number="{number}"><rect class="sn-halo" {edges}/>'
         f'<rect class="sn-edge" {edges}/><svg x="{min(box.left, _LAST_NUMBER):.1%}" '
-        f'y="{min(box.top, _LAST_NUMBER):.1%}"><rect class="sn-plate" width="{wide}" height="20" rx="4"/>'
-        f'<text x="{wide / 2:g}" y="14.5">{number}</text></svg></g>'
+        f'y="{min(box.top, _LAST_NUMBER):.1%}"><g{above}><rect class="sn-plate" width="{wide}" height="20" '
+        f'rx="4"/><text x="{wide / 2:g}" y="14.5">{number}</text></g></svg></g>'
     )
 
 

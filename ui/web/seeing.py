@@ -12,6 +12,8 @@ from ui.web.sessions import Session
 def sees(context: Context, session: Session) -> bool:
     """Whether the loaded model, or else the one that the tab asks for, looks at pictures; if unknown, yes."""
     state = context.service.state()
+    if state.status == "ready" and state.report is not None and not state.report.supports_images:
+        return False  # its files may have got eyes since
     answering = state.plan is not None and state.status in ("ready", "loading")
     asked = state.plan.request if answering and state.plan is not None else session.request or context.start
     try:

@@ -35,7 +35,7 @@ from backends.models.originals.llava_names import (
     original_key,
     tower_name,
 )
-from backends.models.originals.templates import choose_llava_template, template_named
+from backends.models.originals.templates import TEMPLATES, choose_llava_template, template_named
 from backends.models.originals.types import Companions, Recipe
 from backends.models.weight_files import has_weights
 from backends.text import Text
@@ -89,6 +89,7 @@ def llava_recipe(folder: Path, config: Mapping[str, Any], companions: Companions
         weights=files_of(kept),
         tokenizer=words,
         template=template,
+        templates=tuple(one.name for one in TEMPLATES),
         pictures=_pictures(folder, tower, settings),
         companions=Companions(base, tower.folder, words if has_tokenizer(words) else None, template),
     )

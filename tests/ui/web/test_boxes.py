@@ -57,6 +57,15 @@ def test_who_does_not_see_it_is_told_what_is_where() -> None:
     assert "横向 10–30%，纵向 20–40%" in marked_html(ANSWER, FIRST, ZH)
 
 
+@pytest.mark.parametrize(
+    ("box", "above"),
+    [("[[400,400,440,440]]", True), ("[[400,020,440,060]]", False), ("[[100,200,300,400]]", False)],
+    ids=["small", "small and at the top", "large"],
+)
+def test_a_number_does_not_cover_a_small_box(box: str, above: bool) -> None:
+    assert ("translate(0 -21)" in marked_html(box, FIRST, EN)) is above
+
+
 def test_a_box_without_words_has_its_number() -> None:
     html = marked_html(CAT, FIRST, EN)
     assert "Without a name" in html

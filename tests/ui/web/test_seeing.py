@@ -72,6 +72,12 @@ def test_while_it_loads_it_counts_already_and_afterwards_no_more(tab: Tab) -> No
     assert sees(tab.context, tab.session)
 
 
+def test_what_was_loaded_without_eyes_has_none_though_its_files_have_some_by_now(tab: Tab) -> None:
+    load(tab, "starter")
+    tab.service._state.report = replace(tab.service.state().report, supports_images=False)
+    assert not sees(tab.context, tab.session)
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_person_is_told_what_becomes_of_pictures(language: Any, tab: Tab, picture: Path) -> None:
     say = Translator(language)
