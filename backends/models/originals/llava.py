@@ -112,7 +112,7 @@ def _weights(folder: Path, kind: Kind, base: Path | None, config: Mapping[str, A
     if adapter is None:
         raise _lost(folder, _ADAPTERS[0])
     settings = read_json_if_there(folder / "adapter_config.json")
-    return add_lora(found, in_file(adapter), settings, folder, base)
+    return add_lora(found, adapter, settings, folder, base)
 
 
 def _additions(path: Path) -> dict[str, Found]:

@@ -15,7 +15,7 @@ _NOT_WEIGHTS = ("rotary_emb.inv_freq", "position_ids")
 
 def loaded_name(key: str) -> str | None:
     """The name in transformers' LLaVA classes of the original's `key`; None for what they don't have."""
-    if key.endswith(_NOT_WEIGHTS):
+    if is_no_weight(key):
         return None
     if key in ("lm_head.weight", "model.image_newline"):
         return key
@@ -30,9 +30,14 @@ def loaded_name(key: str) -> str | None:
     return None
 
 
+def is_no_weight(key: str) -> bool:
+    """Whether a tensor is a buffer that the loaded model computes itself."""
+    return key.endswith(_NOT_WEIGHTS)
+
+
 def tower_name(key: str) -> str | None:
     """The name in transformers' LLaVA classes of a CLIP folder's `key`; None for its text half."""
-    if key.endswith(_NOT_WEIGHTS) or "text_model." in key:
+    if is_no_weight(key) or "text_model." in key:
         return None
     found = _CLIP.fullmatch(key)
     return f"model.vision_tower.{found[1]}" if found else None

@@ -221,7 +221,6 @@ def test_a_lora_changes_the_language_model_and_brings_its_projector() -> None:
         pytest.param({"use_rslora": True}, 16 / 8**0.5, id="rank-stabilised"),
         pytest.param({"alpha_pattern": {"q_proj": 4}}, 0.5, id="another alpha for this module"),
         pytest.param({"alpha_pattern": {"layers.1.self_attn.q_proj": 4}}, 2.0, id="for another layer"),
-        pytest.param({"r": 64}, 2.0, id="the rank is the matrices'"),
     ],
 )
 def test_the_scale_of_a_lora(settings: dict[str, Any], scale: float, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ TABLE: dict[str, tuple[str, Breaking, type[SnugError], tuple[str, ...]]] = {
         LORA,
         change("adapter_config.json", use_dora=True),
         ModelUnsupported,
-        ("DoRA",),
+        ("use_dora",),
     ),
     "alpha is no number": (
         LORA,
