@@ -3,7 +3,7 @@
     SnugError
     |-- InputError             the person's input is wrong          (exit code 2)
     |   |-- ModelNotFound (StarterMissing), ModelDamaged (MmprojForeign), ModelUnsupported
-    |   |-- ImageUnreadable, ImageTooLarge, PicturesUnseen (MmprojMissing), PicturesExceeded
+    |   |-- ImageUnreadable, ImageTooLarge, PicturesUnseen (MmprojMissing), PicturesExceeded, OnePictureOnly
     |   |-- SettingInvalid, DeviceMapInvalid
     |   `-- ContextExceeded
     |-- MachineError           the machine can't do it              (exit code 3)
@@ -125,6 +125,15 @@ class PicturesExceeded(InputError):
     why = "It has {pictures:count}; the plan counts {planned:count} (pictures per chat)."
     remedy = "Plan for {pictures:count} pictures per chat, or ask about fewer."
     action = Action.MORE_PICTURES
+
+
+class OnePictureOnly(InputError):
+    """A second picture for a model that was taught to look at one."""
+
+    code = "one_picture_only"
+    what = "This model looks at one picture in a conversation."
+    why = "There are {pictures:count} in this one."
+    remedy = "Start another conversation for the next picture, or remove one."
 
 
 class SettingInvalid(InputError):

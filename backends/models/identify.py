@@ -26,7 +26,6 @@ from backends.models.linears import are_turned, kept_linears
 from backends.models.originals.described import added_by, is_complete, recipe_tensors, with_merged
 from backends.models.originals.headers import Headers
 from backends.models.originals.opening import check_tokenizer, open_recipe
-from backends.models.originals.recognise import in_common_words
 from backends.models.originals.types import Recipe
 from backends.models.registry import known_types
 from backends.models.runnable import ensure_runnable
@@ -79,7 +78,7 @@ def _of_recipe(recipe: Recipe) -> ModelInfo:
     config, family = dict(recipe.config), str(recipe.config["model_type"])
     found = _described(
         recipe.folder,
-        in_common_words(config) if recipe.layout == "cogvlm" else config,
+        config,
         family,
         tensors,
         tensor_names(list(recipe.sources), config, family)

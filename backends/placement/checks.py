@@ -12,6 +12,7 @@ from backends.hardware.types import Gpu, HardwareSnapshot
 from backends.models.types import ModelInfo
 from backends.placement import converted, gguf_checks
 from backends.placement.case import GGUF_ENGINE, engine_of
+from backends.placement.pictures import ONE_PICTURE
 from backends.placement.precision import check_choice
 from backends.placement.types import Overrides, PlanRequest
 from backends.placement.workload import LEAST_PICTURE_TOKENS
@@ -72,6 +73,9 @@ def check(
     if overrides.offload_dir is not None and not overrides.offload_dir.strip():
         raise _invalid("offload_dir", '""', Text("check.no_folder", "It names no folder."), _A_FOLDER)
     _check_companions(model, overrides)
+    if model.family in ONE_PICTURE and (overrides.images or 0) > 1:
+        why = Text("check.one_picture", "This model looks at one picture a conversation.")
+        raise _invalid("images", overrides.images, why, "1")
     if overrides.device_map is not None and overrides.gpu_layers is not None:
         raise _invalid(
             "gpu_layers",

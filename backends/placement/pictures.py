@@ -27,6 +27,9 @@ _PICTURE_BY_PICTURE = frozenset(
     }
 )
 
+# Families that were made for one picture a conversation: their prompts refuse a second.
+ONE_PICTURE = frozenset({"cogvlm"})
+
 
 def encoded_alone(family: str) -> bool:
     """Whether the engine encodes the pictures of a prompt one after the other.
@@ -43,7 +46,9 @@ def tiles_at_once(family: str, tiles: int) -> int:
 
 
 def most_pictures(plan: Plan) -> int | None:
-    """The most pictures that a chat may hold under `plan`; None: as many as the context has room for."""
+    """The most pictures that a chat may hold under `plan`; None: memory sets no limit below the context's."""
+    if plan.images and plan.family in ONE_PICTURE:
+        return None
     # llama.cpp encodes pictures one after the other, whatever the family.
     alone = plan.engine == "llamacpp" or encoded_alone(plan.family)
     return None if plan.images and alone else plan.images

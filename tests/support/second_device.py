@@ -19,6 +19,9 @@ from torch.utils._pytree import tree_iter, tree_map
 FAR = "cuda:0"
 _DEVICE = torch.device(FAR)
 _COPIES = ("_to_copy", "copy_", "to")
+_ASKS_FIRST = (
+    *(torch.Tensor.nonzero, torch.Tensor.__invert__, torch.Tensor.bitwise_not, torch.Tensor.contiguous),
+)
 # What torch hands to its hooks.
 _Arguments: TypeAlias = Sequence[Any]
 _Named: TypeAlias = Mapping[str, Any] | None
@@ -56,7 +59,9 @@ class FarTensor(torch.Tensor):
     ) -> Any:
         if func is torch.Tensor.tolist:
             return args[0].inner.tolist()  # numbers may be read back from any device
-        # Indexing asks torch for the device's driver before it reaches `__torch_dispatch__`.
+        # These ask torch for the device's driver before they reach `__torch_dispatch__`.
+        if func in _ASKS_FIRST and isinstance(args[0], FarTensor):
+            return FarTensor(func(args[0].inner))
         if func is torch.Tensor.__getitem__ and isinstance(args[0], FarTensor):
             return FarTensor(args[0].inner[_checked(args[1])])
         if func is torch.Tensor.__setitem__ and isinstance(args[0], FarTensor):

@@ -21,7 +21,7 @@ from backends.messages import (
     TextPart,
     asks_about_pictures,
 )
-from backends.placement.pictures import encoded_alone
+from backends.placement.pictures import ONE_PICTURE, encoded_alone
 from backends.placement.types import Plan, PlanRequest
 from backends.reports import LoadReport
 from backends.service import Service
@@ -174,7 +174,7 @@ def with_room(service: Service, asked: PlanRequest, messages: tuple[Message, ...
     if pictures < 2 or asked.overrides.images is not None:
         return asked
     model = service.inspect(asked.model, asked.overrides)
-    if model.vision is None or encoded_alone(model.family):
+    if model.vision is None or encoded_alone(model.family) or model.family in ONE_PICTURE:
         return asked
     return replace(asked, overrides=replace(asked.overrides, images=pictures))
 

@@ -19,12 +19,3 @@ def original_family(config: Mapping[str, Any]) -> str | None:
     if ours and config.get("model_type") == _CHATGLM and "multi_query_group_num" in config:
         return _CHATGLM
     return None
-
-
-def in_common_words(config: Mapping[str, Any]) -> dict[str, Any]:
-    """CogVLM's config with the keys under which transformers' families keep the same figures."""
-    found = {**config, "model_type": _COGVLM}
-    if "num_multi_query_heads" in config:
-        # CogVLM2: grouped keys and values; a convolution of stride 2 makes one token of four patches.
-        found |= {"num_key_value_heads": config["num_multi_query_heads"], "spatial_merge_size": 2}
-    return found

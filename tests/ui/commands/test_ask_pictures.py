@@ -17,12 +17,19 @@ from ui.commands.ask import with_room
 PICTURE = ImagePart(Path("a.png"), "a", 8, 8)
 
 
+def all_at_once(folder: Path) -> Path:
+    """A family that looks at all pictures of a chat in one pass."""
+    kind = {"model_type": "mistral3", "architectures": ["Mistral3ForConditionalGeneration"]}
+    return checkpoints.llava_15_7b(folder, **kind)
+
+
 @pytest.mark.parametrize(
     ("write", "set_by_hand", "pictures", "planned"),
     [
-        pytest.param(checkpoints.cogvlm_17b, None, 3, 3, id="all at once: as many as are asked about"),
-        pytest.param(checkpoints.cogvlm_17b, None, 1, None, id="one is planned for anyway"),
-        pytest.param(checkpoints.cogvlm_17b, 2, 3, 2, id="what was set stays"),
+        pytest.param(all_at_once, None, 3, 3, id="all at once: as many as are asked about"),
+        pytest.param(all_at_once, None, 1, None, id="one is planned for anyway"),
+        pytest.param(all_at_once, 2, 3, 2, id="what was set stays"),
+        pytest.param(checkpoints.cogvlm_17b, None, 3, None, id="a model for one picture only"),
         pytest.param(checkpoints.qwen25_vl_7b, None, 3, None, id="one after the other: no need"),
         pytest.param(checkpoints.llama, None, 3, None, id="a model without eyes"),
     ],

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from backends.engines.originals.resizing import resized
 from backends.engines.pictures import ReadPicture, open_picture
 from backends.messages import ImagePart
 
@@ -39,7 +40,7 @@ class CogVLMPictures:
 
 def pixel_values(image: Image.Image, side: int) -> torch.Tensor:
     """An RGB picture -> [3, side, side] in float32."""
-    square = image.resize((side, side), Image.Resampling.BICUBIC)
+    square = resized(image, (side, side))
     colours = torch.from_numpy(np.array(square)).permute(2, 0, 1).contiguous().float().div_(255)
     mean, deviation = (torch.tensor(values)[:, None, None] for values in (_MEAN, _DEVIATION))
     return colours.sub_(mean).div_(deviation)

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from backends.engines.originals.cogvlm.pictures import CogVLMPictures
 from backends.engines.originals.cogvlm.words import Words
 from backends.engines.prompt import Prompt, Span, settled
-from backends.errors import PicturesExceeded
+from backends.errors import OnePictureOnly
 from backends.messages import ImagePart, Message, Role
-from backends.text import Text
 
 # What stands before an answer; the third format, `base`, is the question's text as it is.
 _ANSWERS = {"chat": "Answer:", "vqa": "Short answer:"}
@@ -28,7 +27,7 @@ class CogVLMPrompts:
     def build(self, messages: Sequence[Message]) -> Prompt:
         """The prompt that the next answer continues.
 
-        The picture comes first, whichever turn it was shown in. Raises PicturesExceeded for a second one,
+        The picture comes first, whichever turn it was shown in. Raises OnePictureOnly for a second one,
         ImageUnreadable.
         """
         text = self._words.encode(written(messages, self._template))
@@ -58,18 +57,10 @@ def written(messages: Sequence[Message], template: str) -> str:
 
 
 def only_picture(messages: Sequence[Message]) -> ImagePart | None:
-    """The conversation's picture; the same one may be shown again. Raises PicturesExceeded."""
+    """The conversation's picture; the same one may be shown again. Raises OnePictureOnly."""
     shown = {image.sha256: image for message in messages for image in message.images}
     if len(shown) > 1:
-        raise PicturesExceeded(
-            pictures=len(shown),
-            planned=1,
-            next_step=Text(
-                "cogvlm.one_picture",
-                "CogVLM was taught to look at one picture in a conversation: start another chat for the next "
-                "one.",
-            ),
-        )
+        raise OnePictureOnly(pictures=len(shown))
     return next(iter(shown.values()), None)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backends.engines.originals.cogvlm.prompts import written
-from backends.errors import PicturesExceeded
+from backends.errors import OnePictureOnly
 from backends.messages import Message, Role
 from tests.support.original_cogvlm import NAMES, ROOT, said, shown, voice_of
 
@@ -54,5 +54,5 @@ def test_the_picture_comes_first_whichever_turn_showed_it(fixture: str) -> None:
 def test_a_second_picture_is_refused_and_the_same_one_is_not(fixture: str) -> None:
     prompts = voice_of(fixture).prompts
     prompts.build([said(USER, "a?", PICTURE), said(ASSISTANT, "b"), said(USER, "c?", PICTURE)])
-    with pytest.raises(PicturesExceeded, match="one picture in a conversation"):
+    with pytest.raises(OnePictureOnly, match="one picture in a conversation"):
         prompts.build([said(USER, "a?", PICTURE), said(ASSISTANT, "b"), said(USER, "c?", OTHER)])
