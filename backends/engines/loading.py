@@ -112,7 +112,7 @@ def _load_recipe(
     if voice is not None:
         return Loaded(model, None, voice.tokenizer, voice.sees, voice, stored)
     encode_alone(model)
-    processor = _processor(recipe.tokenizer, model.config)
+    processor = _processor(recipe.tokenizer or recipe.folder, model.config)
     limit_detail(processor, plan.image_tokens)
     tokenizer = getattr(processor, "tokenizer", processor)
     return Loaded(model, processor, tokenizer, hasattr(processor, "image_processor"), stored=stored)

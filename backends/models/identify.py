@@ -84,7 +84,9 @@ def _of_recipe(recipe: Recipe) -> ModelInfo:
         tensor_names(list(recipe.sources), config, family)
         if recipe.layout == "native"
         else {name: name for name in recipe.sources},
-        processor=picture_processor(recipe.tokenizer) if recipe.layout == "native" else recipe.pictures,
+        processor=picture_processor(recipe.tokenizer or recipe.folder)
+        if recipe.layout == "native"
+        else recipe.pictures,
         own=recipe.layout == "cogvlm",
     )
     sizes = {file: file.stat().st_size for file in recipe.weights}

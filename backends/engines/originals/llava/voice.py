@@ -18,7 +18,7 @@ def check_words(recipe: Recipe) -> Words:
 
     Takes no model, so that it can be asked before weights are read.
     """
-    return open_tokenizer(recipe.tokenizer, recipe.config["text_config"]["vocab_size"])
+    return open_tokenizer(recipe.tokenizer or recipe.folder, recipe.config["text_config"]["vocab_size"])
 
 
 def voice(recipe: Recipe, model: Any) -> Voice:  # noqa: ARG001 - the signature of every layout
