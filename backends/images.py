@@ -1,8 +1,10 @@
-"""Pictures as people have them -> RGB PNG files named by content, or a clear error.
+"""Pictures as people have them -> PNG files of 8-bit RGB named by content, or a clear error.
 
 Every picture is decoded once, here: limits are checked on the header before any pixel is decoded, the
-camera's orientation is applied, transparency is laid on white, 16-bit and CMYK become 8-bit RGB, an
-animation gives its first frame. What is stored carries no metadata (no GPS position).
+camera's orientation is applied, 16-bit and CMYK become 8-bit RGB, an animation gives its first frame.
+Transparency is stored with it: most models see it on white, as a person does (`on_white`), those in their
+authors' own layout see the colours beneath, as their authors' code does. What is stored carries no metadata
+(no GPS position).
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ def import_image(source: Path | bytes, name: str, settings: Settings) -> ImagePa
     Raises `ImageUnreadable`, `ImageTooLarge`, `DiskFull` or `FolderReadOnly`.
     """
     picture = _scaled(_decode(_read(source, name, settings), name, settings), settings.max_image_side)
-    digest = hashlib.sha256(f"{picture.width}x{picture.height}:".encode() + picture.tobytes()).hexdigest()
+    shape = f"{picture.width}x{picture.height}:{'' if picture.mode == 'RGB' else picture.mode}"
+    digest = hashlib.sha256(shape.encode() + picture.tobytes()).hexdigest()
     target = settings.images / f"{digest}.png"
     if not target.exists():
         _store(picture, target)
@@ -114,21 +117,25 @@ def _decode(data: bytes, name: str, settings: Settings) -> Image.Image:
             # for one until their pixels are looked for.
             unsigned = picture is not None and picture.format == "TGA"
             raise ImageUnreadable(name=name, detail=_NOT_A_PICTURE if unsigned else _DAMAGED) from error
-        return _to_rgb(picture)
+        return _to_8_bit_colours(picture)
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
+def _to_8_bit_colours(picture: Image.Image) -> Image.Image:
     try:
         upright = ImageOps.exif_transpose(picture)
     except Exception:  # noqa: BLE001 - a broken EXIF block must not hide a good picture
         upright = picture
     if upright.mode in {"I", "F", "I;16", "I;16B", "I;16L", "I;16N"}:
         return _to_8_bit(upright).convert("RGB")
-    if upright.has_transparency_data:
-        rgba = upright.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return upright.convert("RGB")
+    return upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+
+
+def on_white(picture: Image.Image) -> Image.Image:
+    """A stored picture in RGB, as it looks on a white page."""
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    rgba = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
 def _to_8_bit(picture: Image.Image) -> Image.Image:
@@ -164,4 +171,6 @@ def _store(picture: Image.Image, target: Path) -> None:
             Path(temporary).unlink(missing_ok=True)
         if target.exists():
             return  # another tab stored the same picture meanwhile; Windows refuses to replace an open file
-        raise storage_error(error, target.parent, picture.width * picture.height * 3) from error
+        raise storage_error(
+            error, target.parent, picture.width * picture.height * len(picture.mode)
+        ) from error

@@ -61,7 +61,7 @@ def made(kind: type[PreTrainedModel], config: PreTrainedConfig) -> PreTrainedMod
         if isinstance(module, CogVLMRotary):
             module.inv_freq.copy_(module.frequencies())
         elif isinstance(module, LlamaRotaryEmbedding):
-            module.__init__(config)  # type: ignore[misc] - its frequencies are made there
+            LlamaRotaryEmbedding.__init__(module, config)  # its frequencies are made there
     return model.eval()
 
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from backends.errors import ImageUnreadable
+from backends.images import on_white
 from backends.messages import ImagePart
 from backends.text import Text
 
@@ -29,10 +30,14 @@ class ReadPicture:
 
 
 class PictureReader:
-    """Prepares pictures with the model's own processor and keeps the most recent ones."""
+    """Prepares pictures with the model's own processor and keeps the most recent ones.
 
-    def __init__(self, processor: Any, image_token: str, placeholder: int) -> None:
+    `beneath` as in `open_picture`.
+    """
+
+    def __init__(self, processor: Any, image_token: str, placeholder: int, *, beneath: bool = False) -> None:
         self._processor = processor
+        self._beneath = beneath
         self.token = image_token
         self.placeholder = placeholder
         self._kept: OrderedDict[str, ReadPicture] = OrderedDict()
@@ -46,7 +51,7 @@ class PictureReader:
         return found
 
     def _prepare(self, picture: ImagePart) -> ReadPicture:
-        image = open_picture(picture)
+        image = open_picture(picture, beneath=self._beneath)
         made = self._processor(
             text=[self.token], images=[image], return_tensors="pt", add_special_tokens=False
         )
@@ -54,11 +59,14 @@ class PictureReader:
         return ReadPicture(picture.sha256, str(picture.path), tuple(made["input_ids"][0].tolist()), inputs)
 
 
-def open_picture(picture: ImagePart) -> Image.Image:
-    """Decode the stored PNG. Raises ImageUnreadable."""
+def open_picture(picture: ImagePart, *, beneath: bool = False) -> Image.Image:
+    """Decode the stored PNG, what is transparent on white, or with the colours `beneath`.
+
+    Raises ImageUnreadable.
+    """
     try:
         with Image.open(picture.path) as image:
-            return image.convert("RGB")
+            return image.convert("RGB") if beneath else on_white(image)
     except (OSError, ValueError) as error:
         raise ImageUnreadable(
             name=picture.path.name, detail=Text("image.lost_copy", "Its stored copy is gone or broken.")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from backends.errors import FolderReadOnly, ImageTooLarge, ImageUnreadable
-from backends.images import import_image
+from backends.images import import_image, on_white
 from backends.settings import Settings
 
 RED = (220, 30, 40)
@@ -48,7 +48,7 @@ def stored(data: bytes, settings: Settings) -> Image.Image:
     with Image.open(part.path) as file:
         file.load()
         picture = file.copy()
-    assert picture.mode == "RGB"
+    assert picture.mode in ("RGB", "RGBA")
     assert picture.size == (part.width, part.height)
     return picture
 
@@ -112,10 +112,24 @@ def wide_channels() -> bytes:
 def test_reads(
     name: str, data: bytes, left: tuple[int, int, int], right: tuple[int, int, int], settings: Settings
 ) -> None:
-    picture = stored(data, settings)
+    picture = on_white(stored(data, settings))
     assert picture.size == (80, 40), name
     assert near(picture.getpixel((20, 20)), left), name
     assert near(picture.getpixel((60, 20)), right), name
+
+
+def test_what_is_transparent_keeps_the_colours_beneath(settings: Settings) -> None:
+    picture = stored(transparent(), settings)
+    assert picture.mode == "RGBA"
+    assert picture.convert("RGB").getpixel((60, 20)) == (0, 0, 0)
+    assert on_white(picture).getpixel((60, 20)) == WHITE
+
+
+def test_the_same_colours_with_and_without_transparency_are_two_pictures(settings: Settings) -> None:
+    clear = Image.new("RGBA", (8, 8), (9, 9, 9, 0))
+    plain = clear.convert("RGB")
+    digests = {import_image(encoded(one, "PNG"), "a", settings).sha256 for one in (clear, plain)}
+    assert len(digests) == 2
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from backends.errors import ImageUnreadable
+from backends.images import on_white
 from backends.messages import ImagePart
 from backends.models.gguf_header import GgufHeader
 from backends.text import Text
@@ -80,7 +81,7 @@ class PictureStore:
     def _prepare(self, picture: ImagePart) -> str:
         try:
             with Image.open(picture.path) as image:
-                fitted = fit_picture(image.convert("RGB"), self.geometry)
+                fitted = fit_picture(on_white(image), self.geometry)
         except (OSError, ValueError) as error:
             raise ImageUnreadable(
                 name=picture.path.name, detail=Text("image.lost_copy", "Its stored copy is gone or broken.")

@@ -30,7 +30,7 @@ class CogVLMPictures:
         """Pixels and placeholders of `picture`. Raises ImageUnreadable when its file is gone or broken."""
         found = self._kept.pop(picture.sha256, None)
         if found is None:
-            pixels = pixel_values(open_picture(picture), self._side)[None]
+            pixels = pixel_values(open_picture(picture, beneath=True), self._side)[None]
             found = ReadPicture(picture.sha256, str(picture.path), self._ids, {"pixel_values": pixels})
         self._kept[picture.sha256] = found
         while len(self._kept) > _KEPT:

@@ -26,7 +26,7 @@ def voice(recipe: Recipe, model: Any) -> Voice:  # noqa: ARG001 - the signature 
     words = check_words(recipe)
     template = template_named(recipe.template)
     placeholder = recipe.config["image_token_index"]
-    reader = PictureReader(LlavaPictures(recipe.pictures, recipe.config), "", placeholder)
+    reader = PictureReader(LlavaPictures(recipe.pictures, recipe.config), "", placeholder, beneath=True)
     framed = recipe.pictures.get("mm_use_im_start_end") is True
     prompts = LlavaPrompts(template, words, reader, framed=framed)
     return Voice(words, prompts, _stops(recipe, words, template), sees=True)

@@ -26,6 +26,7 @@ from tests.support.second_device import second_device
 from ui.conversation_file import read_messages
 
 GREEDY = SamplingParams(temperature=0.0, max_tokens=16)
+SEEING = [asked for asked in one_of_each() if asked.fixture != "chatglm3-6b"]
 # What transformers does with LLaVA-1.6's tiles asks for the driver of a real device.
 EMULATED = [asked for asked in one_of_each() if not asked.fixture.startswith("llava-v1.6")]
 
@@ -45,6 +46,15 @@ def messages(asked: Asked, folder: Path) -> tuple[Message, ...]:
 
 def model_of(asked: Asked) -> ModelInfo:
     return identify(asked.folder, companions=Companions(template=asked.template))
+
+
+def veiled(picture: ImagePart, folder: Path) -> ImagePart:
+    """The same picture, transparent from left to right."""
+    with Image.open(picture.path) as image:
+        clear = image.convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+    clear.save(folder / picture.path.name)
+    return replace(picture, path=folder / picture.path.name, sha256=f"veiled {picture.sha256}")
 
 
 def plan_of(model: ModelInfo, *, on_disk: bool = False, precision: str = "fp32", folder: Path) -> Plan:
@@ -100,6 +110,20 @@ def test_the_originals_words(asked: Asked, engine: TransformersEngine, tmp_path:
     assert done.token_ids == asked.greedy_ids
     again = answer(engine, asked, tmp_path)
     assert again.token_ids == asked.greedy_ids  # from what was kept of the first time
+
+
+@pytest.mark.parametrize("asked", SEEING, ids=str)
+def test_the_colours_beneath_what_is_transparent_are_seen(
+    asked: Asked, engine: TransformersEngine, tmp_path: Path
+) -> None:
+    engine.load(plan_of(model_of(asked), folder=tmp_path), lambda _: None, Flag())
+    shown = []
+    for message in messages(asked, tmp_path):
+        parts = [veiled(part, tmp_path) if isinstance(part, ImagePart) else part for part in message.parts]
+        shown.append(Message(message.role, tuple(parts)))
+    done = list(engine.chat(ChatRequest("tab", shown, GREEDY), Flag()))[-1]
+    assert isinstance(done, Done)
+    assert done.token_ids == asked.greedy_ids
 
 
 @pytest.mark.parametrize("asked", one_of_each(), ids=str)
