@@ -33,7 +33,7 @@ class ModelNotFound(InputError):
     code = "model_not_found"
     what = "There is no model at {path}."
     why = "{detail}"
-    remedy = "Give the folder that holds config.json and the .safetensors files, or choose the starter model."
+    remedy = "Give the folder that holds config.json and the weight files, or choose the starter model."
     action = Action.PICK_MODEL
 
 

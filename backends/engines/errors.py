@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 _STAGES = {stage.template: stage for stage in (ANSWERING, LOADING, MOVING, READING_AHEAD)}
 _LOGS = Text("engine.logs", "the logs folder")
 _WEIGHTS = Text("engine.weights", "the .safetensors files")
-_CONFIG_AND_WEIGHTS = Text("model.all_files", "config.json and the .safetensors files")
+_CONFIG_AND_WEIGHTS = Text("model.all_files", "config.json and the weight files")
 _TRIED = re.compile(r"(?:Tried to allocate|Requested\s*:) ([\d.]+) (bytes|KiB|MiB|GiB)|allocate (\d+) bytes")
 # torch's own number: "GPU 0 has a total capacity", with cudaMallocAsync "Allocation on device 0".
 _GPU = re.compile(r"\b(?:GPU|on device) (\d+)\b(?!:)")

@@ -167,7 +167,7 @@ def _refuse_gaps(info: dict[str, Any], folder: Path) -> None:
             tensor=missing[0],
         )
         # Either may be the wrong one: weights that are cut short, or another model's config.json.
-        files = Text("model.all_files", "config.json and the .safetensors files")
+        files = Text("model.all_files", "config.json and the weight files")
         raise ModelDamaged(path=str(folder), file=files, detail=detail)
     if wrong := sorted(info["mismatched_keys"], key=str):
         detail = Text.of(
@@ -176,7 +176,7 @@ def _refuse_gaps(info: dict[str, Any], folder: Path) -> None:
             count=len(wrong),
             tensor=wrong[0][0],
         )
-        files = Text("model.all_files", "config.json and the .safetensors files")
+        files = Text("model.all_files", "config.json and the weight files")
         raise ModelDamaged(path=str(folder), file=files, detail=detail)
 
 

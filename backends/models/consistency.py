@@ -67,7 +67,7 @@ def check_sizes(
             tensor=shown_name(finding.tensor),
             found=finding.found,
         )
-        files = Text("model.all_files", "config.json and the .safetensors files")
+        files = Text("model.all_files", "config.json and the weight files")
         raise ModelDamaged(path=str(path), detail=detail, file=files)
 
 

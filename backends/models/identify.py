@@ -241,7 +241,7 @@ def _check_layers(path: Path, have: int, stated: int | None) -> None:
         have=have,
         stated=stated or "?",
     )
-    files = Text("model.all_files", "config.json and the .safetensors files")
+    files = Text("model.all_files", "config.json and the weight files")
     raise ModelDamaged(path=str(path), detail=detail, file=files)
 
 

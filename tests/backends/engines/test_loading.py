@@ -255,7 +255,7 @@ def _no_tokenizer(folder: Path) -> None:
         (_lose_a_tensor, ModelDamaged),
         (_wrong_sizes, ModelDamaged),
         (_no_config, ModelNotFound),
-        (_broken_config, ModelUnsupported),
+        (_broken_config, ModelDamaged),
         (_unknown_architecture, ModelUnsupported),
         (_no_tokenizer, SnugError),
     ],

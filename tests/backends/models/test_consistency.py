@@ -60,7 +60,7 @@ def fused(rows: int = HIDDEN + 2 * ROWS) -> Shapes:
 def refused(folder: Path, config: dict[str, Any], tensors: Shapes) -> str:
     with pytest.raises(ModelDamaged) as caught:
         identify(write_model(folder, config, tensors))
-    assert "config.json and the .safetensors files" in str(caught.value.remedy_text)
+    assert "config.json and the weight files" in str(caught.value.remedy_text)
     return str(caught.value.why_text)
 
 
