@@ -23,20 +23,19 @@ def place_of(part: Part, headers: Headers) -> Place:
 
 
 class Value:
-    """Stands for a tensor in a state dict: `[...]` gives it. `mapped` where it is used as the file has it.
+    """Stands for a tensor in a state dict: `[...]` gives it, as a window into its file.
 
-    Everything else is read into memory of its own: pages of a file that were read through a window stay
-    beside what was made of them until all is loaded. What a LoRA changes is merged in `dtype`, some rows at a
-    time, so that it takes no more memory than any other tensor.
+    A window goes, and its pages with it, once something else was made of it: a load holds no more of a file
+    than it is converting. What a LoRA changes is merged in `dtype`, some rows at a time, so that it takes no
+    more memory than any other tensor.
     """
 
-    def __init__(self, headers: Headers, source: Source, dtype: torch.dtype, *, mapped: bool = False) -> None:
+    def __init__(self, headers: Headers, source: Source, dtype: torch.dtype) -> None:
         self._place = place_of(source.part, headers)
         self._added = [
             (place_of(delta.up, headers), place_of(delta.down, headers), delta) for delta in source.deltas
         ]
         self._dtype = dtype
-        self._mapped = mapped and not source.deltas
 
     @property
     def nbytes(self) -> int:
@@ -44,7 +43,7 @@ class Value:
         return self._place.nbytes + sum(up.nbytes + down.nbytes for up, down, _ in self._added)
 
     def __getitem__(self, _: Any) -> torch.Tensor:
-        values = window(self._place) if self._mapped else read(self._place)
+        values = window(self._place)
         if not self._added:
             return values
         added = [(read(up).float(), read(down).float(), delta) for up, down, delta in self._added]

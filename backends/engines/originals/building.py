@@ -43,8 +43,7 @@ def build(
     sizes: dict[str, int] = {}
     for name, source in recipe.sources.items():
         place, device = place_of(source.part, headers), _device(plan, names[name])
-        same = place.dtype == dtype and plan.precision not in ("int8", "nf4")
-        value = state[name] = Value(headers, source, dtype, mapped=same and device == CPU)
+        value = state[name] = Value(headers, source, dtype)
         sizes[name] = value.nbytes
         if name in put_together:
             continue

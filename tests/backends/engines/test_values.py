@@ -28,16 +28,15 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("mapped", [False, True], ids=["copied", "mapped"])
-def test_a_tensor_is_what_the_file_holds(file: Path, mapped: bool) -> None:
-    value = Value(Headers(), Source(Part(file, "w")), torch.float16, mapped=mapped)
+def test_a_tensor_is_what_the_file_holds(file: Path) -> None:
+    value = Value(Headers(), Source(Part(file, "w")), torch.float16)
     assert value.nbytes == WEIGHT.numel() * 2
     assert torch.equal(value[...], WEIGHT.half())
 
 
 def test_rows_of_a_fused_tensor_are_a_tensor(file: Path) -> None:
     source = Source(Part(file, "w", (100, 300)))
-    value = Value(Headers(), source, torch.float16, mapped=True)
+    value = Value(Headers(), source, torch.float16)
     assert torch.equal(value[...], WEIGHT.half()[100:300])
     assert value.nbytes == 200 * 48 * 2
 
@@ -47,7 +46,7 @@ def test_rows_of_a_fused_tensor_are_a_tensor(file: Path) -> None:
 def test_a_lora_is_added_in_float32(file: Path, turned: bool, dtype: torch.dtype) -> None:
     delta = Delta(Part(file, "down"), Part(file, "up"), 0.5, turned)
     source = Source(Part(file, "turned" if turned else "w"), (delta, delta))
-    value = Value(Headers(), source, dtype, mapped=True)
+    value = Value(Headers(), source, dtype)
     product = UP.bfloat16().float() @ DOWN
     expected = WEIGHT.half().float() + product  # half of it, twice
     got = value[...]
