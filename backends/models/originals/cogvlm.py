@@ -9,6 +9,7 @@ from typing import Any
 from backends.errors import ModelDamaged, SettingInvalid, SnugError
 from backends.models.adapter import Finder
 from backends.models.geometry import number
+from backends.models.originals.cogvlm_names import checked_names
 from backends.models.originals.cogvlm_words import find_words, words_absent
 from backends.models.originals.types import Companions, Part, Recipe, Source
 from backends.models.types import Tensor
@@ -21,11 +22,11 @@ TEMPLATES = ("chat", "vqa", "base")
 _TABLE = "model.embed_tokens.weight"
 _CONVOLUTION = "model.vision.conv.weight"
 _BIAS = "model.layers.0.self_attn.vision_expert_query_key_value.bias"
-_PARTS = ("model.", "lm_head.")
 # What the authors' code takes where config.json says nothing.
 _CLASSES = "CogVLMForCausalLM"
 _THETA, _THETA_2 = 10_000.0, 500_000.0
 _PLACEHOLDER, _PLACEHOLDER_2 = 0, 128_002
+_CHANNELS = 3
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 _VISION_SIZES = (
     *("hidden_size", "intermediate_size", "num_hidden_layers", "num_heads"),
@@ -51,9 +52,7 @@ def cogvlm_recipe(folder: Path, config: Mapping[str, Any], companions: Companion
     native = native_config(folder, config, tensors)
     template = _template(companions.template, native["template_version"])
     words = find_words(folder, companions.tokenizer, native["vocab_size"], finder, own=brings_words(native))
-    sources = {
-        name: Source(Part(file, name)) for name, (_, file) in stored.items() if name.startswith(_PARTS)
-    }
+    sources = {name: Source(Part(stored[name][1], name)) for name in checked_names(folder, native, tensors)}
     return Recipe(
         folder=folder,
         layout=LAYOUT,
@@ -111,6 +110,7 @@ def _vision(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: stated[key] for key in _VISION_KEPT if stated.get(key) is not None}
     return {
         "model_type": "cogvlm_vision",
+        "in_channels": _CHANNELS,
         **kept,
         **{key: _size(folder, stated, key) for key in _VISION_SIZES},
     }

@@ -118,18 +118,6 @@ def malformed(folder: Path, key: str, value: object) -> ModelDamaged:
     return ModelDamaged(path=str(folder), detail=detail, file="config.json")
 
 
-def missing(folder: Path, names: Sequence[str], expected: int) -> ModelDamaged:
-    """The error about weights that no file holds."""
-    detail = Text.of(
-        "llava.missing",
-        "Of its {expected:count} weights {count:count} are in none of its files, the first is {tensor}.",
-        expected=expected,
-        count=len(names),
-        tensor=names[0],
-    )
-    return ModelDamaged(path=str(folder), detail=detail, file=Text("llava.weight_files", "the weight files"))
-
-
 def other_size(
     folder: Path, name: str, file: Path, has: Sequence[int], wants: Sequence[int]
 ) -> ModelUnsupported:

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from backends.errors import ModelDamaged, ModelUnsupported, SettingInvalid
 from backends.models.checkpoint import read_json
@@ -114,3 +116,44 @@ def test_a_missing_shard_is_said(tmp_path: Path) -> None:
     (folder / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(ModelDamaged, match="model-00002-of-00002"):
         read(folder)
+
+
+def retrained(folder: Path, key: str, shape: tuple[int, ...] | None) -> Path:
+    """Give a tensor another shape, add it, or take it away, in the last shard and in the index."""
+    shard, index = folder / "model-00002-of-00002.safetensors", folder / "model.safetensors.index.json"
+    tensors, places = load_file(shard), read_json(index)
+    if shape is None:
+        del tensors[key], places["weight_map"][key]
+    else:
+        tensors[key], places["weight_map"][key] = torch.zeros(shape), shard.name
+    save_file(tensors, shard, metadata={"format": "pt"})
+    index.write_text(json.dumps(places), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("stated", [1, 3])
+def test_other_layers_than_stated_are_refused(tmp_path: Path, stated: int) -> None:
+    with pytest.raises(ModelDamaged, match=f"hold 2 decoder layers, and config.json says {stated}"):
+        read(alone(tmp_path, num_hidden_layers=stated))
+
+
+@pytest.mark.parametrize(
+    ("key", "shape", "reason"),
+    [
+        ("model.vision.boi", None, "1 are in none of its files, the first is model.vision.boi"),
+        ("model.vision.eoi", (1, 1, 32), "model.vision.eoi is 1 x 1 x 32 in .*, and .* makes it 1 x 1 x 64"),
+        ("model.cross_vision.query", (4,), "hold 1 weight.* the first is model.cross_vision.query"),
+        ("transformer.word_embeddings.weight", (4, 4), "the first is transformer.word_embeddings.weight"),
+        ("model.vision.transformer.layers.2.mlp.fc1.bias", (96,), r"the first is .*layers\.2\.mlp"),
+    ],
+)
+def test_weights_that_the_config_does_not_describe_are_refused(
+    tmp_path: Path, key: str, shape: tuple[int, ...] | None, reason: str
+) -> None:
+    with pytest.raises(ModelDamaged, match=reason):
+        read(retrained(alone(tmp_path), key, shape))
+
+
+def test_what_training_left_is_no_weight(tmp_path: Path) -> None:
+    folder = retrained(alone(tmp_path), "optimizer.state.exp_avg", (4,))
+    assert "optimizer.state.exp_avg" not in read(folder).sources

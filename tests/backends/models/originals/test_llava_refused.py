@@ -157,7 +157,53 @@ TABLE: dict[str, tuple[str, Breaking, type[SnugError], tuple[str, ...]]] = {
         FULL,
         change("config.json", num_hidden_layers=3),
         ModelDamaged,
-        ("layers.2",),
+        ("hold 2 decoder layers", "says 3"),
+    ),
+    "more layers than stated": (
+        FULL,
+        change("config.json", num_hidden_layers=1),
+        ModelDamaged,
+        ("hold 2 decoder layers", "says 1"),
+    ),
+    "a base with more layers than stated": (
+        LORA,
+        change("config.json", num_hidden_layers=1),
+        SnugError,
+        ("layers",),
+    ),
+    "a tower with more layers than stated": (
+        FULL,
+        change(
+            TOWER,
+            vision_config={"hidden_size": 48, "image_size": 56, "patch_size": 14, "num_hidden_layers": 2}
+            | {"intermediate_size": 96, "num_attention_heads": 4},
+        ),
+        ModelDamaged,
+        ("16 weights", "encoder.layers.2."),
+    ),
+    "a deeper projector than stated": (
+        FULL,
+        change("config.json", mm_projector_type="linear"),
+        ModelDamaged,
+        ("2 weights", "mm_projector.2."),
+    ),
+    "a projector's weights where an activation is": (
+        BARE,
+        retrain("mm_projector.bin", "model.mm_projector.1.weight", (4, 4)),
+        ModelDamaged,
+        ("1 weight", "mm_projector.1.weight"),
+    ),
+    "weights that no LLaVA has": (
+        LORA,
+        retrain("non_lora_trainables.bin", "base_model.model.model.vision_resampler.query", (4, 4)),
+        ModelDamaged,
+        ("1 weight", "vision_resampler.query"),
+    ),
+    "biases that are not stated": (
+        LORA,
+        retrain("non_lora_trainables.bin", "base_model.model.model.layers.0.self_attn.q_proj.bias", (64,)),
+        ModelDamaged,
+        ("1 weight", "q_proj.bias"),
     ),
     "another language model": (
         FULL,
@@ -232,6 +278,23 @@ def test_it_says_what_is_wrong(
     said = str(raised.value)
     assert [word for word in words if word not in said] == [], said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "model.image_newline",
+        "model.layers.0.self_attn.rotary_emb.inv_freq",
+        "model.vision_tower.vision_tower.text_model.embeddings.token_embedding.weight",
+        "optimizer.state.exp_avg",
+    ],
+)
+def test_what_answers_nothing_may_be_beside_the_weights(key: str, tmp_path: Path) -> None:
+    shutil.copytree(FIXTURES / BARE / "checkpoint", tmp_path / "models")
+    folder = tmp_path / "models" / folders(BARE)[0].name
+    before = recipe_of(folder).sources
+    retrain("mm_projector.bin", key, (4,))(folder)
+    assert recipe_of(folder).sources == before
 
 
 def test_an_unknown_template_is_refused_with_the_known_ones() -> None:
