@@ -38,6 +38,7 @@ from backends.models.originals.llava_names import (
     original_key,
     tower_name,
 )
+from backends.models.originals.llava_pictures import picture_settings
 from backends.models.originals.templates import TEMPLATES, choose_llava_template, template_named
 from backends.models.originals.types import Companions, Recipe
 from backends.models.weight_files import has_weights
@@ -46,8 +47,6 @@ from backends.text import Text
 _TABLE, _HEAD = "model.language_model.embed_tokens.weight", "lm_head.weight"
 _ADDED, _PROJECTOR = "non_lora_trainables.bin", "mm_projector.bin"
 _ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
-# What the engine needs to know of how pictures are looked at, beside preprocessor_config.json.
-_WAYS = ("image_aspect_ratio", "image_grid_pinpoints", "mm_patch_merge_type", "mm_use_im_start_end")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ def llava_recipe(folder: Path, config: Mapping[str, Any], companions: Companions
         tokenizer=words,
         template=template,
         templates=tuple(one.name for one in TEMPLATES),
-        pictures=_pictures(folder, tower, settings),
+        pictures=picture_settings(folder, tower.folder, tower.vision["image_size"], settings),
         companions=Companions(base, tower.folder, words if has_tokenizer(words) else None, template),
     )
 
@@ -216,16 +215,6 @@ def _template(
         base.name if base is not None else "",
     ]
     return choose_llava_template(settings, words, family, names)
-
-
-def _pictures(folder: Path, tower: _Tower, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """preprocessor_config.json of the tower, else of the checkpoint, and how pictures are looked at."""
-    side = tower.vision["image_size"]
-    prepared: dict[str, Any] = {"size": side, "crop_size": side}
-    for place in (folder, tower.folder):
-        if place is not None:
-            prepared |= read_json_if_there(place / "preprocessor_config.json")
-    return prepared | {key: settings[key] for key in _WAYS if key in settings}
 
 
 def _by_name(found: Mapping[str, Found], name_of: Callable[[str], str | None]) -> dict[str, Found]:
