@@ -18,6 +18,7 @@ from backends.models.originals.companions import (
     tower_absent,
 )
 from backends.models.originals.complete import check_layers, is_training_state, missing, surplus
+from backends.models.originals.config_values import malformed
 from backends.models.originals.found import Found, files_of, in_file, in_folder
 from backends.models.originals.llava_base import Kind, base_weights, find_base, kind_of
 from backends.models.originals.llava_config import (
@@ -27,7 +28,7 @@ from backends.models.originals.llava_config import (
     vision_settings,
 )
 from backends.models.originals.llava_limits import is_llava as is_llava  # noqa: PLC0414 - asked with the recipe
-from backends.models.originals.llava_limits import is_tiled, malformed, other_size, text_family
+from backends.models.originals.llava_limits import is_tiled, other_size, text_family
 from backends.models.originals.llava_lora import add_lora
 from backends.models.originals.llava_names import (
     expected_shapes,

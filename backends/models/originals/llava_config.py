@@ -10,7 +10,8 @@ from typing import Any
 
 from backends.errors import ModelUnsupported
 from backends.models.checkpoint import read_json_if_there
-from backends.models.originals.llava_limits import figure, is_tiled, malformed, projector_depth
+from backends.models.originals.config_values import malformed
+from backends.models.originals.llava_limits import figure, is_tiled, projector_depth
 from backends.text import Text, shown_name
 
 # Of the language model: sizes that must be whole numbers, with the default of its class, and the rest.

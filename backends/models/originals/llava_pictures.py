@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from backends.errors import ModelDamaged
 from backends.models.checkpoint import read_json_if_there
-from backends.text import Text, shown_name
+from backends.models.originals.config_values import is_finite, is_positive, malformed
+from backends.text import Text
 
 _FILE = "preprocessor_config.json"
 # What the engine needs to know of how pictures are looked at, beside that file.
@@ -46,14 +46,7 @@ def _read(place: Path) -> dict[str, Any]:
     stated = read_json_if_there(place / _FILE)
     for key, fits in _CHECKS.items():
         if stated.get(key) is not None and not fits(stated[key]):
-            detail = Text.of(
-                "llava.pictures_value",
-                "Its {file} gives {key} as {value}, which can't be.",
-                file=_FILE,
-                key=key,
-                value=shown_name(str(stated[key])),
-            )
-            raise ModelDamaged(path=str(place), detail=detail, file=_FILE)
+            raise malformed(place, key, stated[key], _FILE)
     return stated
 
 
@@ -77,7 +70,7 @@ def _sides(value: object) -> tuple[int, int]:
     """Height and width of a size that is one number, or names its shorter edge or both sides."""
     if isinstance(value, dict):
         edge = value.get("shortest_edge", 0)
-        return value.get("height", edge), value.get("width", edge)
+        return int(value.get("height", edge)), int(value.get("width", edge))
     whole = value if isinstance(value, int) else 0
     return whole, whole
 
@@ -122,31 +115,23 @@ def _is_flag(value: object) -> bool:
     return isinstance(value, bool)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and _is_number(value) and value > 0
-
-
 def _is_filter(value: object) -> bool:
-    return _is_number(value) and value in _FILTERS
+    return is_finite(value) and value in _FILTERS
 
 
 def _is_mean(value: object) -> bool:
-    return isinstance(value, list) and len(value) == _CHANNELS and all(map(_is_number, value))
+    return isinstance(value, list) and len(value) == _CHANNELS and all(map(is_finite, value))
 
 
 def _is_deviation(value: object) -> bool:
-    return isinstance(value, list) and len(value) == _CHANNELS and all(map(_is_positive, value))
+    return isinstance(value, list) and len(value) == _CHANNELS and all(map(is_positive, value))
 
 
 _CHECKS: Mapping[str, Callable[[object], bool]] = {
     "size": _is_size,
     "crop_size": _is_crop,
     "resample": _is_filter,
-    "rescale_factor": _is_positive,
+    "rescale_factor": is_positive,
     "image_mean": _is_mean,
     "image_std": _is_deviation,
     **dict.fromkeys(

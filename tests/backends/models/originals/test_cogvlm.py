@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ def nowhere(_: str) -> None:
     """A finder that finds nothing."""
 
 
-def alone(tmp_path: Path, source: Path = V1 / "cogvlm-chat-hf-tiny", **changes: object) -> Path:
+def alone(tmp_path: Path, source: Path = V1 / "cogvlm-chat-hf-tiny", **changes: Any) -> Path:
     """A copy with nothing beside it."""
     folder = tmp_path / "any name"
     shutil.copytree(source, folder)
@@ -101,14 +102,85 @@ def test_an_unknown_template_is_refused_with_the_known_ones() -> None:
         ({"num_attention_heads": 5}, "divides 64 into 5 heads"),
         ({"hidden_size": None}, "no size for hidden_size"),
         ({"vision_config": {}}, "no size for hidden_size"),
-        ({"pad_token_id": 480}, "outside of its vocabulary of 480"),
+        ({"pad_token_id": None, "num_multi_query_heads": 2}, "128,002, .* outside of its vocabulary of 480"),
     ],
 )
 def test_a_config_that_contradicts_itself_is_refused(
-    tmp_path: Path, changes: dict[str, object], reason: str
+    tmp_path: Path, changes: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(ModelDamaged, match=reason):
         read(alone(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("rope_theta", value) for value in ("abc", 0, -1, True, float("inf"))),
+        *(("rms_norm_eps", value) for value in ("x", -1, [])),
+        *(("max_position_embeddings", value) for value in ("many", 0, 2.5)),
+        *(("bos_token_id", value) for value in ("x", None, -1, 480, False)),
+        *(("pad_token_id", value) for value in (-1, True, 480, "0")),
+        *(("eos_token_id", value) for value in ("x", [2, "x"], 480, -1, {})),
+        *(("vocab_size", value) for value in ("x", 0)),
+        *(("num_multi_query_heads", value) for value in ("2", 0)),
+        *(("hidden_act", value) for value in (5, ["silu"])),
+        ("tie_word_embeddings", "no"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named(tmp_path: Path, key: str, value: Any) -> None:
+    with pytest.raises(ModelDamaged, match=rf"config\.json gives {key} as .*, which can't be"):
+        read(alone(tmp_path, **{key: value}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("in_channels", value) for value in ("4", 4)),
+        *(("layer_norm_eps", value) for value in ("q", 0)),
+        ("hidden_act", 5),
+    ],
+)
+def test_a_towers_value_that_cannot_be_is_named(tmp_path: Path, key: str, value: object) -> None:
+    tower = read_json(V1 / "cogvlm-chat-hf-tiny" / "config.json")["vision_config"] | {key: value}
+    with pytest.raises(ModelDamaged, match=rf"gives vision_config\.{key} as {value}"):
+        read(alone(tmp_path, vision_config=tower))
+
+
+def test_a_function_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    tower = read_json(V1 / "cogvlm-chat-hf-tiny" / "config.json")["vision_config"]
+    with pytest.raises(ModelUnsupported, match="names zz as hidden_act"):
+        read(alone(tmp_path / "text", hidden_act="zz"))
+    with pytest.raises(ModelUnsupported, match=r"names zz as vision_config\.hidden_act"):
+        read(alone(tmp_path / "tower", vision_config=tower | {"hidden_act": "zz"}))
+
+
+@pytest.mark.parametrize(
+    ("generation", "config", "ends"),
+    [
+        ({"eos_token_id": 5}, 2, [5]),
+        ({"eos_token_id": [5, 6]}, 2, [5, 6]),
+        ({}, 2, [2]),
+        ({"eos_token_id": None}, [2, 3], [2, 3]),
+        ({}, None, None),
+        (None, None, None),
+    ],
+)
+def test_its_ends_are_what_it_says_of_answers_first(
+    tmp_path: Path, generation: dict[str, object] | None, config: object, ends: list[int] | None
+) -> None:
+    folder = alone(tmp_path, eos_token_id=config)
+    (folder / "generation_config.json").unlink()
+    if generation is not None:
+        (folder / "generation_config.json").write_text(json.dumps(generation), encoding="utf-8")
+    assert read(folder).config["eos_token_id"] == ends
+
+
+@pytest.mark.parametrize("value", ["x", 480, [True]])
+def test_an_end_that_cannot_be_is_named_with_its_file(tmp_path: Path, value: object) -> None:
+    folder = alone(tmp_path)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": value}), encoding="utf-8")
+    with pytest.raises(ModelDamaged, match=r"generation_config\.json gives eos_token_id as"):
+        read(folder)
 
 
 def test_a_missing_shard_is_said(tmp_path: Path) -> None:
