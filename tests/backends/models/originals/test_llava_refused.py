@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig
 
 from backends.errors import ModelDamaged, ModelUnsupported, SettingInvalid, SnugError
 from backends.models.checkpoint import read_json
@@ -264,6 +265,62 @@ TABLE: dict[str, tuple[str, Breaking, type[SnugError], tuple[str, ...]]] = {
         ("rope_theta",),
     ),
 }
+
+VALUES: dict[str, tuple[object, ...]] = {
+    "eos_token_id": ("x", [2, "x"], {}, True),
+    "bos_token_id": ("x", 1.5),
+    "pad_token_id": ("x", 480, -481),
+    "rope_scaling": ("x", {"type": "zz"}, {"type": "linear"}, {"type": "linear", "factor": "x"}, {"type": 3}),
+    "rope_parameters": ([], {"rope_type": "default", "rope_theta": "x"}),
+    "rms_norm_eps": ("x", -1),
+    "rope_theta": ("x", 0),
+    "hidden_act": (5, ["silu"]),
+    "attention_bias": ("yes",),
+    "mlp_bias": (1,),
+    "tie_word_embeddings": ("no",),
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key, values in VALUES.items() for value in values]
+)
+def test_a_value_that_cannot_be_is_named(key: str, value: object, tmp_path: Path) -> None:
+    shutil.copytree(FIXTURES / FULL / "checkpoint", tmp_path / "models")
+    folder = tmp_path / "models" / folders(FULL)[0].name
+    change("config.json", **{key: value})(folder)
+    with pytest.raises(ModelDamaged, match=f"config.json gives {key} as ") as raised:
+        recipe_of(folder)
+    assert str(value) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rope_scaling", {"type": "linear", "factor": 2.0}),
+        ("rope_scaling", {"rope_type": "dynamic", "factor": 4}),
+        ("eos_token_id", [2, 3]),
+        ("pad_token_id", -1),
+    ],
+)
+def test_a_value_that_can_be_is_kept(key: str, value: object, tmp_path: Path) -> None:
+    shutil.copytree(FIXTURES / FULL / "checkpoint", tmp_path / "models")
+    folder = tmp_path / "models" / folders(FULL)[0].name
+    change("config.json", **{key: value})(folder)
+    native = recipe_of(folder).config
+    assert native["text_config"][key] == value
+    AutoConfig.for_model(**native)
+
+
+@pytest.mark.parametrize("path", ["config.json", TOWER], ids=["text", "tower"])
+def test_a_function_that_nobody_knows_is_refused(path: str, tmp_path: Path) -> None:
+    shutil.copytree(FIXTURES / FULL / "checkpoint", tmp_path / "models")
+    folder = tmp_path / "models" / folders(FULL)[0].name
+    stated = read_json(folder / path)
+    where = stated["vision_config"] if path == TOWER else stated
+    where["hidden_act"] = "zz"
+    (folder / path).write_text(json.dumps(stated), encoding="utf-8")
+    with pytest.raises(ModelUnsupported, match=r"config.json names zz as (vision_config\.)?hidden_act"):
+        recipe_of(folder)
 
 
 @pytest.mark.parametrize(("fixture", "breaking", "kind", "words"), TABLE.values(), ids=TABLE.keys())
