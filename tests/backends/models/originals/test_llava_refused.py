@@ -82,7 +82,13 @@ TABLE: dict[str, tuple[str, Breaking, type[SnugError], tuple[str, ...]]] = {
         FULL,
         change("config.json", mm_vision_tower=None),
         ModelUnsupported,
-        ("vision tower", "vision_tower=PATH"),
+        ("does not name", "vision_tower=PATH"),
+    ),
+    "a tower that is a number": (
+        FULL,
+        change("config.json", mm_vision_tower=7),
+        ModelUnsupported,
+        ("does not name", "vision_tower=PATH"),
     ),
     "a tower of another kind": (
         FULL,
