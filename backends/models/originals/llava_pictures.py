@@ -69,8 +69,9 @@ def _other_size(prepared: Mapping[str, Any], side: int, aspect: object) -> tuple
 def _sides(value: object) -> tuple[int, int]:
     """Height and width of a size that is one number, or names its shorter edge or both sides."""
     if isinstance(value, dict):
-        edge = value.get("shortest_edge", 0)
-        return int(value.get("height", edge)), int(value.get("width", edge))
+        lengths: dict[str, int] = value
+        edge = lengths.get("shortest_edge", 0)
+        return lengths.get("height", edge), lengths.get("width", edge)
     whole = value if isinstance(value, int) else 0
     return whole, whole
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from backends.errors import ModelDamaged, ModelUnsupported, SettingInvalid
 from backends.models.checkpoint import read_json
 from backends.models.originals.cogvlm import cogvlm_recipe, tokenizer_absent
-from backends.models.originals.cogvlm_words import count_words
+from backends.models.originals.cogvlm_words import find_words
 from backends.models.originals.types import Companions, Recipe
 
 FIXTURES = Path(__file__).parents[3] / "fixtures"
@@ -76,9 +76,19 @@ def test_without_a_tokenizer_it_is_said_where_to_put_one(tmp_path: Path) -> None
 
 def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     place = V1 / "vicuna-7b-v1.5-tokenizer"
-    assert count_words(place / "tokenizer.model") == 480
     with pytest.raises(ModelUnsupported, match="480 words, and this one knows 300"):
         read(alone(tmp_path, vocab_size=300), tokenizer=place)
+
+
+@pytest.mark.parametrize("size", [0, 1 << 27], ids=["empty", "huge"])
+def test_a_file_that_is_no_tokenizer_is_not_found(tmp_path: Path, size: int) -> None:
+    folder = alone(tmp_path)
+    place = tmp_path / "vicuna-7b-v1.5"
+    shutil.copytree(V1 / "vicuna-7b-v1.5-tokenizer", place)
+    assert find_words(folder, None, 480, nowhere) == place
+    with (place / "tokenizer.model").open("r+b") as file:
+        file.truncate(size)
+    assert find_words(folder, None, 480, nowhere) is None
 
 
 def test_a_place_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
@@ -135,8 +145,10 @@ def test_a_value_that_cannot_be_is_named(tmp_path: Path, key: str, value: Any) -
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        *(("in_channels", value) for value in ("4", 4)),
-        *(("layer_norm_eps", value) for value in ("q", 0)),
+        ("in_channels", "4"),
+        ("in_channels", 4),
+        ("layer_norm_eps", "q"),
+        ("layer_norm_eps", 0),
         ("hidden_act", 5),
     ],
 )
