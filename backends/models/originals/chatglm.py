@@ -14,6 +14,7 @@ from backends.errors import ModelDamaged, ModelUnsupported, SettingInvalid
 from backends.models.adapter import Finder
 from backends.models.checkpoint import read_json_if_there
 from backends.models.geometry import number
+from backends.models.originals.config_values import Values
 from backends.models.originals.pieces import count_pieces
 from backends.models.originals.types import Companions, Part, Recipe, Source
 from backends.models.types import Tensor
@@ -174,7 +175,8 @@ def _native(
     if absent:
         detail = Text.of("chatglm.sizes", "Its config.json does not say {key}.", key=absent[0])
         raise ModelDamaged(path=str(folder), detail=detail, file="config.json")
-    shared = config.get("multi_query_attention") and number(config, "multi_query_group_num")
+    stated = Values(folder, config)
+    shared = config.get("multi_query_attention") and stated.whole("multi_query_group_num", 0)
     ends = [] if pieces is None else [pieces + SPECIALS.index(name) for name in STOPS]
     return {
         "model_type": "glm",
@@ -186,13 +188,13 @@ def _native(
         "num_attention_heads": sizes["num_attention_heads"],
         "num_key_value_heads": shared or sizes["num_attention_heads"],
         "head_dim": sizes["kv_channels"],
-        "max_position_embeddings": number(config, "seq_length") or 2048,
-        "rms_norm_eps": _real(config, "layernorm_epsilon", 1e-5),
+        "max_position_embeddings": stated.whole("seq_length", 2048),
+        "rms_norm_eps": stated.real("layernorm_epsilon", 1e-5),
         "hidden_act": "silu",
         "attention_bias": any(name.endswith("query_key_value.bias") for name in tensors),
         "rope_parameters": {
             "rope_type": "default",
-            "rope_theta": _THETA * _real(config, "rope_ratio", 1.0),
+            "rope_theta": _THETA * stated.real("rope_ratio", 1.0),
             "partial_rotary_factor": 0.5,
         },
         "tie_word_embeddings": False,
@@ -200,13 +202,6 @@ def _native(
         "eos_token_id": [END, *ends],
         "pad_token_id": 0,
     }
-
-
-def _real(config: Mapping[str, Any], key: str, default: float) -> float:
-    value = config.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e12:
-        return default
-    return float(value)
 
 
 def _sources(

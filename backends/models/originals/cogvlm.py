@@ -8,8 +8,11 @@ from typing import Any
 
 from backends.errors import ModelDamaged, SettingInvalid, SnugError
 from backends.models.adapter import Finder
+from backends.models.checkpoint import read_json_if_there
 from backends.models.geometry import number
+from backends.models.originals.cogvlm_names import checked_names
 from backends.models.originals.cogvlm_words import find_words, words_absent
+from backends.models.originals.config_values import Values
 from backends.models.originals.types import Companions, Part, Recipe, Source
 from backends.models.types import Tensor
 from backends.models.weight_files import read_any_headers
@@ -21,21 +24,16 @@ TEMPLATES = ("chat", "vqa", "base")
 _TABLE = "model.embed_tokens.weight"
 _CONVOLUTION = "model.vision.conv.weight"
 _BIAS = "model.layers.0.self_attn.vision_expert_query_key_value.bias"
-_PARTS = ("model.", "lm_head.")
 # What the authors' code takes where config.json says nothing.
 _CLASSES = "CogVLMForCausalLM"
 _THETA, _THETA_2 = 10_000.0, 500_000.0
 _PLACEHOLDER, _PLACEHOLDER_2 = 0, 128_002
+_CHANNELS, _EPS, _CONTEXT, _START = 3, 1e-6, 2048, 1
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 _VISION_SIZES = (
     *("hidden_size", "intermediate_size", "num_hidden_layers", "num_heads"),
     *("num_positions", "image_size", "patch_size"),
 )
-_KEPT = (
-    *("hidden_act", "initializer_range", "max_position_embeddings", "rms_norm_eps", "use_cache"),
-    *("bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings"),
-)
-_VISION_KEPT = ("hidden_act", "in_channels", "layer_norm_eps", "dropout_prob")
 
 
 def cogvlm_recipe(folder: Path, config: Mapping[str, Any], companions: Companions, finder: Finder) -> Recipe:
@@ -51,9 +49,7 @@ def cogvlm_recipe(folder: Path, config: Mapping[str, Any], companions: Companion
     native = native_config(folder, config, tensors)
     template = _template(companions.template, native["template_version"])
     words = find_words(folder, companions.tokenizer, native["vocab_size"], finder, own=brings_words(native))
-    sources = {
-        name: Source(Part(file, name)) for name, (_, file) in stored.items() if name.startswith(_PARTS)
-    }
+    sources = {name: Source(Part(stored[name][1], name)) for name in checked_names(folder, native, tensors)}
     return Recipe(
         folder=folder,
         layout=LAYOUT,
@@ -79,40 +75,68 @@ def brings_words(native: Mapping[str, Any]) -> bool:
 
 
 def native_config(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The config of the class that loads it. What the two generations differ in is seen from `tensors`."""
-    grouped = number(config, "num_multi_query_heads")
-    table, convolution = tensors.get(_TABLE), tensors.get(_CONVOLUTION)
+    """The config of the class that loads it. What the two generations differ in is seen from `tensors`.
+
+    Raises ModelDamaged, with file, key and value, for what can't be; ModelUnsupported for functions that
+    nobody computes.
+    """
+    stated = Values(folder, config)
+    first = config.get("num_multi_query_heads") is None
+    table = tensors.get(_TABLE)
     sizes = {key: _size(folder, config, key) for key in _SIZES}
-    rows = number(config, "vocab_size") or (table.shape[0] if table is not None else 0)
-    placeholder = config.get("pad_token_id")
-    if not isinstance(placeholder, int):
-        placeholder = _PLACEHOLDER if grouped is None else _PLACEHOLDER_2
+    rows = stated.whole("vocab_size", table.shape[0] if table is not None and table.shape else 1)
     native = {
         "model_type": LAYOUT,
         "architectures": [_CLASSES],
-        **{key: config[key] for key in _KEPT if config.get(key) is not None},
         **sizes,
+        **_tokens(stated, rows, _PLACEHOLDER if first else _PLACEHOLDER_2),
+        "hidden_act": stated.activation("hidden_act", "silu"),
+        "rms_norm_eps": stated.real("rms_norm_eps", _EPS),
+        "max_position_embeddings": stated.whole("max_position_embeddings", _CONTEXT),
+        "tie_word_embeddings": stated.flag("tie_word_embeddings", default=False),
         "vocab_size": rows,
-        "num_key_value_heads": grouped or sizes["num_attention_heads"],
-        "rope_theta": config.get("rope_theta") or (_THETA if grouped is None else _THETA_2),
-        "image_token_id": placeholder,
+        "num_key_value_heads": stated.whole("num_multi_query_heads", sizes["num_attention_heads"]),
+        "rope_theta": stated.real("rope_theta", _THETA if first else _THETA_2),
         "template_version": str(config.get("template_version") or TEMPLATES[0]),
         "vision_qkv_bias": _BIAS in tensors,
-        "spatial_merge_size": _stride(convolution, grouped=grouped is not None),
+        "spatial_merge_size": _stride(tensors.get(_CONVOLUTION), grouped=not first),
         "vision_config": _vision(folder, config),
     }
     _check(folder, native)
     return native
 
 
+def _tokens(stated: Values, rows: int, placeholder: int) -> dict[str, Any]:
+    """The tokens that mean something, of a vocabulary of `rows`.
+
+    `eos_token_id` is None where neither config.json nor generation_config.json names an end: the
+    tokenizer's own is one then.
+    """
+    if "bos_token_id" in stated.stated and stated.stated["bos_token_id"] is None:
+        raise stated.malformed("bos_token_id")
+    padding, start = stated.token("pad_token_id", rows), stated.token("bos_token_id", rows)
+    file = "generation_config.json"
+    generation = Values(stated.folder, read_json_if_there(stated.folder / file), file)
+    ends = stated.tokens("eos_token_id", rows)
+    return {
+        "bos_token_id": _START if start is None else start,
+        "eos_token_id": generation.tokens("eos_token_id", rows) or ends or None,
+        "pad_token_id": padding,
+        "image_token_id": placeholder if padding is None else padding,
+    }
+
+
 def _vision(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     tower = config.get("vision_config")
-    stated = tower if isinstance(tower, dict) else {}
-    kept = {key: stated[key] for key in _VISION_KEPT if stated.get(key) is not None}
+    stated = Values(folder, tower if isinstance(tower, dict) else {}, part="vision_config")
+    if stated.whole("in_channels", _CHANNELS) != _CHANNELS:
+        raise stated.malformed("in_channels")
     return {
         "model_type": "cogvlm_vision",
-        **kept,
-        **{key: _size(folder, stated, key) for key in _VISION_SIZES},
+        "hidden_act": stated.activation("hidden_act", "gelu"),
+        "in_channels": _CHANNELS,
+        "layer_norm_eps": stated.real("layer_norm_eps", _EPS),
+        **{key: _size(folder, stated.stated, key) for key in _VISION_SIZES},
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from backends.errors import ModelDamaged, ModelUnsupported, SnugError
 from backends.models.adapter import Finder
+from backends.models.originals.pieces import count_pieces
 from backends.text import Text, shown_name
 
 _VICUNA = "lmsys/vicuna-7b-v1.5"
@@ -17,8 +18,6 @@ _PIECES, _MERGES = "tokenizer.model", "tokenizer.json"
 _WEIGHTS = ("*.safetensors", "*.bin", "config.json")
 # Vocabularies are padded up to a multiple of this many rows, at most.
 _PADDING = 64
-# A SentencePiece file is a protobuf message whose field 1 is repeated for every word.
-_WORD, _VARINT, _FIXED64, _BYTES, _FIXED32 = 1, 0, 1, 2, 5
 
 
 def tokenizer_file(place: Path) -> Path | None:
@@ -69,29 +68,6 @@ def words_absent(folder: Path, *, own: bool) -> SnugError:
     )
 
 
-def count_words(file: Path) -> int | None:
-    """How many words SentencePiece's own `file` holds; None where it isn't one."""
-    try:
-        raw = file.read_bytes()
-        count = at = 0
-        while at < len(raw):
-            key, at = _varint(raw, at)
-            wire = key & 7
-            if wire == _VARINT:
-                _, at = _varint(raw, at)
-                continue
-            size = {_FIXED64: 8, _FIXED32: 4}.get(wire, -1)
-            if wire == _BYTES:
-                size, at = _varint(raw, at)
-            at += size
-            if size < 0 or at > len(raw):
-                return None
-            count += key >> 3 == _WORD
-    except (OSError, IndexError):
-        return None
-    return count or None
-
-
 def _places(folder: Path, finder: Finder) -> Iterator[Path]:
     around = folder.absolute().parent
     yield from (around / name for name in _BESIDE)
@@ -110,7 +86,7 @@ def _suits(place: Path, rows: int) -> bool:
     """Whether `place` holds words that fit; a tokenizer.json alone only where its name is the right one."""
     try:
         if (place / _PIECES).is_file():
-            return _fits(count_words(place / _PIECES), rows)
+            return _fits(_count(place / _PIECES), rows)
         return place.name in [Path(name).name for name in _BESIDE] and (place / _MERGES).is_file()
     except OSError:
         return False
@@ -134,7 +110,7 @@ def _checked(folder: Path, given: Path, rows: int) -> Path:
             place=shown_name(given.name or str(given)),
         )
         raise ModelUnsupported(path=str(folder), detail=detail, suggestion=remedy)
-    count = count_words(file) if file.suffix == ".model" else None
+    count = _count(file) if file.suffix == ".model" else None
     if count is not None and count > rows:
         detail = Text.of(
             "cogvlm.foreign_words",
@@ -148,14 +124,9 @@ def _checked(folder: Path, given: Path, rows: int) -> Path:
     return given
 
 
-def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    """The number at byte `at` and where the next one is. Raises IndexError where it has no end."""
-    value = shift = 0
-    while True:
-        byte = raw[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if not byte & 0x80:
-            return value, at
-        if shift > 63:
-            raise IndexError(at)
+def _count(file: Path) -> int | None:
+    """How many words SentencePiece's own `file` holds; None where it isn't one, or can't be read."""
+    try:
+        return count_pieces(file)
+    except OSError:
+        return None

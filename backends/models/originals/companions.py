@@ -17,8 +17,8 @@ _TOKENIZERS = ("tokenizer.model", "tokenizer.json")
 def find_companion(folder: Path, stated: object, finder: Finder) -> Path | None:
     """The model folder that `stated`, a path or a Hub name in the config of `folder`, means; None if absent.
 
-    Looked for, in this order: an absolute path; that path inside `folder` and beside it; its last part
-    there; `finder`. Separators of either system are understood.
+    Looked for, in this order: an absolute path; that path inside `folder` and beside it; its last two parts
+    there, which are a Hub name, and its last one; `finder`. Separators of either system are understood.
     """
     if not isinstance(stated, str) or not stated.strip():
         return None
@@ -69,20 +69,33 @@ def last_part(stated: str) -> str:
 
 def tower_absent(folder: Path, stated: object) -> ModelUnsupported:
     """The error about a vision tower that is in none of the places."""
-    named = str(stated) if isinstance(stated, str) else "?"
+    if not isinstance(stated, str) or not stated.strip():
+        return ModelUnsupported(
+            path=str(folder),
+            detail=Text(
+                "companion.tower_unnamed",
+                "It leaves out its vision tower, and its config.json does not name the one that it was "
+                "trained with.",
+            ),
+            suggestion=Text(
+                "companion.tower_unnamed_remedy",
+                "Say where the tower is: under Custom on the page, or with --set vision_tower=PATH in a "
+                "terminal.",
+            ),
+        )
     return ModelUnsupported(
         path=str(folder),
         detail=Text.of(
             "companion.tower_absent",
             "It leaves out its vision tower {tower}, which is neither beside it nor in the model folders or "
             "the Hub cache.",
-            tower=shown_name(named),
+            tower=shown_name(stated),
         ),
         suggestion=Text.of(
             "companion.tower_remedy",
             "Put the folder of {tower} beside it or into a model folder, or say where it is: under Custom on "
             "the page, or with --set vision_tower=PATH in a terminal.",
-            tower=shown_name(named),
+            tower=shown_name(stated),
         ),
     )
 
@@ -114,9 +127,9 @@ def _places(home: Path, stated: str) -> Iterator[Path]:
     if Path(stated).is_absolute():
         yield Path(stated)
     written = stated.replace("\\", "/")
-    last = last_part(stated)
-    for part in (written, last):
-        # A Windows drive or a rooted path of another machine means nothing here, its last part may.
+    last_two = "/".join(PurePosixPath(written).parts[-2:])
+    for part in dict.fromkeys((written, last_two, last_part(stated))):
+        # A Windows drive or a rooted path of another machine means nothing here, its last parts may.
         if part and not part.startswith("/") and ":" not in part:
             yield home / part
             yield home.parent / part

@@ -17,6 +17,8 @@ from backends.models.originals.companions import (
     tokenizer_folder,
     tower_absent,
 )
+from backends.models.originals.complete import check_layers, is_training_state, missing, surplus
+from backends.models.originals.config_values import malformed
 from backends.models.originals.found import Found, files_of, in_file, in_folder
 from backends.models.originals.llava_base import Kind, base_weights, find_base, kind_of
 from backends.models.originals.llava_config import (
@@ -26,15 +28,18 @@ from backends.models.originals.llava_config import (
     vision_settings,
 )
 from backends.models.originals.llava_limits import is_llava as is_llava  # noqa: PLC0414 - asked with the recipe
-from backends.models.originals.llava_limits import is_tiled, malformed, missing, other_size, text_family
+from backends.models.originals.llava_limits import is_tiled, other_size, text_family
 from backends.models.originals.llava_lora import add_lora
 from backends.models.originals.llava_names import (
     expected_shapes,
+    is_no_weight,
     is_tower,
+    is_unused,
     loaded_name,
     original_key,
     tower_name,
 )
+from backends.models.originals.llava_pictures import picture_settings
 from backends.models.originals.templates import TEMPLATES, choose_llava_template, template_named
 from backends.models.originals.types import Companions, Recipe
 from backends.models.weight_files import has_weights
@@ -43,8 +48,6 @@ from backends.text import Text
 _TABLE, _HEAD = "model.language_model.embed_tokens.weight", "lm_head.weight"
 _ADDED, _PROJECTOR = "non_lora_trainables.bin", "mm_projector.bin"
 _ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
-# What the engine needs to know of how pictures are looked at, beside preprocessor_config.json.
-_WAYS = ("image_aspect_ratio", "image_grid_pinpoints", "mm_patch_merge_type", "mm_use_im_start_end")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ def llava_recipe(folder: Path, config: Mapping[str, Any], companions: Companions
         tokenizer=words,
         template=template,
         templates=tuple(one.name for one in TEMPLATES),
-        pictures=_pictures(folder, tower, settings),
+        pictures=picture_settings(folder, tower.folder, tower.vision["image_size"], settings),
         companions=Companions(base, tower.folder, words if has_tokenizer(words) else None, template),
     )
 
@@ -98,7 +101,7 @@ def llava_recipe(folder: Path, config: Mapping[str, Any], companions: Companions
 def _weights(folder: Path, kind: Kind, base: Path | None, config: Mapping[str, Any]) -> dict[str, Found]:
     """All that the checkpoint and its base hold, by loaded names."""
     if base is None:
-        return _by_name(in_folder(folder), loaded_name)
+        return _all_by_name(folder, in_folder(folder), loaded_name)
     found = _by_name(base_weights(folder, base, config), loaded_name)
     if kind is Kind.PROJECTOR:
         return found | _additions(folder / _PROJECTOR)
@@ -118,7 +121,7 @@ def _weights(folder: Path, kind: Kind, base: Path | None, config: Mapping[str, A
 def _additions(path: Path) -> dict[str, Found]:
     tensors = in_file(path)
     doubled = any(key.removeprefix("base_model.").startswith("model.model.") for key in tensors)
-    return _by_name(tensors, lambda key: loaded_name(original_key(key, doubled=doubled)))
+    return _all_by_name(path.parent, tensors, lambda key: loaded_name(original_key(key, doubled=doubled)))
 
 
 def _tower(
@@ -148,7 +151,8 @@ def _tower(
 
 
 def _checked(folder: Path, native: Mapping[str, Any], found: Mapping[str, Found]) -> dict[str, Found]:
-    """What the class has a place for. Raises when something is absent or of another size."""
+    """What the class has a place for. Raises when something is absent, of another size, or left over."""
+    check_layers(folder, found, "model.language_model.layers.", native["text_config"]["num_hidden_layers"])
     shapes = expected_shapes(native)
     lacking = [name for name in shapes if name not in found]
     if lacking:
@@ -157,6 +161,14 @@ def _checked(folder: Path, native: Mapping[str, Any], found: Mapping[str, Found]
         one = found[name]
         if one.tensor.shape != shape:
             raise other_size(folder, name, one.part.file, one.tensor.shape, shape)
+    beyond = [
+        one.part.key
+        for name, one in found.items()
+        # A base may be another LLaVA, of which the projector is replaced.
+        if name not in shapes and not is_unused(name) and (is_tower(name) or one.part.file.parent == folder)
+    ]
+    if beyond:
+        raise surplus(folder, beyond)
     return {name: found[name] for name in shapes}
 
 
@@ -206,19 +218,21 @@ def _template(
     return choose_llava_template(settings, words, family, names)
 
 
-def _pictures(folder: Path, tower: _Tower, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """preprocessor_config.json of the tower, else of the checkpoint, and how pictures are looked at."""
-    side = tower.vision["image_size"]
-    prepared: dict[str, Any] = {"size": side, "crop_size": side}
-    for place in (folder, tower.folder):
-        if place is not None:
-            prepared |= read_json_if_there(place / "preprocessor_config.json")
-    return prepared | {key: settings[key] for key in _WAYS if key in settings}
-
-
 def _by_name(found: Mapping[str, Found], name_of: Callable[[str], str | None]) -> dict[str, Found]:
     named = ((name_of(key), one) for key, one in found.items())
     return {name: one for name, one in named if name is not None}
+
+
+def _all_by_name(
+    folder: Path, found: Mapping[str, Found], name_of: Callable[[str], str | None]
+) -> dict[str, Found]:
+    """As `_by_name`. Raises ModelDamaged for tensors of the checkpoint itself that no LLaVA has."""
+    beyond = [
+        key for key in found if name_of(key) is None and not is_no_weight(key) and not is_training_state(key)
+    ]
+    if beyond:
+        raise surplus(folder, beyond)
+    return _by_name(found, name_of)
 
 
 def _lost(folder: Path, file: str) -> ModelDamaged:

@@ -10,7 +10,8 @@ from typing import Any
 
 from backends.errors import ModelUnsupported
 from backends.models.checkpoint import read_json_if_there
-from backends.models.originals.llava_limits import figure, is_tiled, malformed, projector_depth
+from backends.models.originals.config_values import Values, is_positive, is_whole, malformed
+from backends.models.originals.llava_limits import figure, is_tiled, projector_depth
 from backends.text import Text, shown_name
 
 # Of the language model: sizes that must be whole numbers, with the default of its class, and the rest.
@@ -20,19 +21,22 @@ _SIZES = {
 }
 _CONTEXT = {"llama": 2048, "mistral": 131072}
 _MISTRAL_KV_HEADS = 8
+# Numbers above zero, and yes or no.
+_POSITIVE = ("rms_norm_eps", "rope_theta")
+_FLAGS = ("attention_bias", "mlp_bias", "tie_word_embeddings")
 _AS_THEY_ARE = (
-    *(
-        "hidden_act",
-        "rms_norm_eps",
-        "rope_theta",
-        "rope_scaling",
-        "rope_parameters",
-        "attention_bias",
-        "mlp_bias",
-    ),
-    *("head_dim", "bos_token_id", "eos_token_id", "pad_token_id", "tie_word_embeddings"),
-    *("initializer_range", "attention_dropout"),
+    *("hidden_act", "rope_scaling", "rope_parameters", "head_dim"),
+    *("bos_token_id", "eos_token_id", "pad_token_id", *_POSITIVE, *_FLAGS),
 )
+# Ways of stretching positions, with what each needs to know.
+_STRETCHED: Mapping[str, tuple[str, ...]] = {
+    "default": (),
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    "yarn": ("factor", "original_max_position_embeddings"),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+}
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
 # CLIP's own defaults, which its configs leave out.
 _VISION_SIZES = {
     "hidden_size": 768,
@@ -44,7 +48,7 @@ _VISION_SIZES = {
     "patch_size": 32,
     "projection_dim": 512,
 }
-_VISION_AS_THEY_ARE = ("hidden_act", "layer_norm_eps", "attention_dropout", "initializer_range")
+_VISION_AS_THEY_ARE = ("hidden_act", "layer_norm_eps")
 # Every CLIP tower that was published has heads of this width.
 _CLIP_HEAD = 64
 
@@ -67,14 +71,48 @@ def text_settings(config: Mapping[str, Any], family: str, words: int, folder: Pa
         figure(config, "head_dim", folder)
     elif text["hidden_size"] % heads:
         raise malformed(folder, "num_attention_heads", heads)
-    for key in ("rms_norm_eps", "rope_theta"):
-        value = config.get(key)
-        if value is not None and not _is_positive(value):
-            raise malformed(folder, key, value)
+    _check_text(config, words, folder)
     if family == "mistral":
         # transformers 4.37, which the authors' code runs on, attends to everything whatever the config says.
         text["sliding_window"] = None
-    return text | {key: config[key] for key in _AS_THEY_ARE if key in config}
+    return text | {key: config[key] for key in _AS_THEY_ARE if key in config and _says(config, key)}
+
+
+def _check_text(config: Mapping[str, Any], words: int, folder: Path) -> None:
+    """Raise ModelDamaged, or ModelUnsupported for a function, about what the classes would stumble over."""
+    stated = Values(folder, config)
+    for key in _POSITIVE:
+        stated.real(key, 1.0)
+    for key in _FLAGS:
+        stated.flag(key, default=False)
+    stated.activation("hidden_act", "silu")
+    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        value = config.get(key)
+        tokens = value if key == "eos_token_id" and isinstance(value, list) else [value]
+        if not all(token is None or is_whole(token) for token in tokens):
+            raise stated.malformed(key)
+    padding = config.get("pad_token_id")
+    if padding is not None and not -words <= padding < words:  # the first models have -1, for none
+        raise stated.malformed("pad_token_id")
+    for key in ("rope_scaling", "rope_parameters"):
+        if config.get(key) is not None and not _is_stretch(config[key]):
+            raise stated.malformed(key)
+
+
+def _is_stretch(value: object) -> bool:
+    """Whether a value tells how positions become angles, in one of the ways that the classes know."""
+    if not isinstance(value, dict):
+        return False
+    kind = value.get("rope_type", value.get("type", "default"))
+    needed = _STRETCHED.get(kind) if isinstance(kind, str) else None
+    if needed is None or not all(key in value for key in needed):
+        return False
+    return all(is_positive(number) for key, number in value.items() if key in ("rope_theta", *needed))
+
+
+def _says(config: Mapping[str, Any], key: str) -> bool:
+    """Whether a value is said: null is the class's default, but for tokens, where it is none."""
+    return config[key] is not None or key.endswith("_token_id")
 
 
 def vision_settings(tower: Path) -> dict[str, Any]:
@@ -106,7 +144,10 @@ def vision_settings(tower: Path) -> dict[str, Any]:
         vision[key] = figure(stated, key, tower, default)
     if vision["hidden_size"] % vision["num_attention_heads"]:
         raise malformed(tower, "num_attention_heads", vision["num_attention_heads"])
-    return vision | {key: stated[key] for key in _VISION_AS_THEY_ARE if key in stated}
+    values = Values(tower, stated, part="" if stated is config else "vision_config")
+    values.activation("hidden_act", "quick_gelu")
+    values.real("layer_norm_eps", 1.0)
+    return vision | {key: stated[key] for key in _VISION_AS_THEY_ARE if stated.get(key) is not None}
 
 
 def inferred_vision(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any] | None:
@@ -162,7 +203,7 @@ def native_config(
         native["projector_depth"] = depth
     if tiled:
         native["image_grid_pinpoints"] = [[height, width] for width, height in pinpoints(config, folder)]
-    if isinstance(config.get("torch_dtype"), str):
+    if config.get("torch_dtype") in _FLOATS:
         native["dtype"] = config["torch_dtype"]
     return native
 
@@ -179,10 +220,6 @@ def pinpoints(config: Mapping[str, Any], folder: Path) -> list[tuple[int, int]]:
     if not pairs or not whole:
         raise malformed(folder, "image_grid_pinpoints", stated)
     return pairs
-
-
-def _is_positive(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def _is_object(config: Mapping[str, Any], key: str) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from backends.errors import ModelDamaged, ModelUnsupported
+from backends.errors import ModelUnsupported
+from backends.models.originals.config_values import malformed
 from backends.text import Text, shown_name
 
 _CLASS = re.compile(r"Llava\w*ForCausalLM")
@@ -105,29 +106,6 @@ def figure(config: Mapping[str, Any], key: str, folder: Path, default: int | Non
     if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 31:
         return value
     raise malformed(folder, key, value)
-
-
-def malformed(folder: Path, key: str, value: object) -> ModelDamaged:
-    """The error about a value in config.json that can't be one."""
-    detail = Text.of(
-        "llava.value",
-        "Its config.json gives {key} as {value}, which can't be.",
-        key=key,
-        value=shown_name("null" if value is None else str(value)),
-    )
-    return ModelDamaged(path=str(folder), detail=detail, file="config.json")
-
-
-def missing(folder: Path, names: Sequence[str], expected: int) -> ModelDamaged:
-    """The error about weights that no file holds."""
-    detail = Text.of(
-        "llava.missing",
-        "Of its {expected:count} weights {count:count} are in none of its files, the first is {tensor}.",
-        expected=expected,
-        count=len(names),
-        tensor=names[0],
-    )
-    return ModelDamaged(path=str(folder), detail=detail, file=Text("llava.weight_files", "the weight files"))
 
 
 def other_size(

@@ -11,6 +11,8 @@ _PROJECTOR = re.compile(r"(?:.*\.)?mm_projector\.(?:(\d+)\.)?(weight|bias)")
 _TOWER = re.compile(r"model\.vision_tower\.vision_tower\.(?:vision_model\.)?(.+)")
 _CLIP = re.compile(r"(?:.*vision_model\.)?((?:embeddings|pre_layrnorm|encoder|post_layernorm)\..+)")
 _NOT_WEIGHTS = ("rotary_emb.inv_freq", "position_ids")
+# Of a whole CLIP: what only comparing pictures with texts takes.
+_COMPARING = re.compile(r"(?:.*\.)?(?:text_model\..+|(?:text|visual)_projection\.weight|logit_scale)")
 
 
 def loaded_name(key: str) -> str | None:
@@ -21,8 +23,8 @@ def loaded_name(key: str) -> str | None:
         return key
     if found := _PROJECTOR.fullmatch(key):
         # A bare linear layer has no number; the activations between layers take the odd ones.
-        number = int(found[1] or 0) // 2 + 1
-        return f"model.multi_modal_projector.linear_{number}.{found[2]}"
+        number, odd = divmod(int(found[1] or 0), 2)
+        return None if odd else f"model.multi_modal_projector.linear_{number + 1}.{found[2]}"
     if found := _TOWER.fullmatch(key):
         return f"model.vision_tower.{found[1]}"
     if found := _LANGUAGE.fullmatch(key):
@@ -33,6 +35,17 @@ def loaded_name(key: str) -> str | None:
 def is_no_weight(key: str) -> bool:
     """Whether a tensor is a buffer that the loaded model computes itself."""
     return key.endswith(_NOT_WEIGHTS)
+
+
+def is_unused(name: str) -> bool:
+    """Whether a loaded name has no place in some models of the classes, which answer the same without it.
+
+    The line end of v1.6 where pictures are looked at as in v1.5, a head of its own beside one that is the
+    token table, the half of CLIP that reads texts.
+    """
+    if is_tower(name):
+        return _COMPARING.fullmatch(name) is not None
+    return name in ("model.image_newline", "lm_head.weight")
 
 
 def tower_name(key: str) -> str | None:

@@ -10,7 +10,7 @@ _PIECE = 1
 
 
 def count_pieces(path: Path) -> int | None:
-    """The number of pieces in the SentencePiece model `path`; None where it is no such file.
+    """The number of pieces in the SentencePiece model `path`; None where it is no such file, or a huge one.
 
     Raises OSError.
     """

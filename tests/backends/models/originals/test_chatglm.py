@@ -72,6 +72,21 @@ def test_its_settings_are_those_of_the_checkpoint_and_not_glm_s_own() -> None:
     assert config.max_position_embeddings == 2048
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("rope_ratio", value) for value in ("x", -2, 0, True)),
+        *(("layernorm_epsilon", value) for value in ("x", -1e-5)),
+        *(("seq_length", value) for value in ("x", 0, 2.5)),
+        ("multi_query_group_num", "x"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named(copy: Path, key: str, value: object) -> None:
+    rewrite(copy, **{key: value})
+    with pytest.raises(ModelDamaged, match=rf"config\.json gives {key} as {value}"):
+        read(copy)
+
+
 def test_the_long_one_turns_slower(copy: Path) -> None:
     rewrite(copy, rope_ratio=50, seq_length=32768)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig
 
 from backends.errors import ModelDamaged, ModelUnsupported, SettingInvalid, SnugError
 from backends.models.checkpoint import read_json
@@ -81,7 +82,13 @@ TABLE: dict[str, tuple[str, Breaking, type[SnugError], tuple[str, ...]]] = {
         FULL,
         change("config.json", mm_vision_tower=None),
         ModelUnsupported,
-        ("vision tower", "vision_tower=PATH"),
+        ("does not name", "vision_tower=PATH"),
+    ),
+    "a tower that is a number": (
+        FULL,
+        change("config.json", mm_vision_tower=7),
+        ModelUnsupported,
+        ("does not name", "vision_tower=PATH"),
     ),
     "a tower of another kind": (
         FULL,
@@ -157,7 +164,53 @@ TABLE: dict[str, tuple[str, Breaking, type[SnugError], tuple[str, ...]]] = {
         FULL,
         change("config.json", num_hidden_layers=3),
         ModelDamaged,
-        ("layers.2",),
+        ("hold 2 decoder layers", "says 3"),
+    ),
+    "more layers than stated": (
+        FULL,
+        change("config.json", num_hidden_layers=1),
+        ModelDamaged,
+        ("hold 2 decoder layers", "says 1"),
+    ),
+    "a base with more layers than stated": (
+        LORA,
+        change("config.json", num_hidden_layers=1),
+        SnugError,
+        ("layers",),
+    ),
+    "a tower with more layers than stated": (
+        FULL,
+        change(
+            TOWER,
+            vision_config={"hidden_size": 48, "image_size": 56, "patch_size": 14, "num_hidden_layers": 2}
+            | {"intermediate_size": 96, "num_attention_heads": 4},
+        ),
+        ModelDamaged,
+        ("16 weights", "encoder.layers.2."),
+    ),
+    "a deeper projector than stated": (
+        FULL,
+        change("config.json", mm_projector_type="linear"),
+        ModelDamaged,
+        ("2 weights", "mm_projector.2."),
+    ),
+    "a projector's weights where an activation is": (
+        BARE,
+        retrain("mm_projector.bin", "model.mm_projector.1.weight", (4, 4)),
+        ModelDamaged,
+        ("1 weight", "mm_projector.1.weight"),
+    ),
+    "weights that no LLaVA has": (
+        LORA,
+        retrain("non_lora_trainables.bin", "base_model.model.model.vision_resampler.query", (4, 4)),
+        ModelDamaged,
+        ("1 weight", "vision_resampler.query"),
+    ),
+    "biases that are not stated": (
+        LORA,
+        retrain("non_lora_trainables.bin", "base_model.model.model.layers.0.self_attn.q_proj.bias", (64,)),
+        ModelDamaged,
+        ("1 weight", "q_proj.bias"),
     ),
     "another language model": (
         FULL,
@@ -219,6 +272,62 @@ TABLE: dict[str, tuple[str, Breaking, type[SnugError], tuple[str, ...]]] = {
     ),
 }
 
+VALUES: dict[str, tuple[object, ...]] = {
+    "eos_token_id": ("x", [2, "x"], {}, True),
+    "bos_token_id": ("x", 1.5),
+    "pad_token_id": ("x", 480, -481),
+    "rope_scaling": ("x", {"type": "zz"}, {"type": "linear"}, {"type": "linear", "factor": "x"}, {"type": 3}),
+    "rope_parameters": ([], {"rope_type": "default", "rope_theta": "x"}),
+    "rms_norm_eps": ("x", -1),
+    "rope_theta": ("x", 0),
+    "hidden_act": (5, ["silu"]),
+    "attention_bias": ("yes",),
+    "mlp_bias": (1,),
+    "tie_word_embeddings": ("no",),
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key, values in VALUES.items() for value in values]
+)
+def test_a_value_that_cannot_be_is_named(key: str, value: object, tmp_path: Path) -> None:
+    shutil.copytree(FIXTURES / FULL / "checkpoint", tmp_path / "models")
+    folder = tmp_path / "models" / folders(FULL)[0].name
+    change("config.json", **{key: value})(folder)
+    with pytest.raises(ModelDamaged, match=f"config.json gives {key} as ") as raised:
+        recipe_of(folder)
+    assert str(value) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("rope_scaling", {"type": "linear", "factor": 2.0}),
+        ("rope_scaling", {"rope_type": "dynamic", "factor": 4}),
+        ("eos_token_id", [2, 3]),
+        ("pad_token_id", -1),
+    ],
+)
+def test_a_value_that_can_be_is_kept(key: str, value: object, tmp_path: Path) -> None:
+    shutil.copytree(FIXTURES / FULL / "checkpoint", tmp_path / "models")
+    folder = tmp_path / "models" / folders(FULL)[0].name
+    change("config.json", **{key: value})(folder)
+    native = recipe_of(folder).config
+    assert native["text_config"][key] == value
+    AutoConfig.for_model(**native)
+
+
+@pytest.mark.parametrize("path", ["config.json", TOWER], ids=["text", "tower"])
+def test_a_function_that_nobody_knows_is_refused(path: str, tmp_path: Path) -> None:
+    shutil.copytree(FIXTURES / FULL / "checkpoint", tmp_path / "models")
+    folder = tmp_path / "models" / folders(FULL)[0].name
+    stated = read_json(folder / path)
+    where = stated["vision_config"] if path == TOWER else stated
+    where["hidden_act"] = "zz"
+    (folder / path).write_text(json.dumps(stated), encoding="utf-8")
+    with pytest.raises(ModelUnsupported, match=r"config.json names zz as (vision_config\.)?hidden_act"):
+        recipe_of(folder)
+
 
 @pytest.mark.parametrize(("fixture", "breaking", "kind", "words"), TABLE.values(), ids=TABLE.keys())
 def test_it_says_what_is_wrong(
@@ -232,6 +341,23 @@ def test_it_says_what_is_wrong(
     said = str(raised.value)
     assert [word for word in words if word not in said] == [], said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "model.image_newline",
+        "model.layers.0.self_attn.rotary_emb.inv_freq",
+        "model.vision_tower.vision_tower.text_model.embeddings.token_embedding.weight",
+        "optimizer.state.exp_avg",
+    ],
+)
+def test_what_answers_nothing_may_be_beside_the_weights(key: str, tmp_path: Path) -> None:
+    shutil.copytree(FIXTURES / BARE / "checkpoint", tmp_path / "models")
+    folder = tmp_path / "models" / folders(BARE)[0].name
+    before = recipe_of(folder).sources
+    retrain("mm_projector.bin", key, (4,))(folder)
+    assert recipe_of(folder).sources == before
 
 
 def test_an_unknown_template_is_refused_with_the_known_ones() -> None:
