@@ -74,6 +74,11 @@ def why_reload(old: Plan, new: Plan) -> Text | None:
 def _obstacles(old: Plan, new: Plan) -> Iterator[Text]:
     if (old.model_path, old.engine) != (new.model_path, new.engine):
         yield Text("move.other_model", "The new plan is for another model or another engine.")
+    if old.companions != new.companions:
+        yield Text(
+            "move.companions",
+            "It is to be read with another base, vision tower, tokenizer or conversation format.",
+        )
     if new.engine == "llamacpp":
         yield Text("move.gguf", "llama.cpp places a model while it reads its file.")
     if (old.precision, old.compute_dtype) != (new.precision, new.compute_dtype):

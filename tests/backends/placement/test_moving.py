@@ -8,7 +8,7 @@ import pytest
 
 from backends.hardware.types import HardwareSnapshot
 from backends.models.identify import identify
-from backends.models.types import ModelInfo
+from backends.models.types import Companions, ModelInfo
 from backends.placement import planner
 from backends.placement.moving import Move, Stuck, ordered, room, same_places, why_no_room, why_reload
 from backends.placement.types import Overrides, Plan, PlanRequest
@@ -38,6 +38,7 @@ GIB = 2**30
         (RAM, HYBRID, None),
         (HYBRID, on("cuda:1", "cuda:1", "disk", "cpu"), None),
         (HYBRID, on("cuda:1", "cuda:1", "cpu", "cpu", path="other"), "move.other_model"),
+        (HYBRID, replace(HYBRID, companions=Companions(template="v0")), "move.companions"),
         (HYBRID, replace(HYBRID, precision="int8"), "move.precision"),
         (HYBRID, replace(HYBRID, compute_dtype="bfloat16"), "move.precision"),
         (on("cpu", "cpu", "cpu", "cpu", gpus=()), HYBRID, "move.hidden_gpu"),
@@ -79,6 +80,7 @@ GIB = 2**30
         "to a GPU",
         "from one GPU to another, and to the disk",
         "another model",
+        "another conversation format",
         "another precision",
         "another dtype beside the quantized layers",
         "a process without GPUs",
