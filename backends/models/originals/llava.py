@@ -27,7 +27,6 @@ from backends.models.originals.llava_config import (
     text_settings,
     vision_settings,
 )
-from backends.models.originals.llava_limits import is_llava as is_llava  # noqa: PLC0414 - asked with the recipe
 from backends.models.originals.llava_limits import is_tiled, other_size, text_family
 from backends.models.originals.llava_lora import add_lora
 from backends.models.originals.llava_names import (

@@ -9,7 +9,8 @@ from backends.models.adapter import Finder, is_adapter
 from backends.models.checkpoint import read_json_if_there
 from backends.models.originals.chatglm import chatglm_recipe
 from backends.models.originals.cogvlm import cogvlm_recipe, tokenizer_absent
-from backends.models.originals.llava import is_llava, llava_recipe
+from backends.models.originals.llava import llava_recipe
+from backends.models.originals.llava_limits import is_llava
 from backends.models.originals.lora import native_lora_recipe
 from backends.models.originals.native import native_recipe
 from backends.models.originals.recognise import original_family

@@ -17,8 +17,9 @@ from transformers import (
 )
 
 from backends.models.checkpoint import read_json
-from backends.models.originals.llava import is_llava, llava_recipe
+from backends.models.originals.llava import llava_recipe
 from backends.models.originals.llava_config import inferred_vision, native_config, text_settings
+from backends.models.originals.llava_limits import is_llava
 from backends.models.originals.llava_names import expected_shapes
 from backends.models.originals.types import Companions
 from tests.support.original_llava import FIXTURES, NAMES, folders, nowhere, recipe_of, values
