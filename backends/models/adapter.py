@@ -1,69 +1,42 @@
-"""A LoRA and its base model: what merging takes and whether they belong together, by config and headers."""
+"""A LoRA's folder and the model that it belongs to: what is which, and where."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from backends.errors import ModelDamaged, ModelUnsupported
-from backends.models.checkpoint import read_json
-from backends.models.geometry import number
-from backends.models.safetensors_header import read_header
-from backends.models.types import Adapter, Tensor
 from backends.text import Text, shown_name
 
 # Where a base model of this name is elsewhere on the machine, if it is.
 Finder = Callable[[str], Path | None]
 
 _CONFIG, _WEIGHTS, _PICKLED = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
-_ADDED = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<side>[AB])(?:\.\w+)?\.weight")
 # The part of a module's path that is the same in every version of a family: from its numbered block on.
 _BLOCK = re.compile(r"(?:.*?\.)?(?P<tail>[^.]+\.\d+\..+)")
 
 
 def is_adapter(folder: Path) -> bool:
     """Whether `folder` holds an adapter and no whole model of its own; not one that may not be entered."""
-    whole = ("model.safetensors", "model.safetensors.index.json")
+    whole = tuple(
+        f"{name}{index}"
+        for name in ("model.safetensors", "pytorch_model.bin")
+        for index in ("", ".index.json")
+    )
     try:
         return (folder / _CONFIG).is_file() and not any((folder / name).is_file() for name in whole)
     except OSError:
         return False
 
 
-def read_adapter(
-    folder: Path, base: Path | None, elsewhere: Finder
-) -> tuple[Adapter, Path, tuple[Tensor, ...]]:
-    """Return the adapter in `folder`, the folder of its base model, and the tensors it adds.
-
-    The base is `base` where that is given, else at the path that the adapter's config names, then beside
-    `folder` under that name or its last part, then `elsewhere`. Of pickled weights only the size is known.
-    Raises ModelUnsupported when it is not a LoRA or its base is not there, ModelDamaged when its config or
-    header is not readable or it has no weights.
-    """
-    config = read_json(folder / _CONFIG)
-    found = base_folder(folder, config, base, elsewhere)
-    added: tuple[Tensor, ...] = ()
-    if (folder / _WEIGHTS).is_file():
-        added = read_header(folder / _WEIGHTS).tensors
-        nbytes = sum(tensor.nbytes for tensor in added)
-    elif (folder / _PICKLED).is_file():
-        nbytes = (folder / _PICKLED).stat().st_size
-    else:
-        nbytes = 0
-    if not nbytes:
-        detail = Text.of("checkpoint.missing", "{file} is missing.", file=_WEIGHTS)
-        raise ModelDamaged(path=str(folder), detail=detail, file=_WEIGHTS)
-    ranks = [tensor.shape[0] for tensor in added if ".lora_A" in tensor.name and len(tensor.shape) == 2]
-    rank = max(ranks, default=number(config, "r") or 0)
-    return Adapter(folder.name, rank, nbytes, str(found)), found, added
-
-
 def base_folder(folder: Path, config: Mapping[str, Any], base: Path | None, elsewhere: Finder) -> Path:
-    """The folder of the model that the adapter in `folder` belongs to, found as `read_adapter` says.
+    """The folder of the model that the adapter in `folder` belongs to.
 
-    Raises ModelUnsupported when the adapter is no LoRA, or its base is an adapter itself or not there.
+    It is `base` where that is given, else at the path that the adapter's config names, then beside `folder`
+    under that name or its last part, then `elsewhere`. Raises ModelUnsupported when the adapter is no LoRA,
+    or its base is an adapter itself or not there.
     """
     if str(config.get("peft_type", "LORA")).upper() != "LORA":
         kind = shown_name(str(config["peft_type"]))
@@ -87,42 +60,6 @@ def adapter_weights(folder: Path) -> Path:
             return folder / name
     detail = Text.of("checkpoint.missing", "{file} is missing.", file=_WEIGHTS)
     raise ModelDamaged(path=str(folder), detail=detail, file=_WEIGHTS)
-
-
-def check_match(folder: Path, added: Iterable[Tensor], base: Path, tensors: Sequence[Tensor]) -> None:
-    """Refuse a LoRA of another model: of other sizes, or for parts that `tensors` of the base lack.
-
-    Parts are recognised from their numbered block on, because what stands above differs between
-    versions. Raises ModelUnsupported.
-    """
-    shapes = _changed(added)
-    weights: dict[str, list[Tensor]] = {}
-    for tensor in tensors:
-        if tensor.name.endswith(".weight"):
-            weights.setdefault(tail_of(tensor.name.removesuffix(".weight")), []).append(tensor)
-    parts = {_kind(tail) for tail in weights}
-    known = 0
-    for module, sides in shapes.items():
-        same = weights.get(tail_of(module), [])
-        known += bool(same)
-        if same and not any(_fits(sides, tensor) for tensor in same):
-            wide, has = (_written(sides), " x ".join(map(str, same[0].shape)))
-            raise foreign(
-                folder,
-                Text.of(
-                    "adapter.size",
-                    "It belongs to another model: its {module} is for {wide} weights, and in {base} that is "
-                    "{has}.",
-                    module=shown_name(module),
-                    wide=wide,
-                    base=shown_name(base.name),
-                    has=has,
-                ),
-            )
-        if not same and _kind(tail_of(module)) in parts:
-            raise foreign(folder, lacks(module, base))
-    if shapes and not known:
-        raise foreign(folder, lacks(next(iter(shapes)), base))
 
 
 def _base(folder: Path, config: Mapping[str, Any], elsewhere: Finder) -> Path:
@@ -156,49 +93,10 @@ def _base(folder: Path, config: Mapping[str, Any], elsewhere: Finder) -> Path:
     return found
 
 
-def _changed(added: Iterable[Tensor]) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Module -> shapes of the two matrices whose product is added to its weight."""
-    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
-    for tensor in added:
-        name = _ADDED.fullmatch(tensor.name)
-        if name is not None and len(tensor.shape) == 2:
-            shapes.setdefault(name["module"], {})[name["side"]] = tensor.shape
-    return shapes
-
-
 def tail_of(module: str) -> str:
     """`layers.3.self_attn.q_proj` of whatever stands above it; a head's or an embedding's own name."""
     found = _BLOCK.fullmatch(module)
     return found["tail"] if found else module.rpartition(".")[2]
-
-
-def _kind(tail: str) -> str:
-    return re.sub(r"\.\d+\.", ".N.", tail)
-
-
-def _fits(sides: Mapping[str, tuple[int, ...]], tensor: Tensor) -> bool:
-    """Whether `B @ A` has the shape of the weight; GPT-2's are stored transposed, quantized ones packed."""
-    if len(tensor.shape) != 2 or "float" not in tensor.dtype:
-        return True
-    return any(
-        ("A" not in sides or sides["A"][1] == inputs) and ("B" not in sides or sides["B"][0] == outputs)
-        for outputs, inputs in (tensor.shape, tensor.shape[::-1])
-    )
-
-
-def _written(sides: Mapping[str, tuple[int, ...]]) -> str:
-    outputs = sides["B"][0] if "B" in sides else "?"
-    return f"{outputs} x {sides['A'][1] if 'A' in sides else '?'}"
-
-
-def lacks(module: str, base: Path) -> Text:
-    """That the base has no such part."""
-    return Text.of(
-        "adapter.lacks",
-        "It belongs to another model: it changes {module}, which {base} does not have.",
-        module=shown_name(module),
-        base=shown_name(base.name),
-    )
 
 
 def unsupported(folder: Path, detail: Text) -> ModelUnsupported:

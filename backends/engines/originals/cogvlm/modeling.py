@@ -215,8 +215,3 @@ def _counted_on(embeds: torch.Tensor, token_types: torch.Tensor | None, cache: A
         return positions(token_types)
     start = cache.get_seq_length() if cache is not None else 0
     return torch.arange(start, start + embeds.shape[1], device=embeds.device)[None]
-
-
-def cogvlm_class() -> type[CogVLMForCausalLM]:
-    """The class that loads CogVLM and CogVLM2."""
-    return CogVLMForCausalLM
