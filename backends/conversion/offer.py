@@ -40,7 +40,7 @@ _WORD_BYTES = 24
 _ANY_LAYOUT = Layout.PLAIN
 _UNREADABLE = Text("offer.unreadable", "It can't be converted for llama.cpp: its files are not as expected.")
 _LAYOUT = Text(
-    "offer.layout", "llama.cpp gets no file in its authors' own layout here: transformers loads it."
+    "offer.layout", "llama.cpp is not given checkpoints in their authors' own layout: transformers runs it."
 )
 _ADAPTER = Text("offer.adapter", "llama.cpp gets no LoRA here: it is merged by transformers, while loading.")
 

@@ -103,7 +103,7 @@ def test_a_window_that_slides_is_the_end_of_the_context(tmp_path: Path) -> None:
     [
         pytest.param(checkpoints.llava_16_mistral_7b, "one tile after the other", id="LLaVA-1.6"),
         pytest.param(checkpoints.qwen25_vl_7b, "can't be converted for llama.cpp", id="another family"),
-        pytest.param(checkpoints.chatglm3_6b, "ChatGLM", id="not even transformers loads it"),
+        pytest.param(checkpoints.chatglm3_6b, "authors' own layout", id="in its authors' layout"),
         pytest.param(checkpoints.starter_like, "tokenizer.json is missing", id="whole, and no tokenizer"),
     ],
 )
